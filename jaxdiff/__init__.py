@@ -1,0 +1,28 @@
+"""jaxdiff: image restoration with diffusion priors, in JAX."""
+
+from jaxdiff import denoisers, diffusion, metrics, operators, samplers, schedules
+from jaxdiff.checkpoints import load_denoiser
+from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
+from jaxdiff.problems import Problem, observe
+from jaxdiff.samplers.loop import sample
+from jaxdiff.schedules import NoiseSchedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Denoiser",
+    "GaussianMixturePrior",
+    "GaussianPrior",
+    "NoiseSchedule",
+    "Prediction",
+    "Problem",
+    "denoisers",
+    "diffusion",
+    "load_denoiser",
+    "metrics",
+    "observe",
+    "operators",
+    "sample",
+    "samplers",
+    "schedules",
+]

@@ -1,0 +1,254 @@
+"""Denoisers D(x_t, t) → (x̂₀, ε̂, log-variance): a network with its schedule, and priors whose denoiser is exact."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from jaxdiff import diffusion
+from jaxdiff.schedules import Level, NoiseSchedule
+from jaxdiff.typing import Array, PyTree, Shape, static
+
+__all__ = [
+    "PREDICTIONS",
+    "VARIANCES",
+    "Denoiser",
+    "DenoiserLike",
+    "GaussianMixturePrior",
+    "GaussianPrior",
+    "Prediction",
+    "gaussian_mixture_prior",
+    "gaussian_prior",
+]
+
+PREDICTIONS = ("eps", "x0", "v")
+VARIANCES = ("fixed_small", "fixed_large", "learned", "learned_range")
+
+
+class Prediction(NamedTuple):
+    """What one denoiser call yields for one image.
+
+    Attributes:
+        x0: E[x₀ | x_t], clipped to [-1, 1] where the denoiser clips.
+        eps: the network's noise estimate, before any clipping.
+        log_variance: log of the variance of the reverse step, [H, W, C]: learned, or the fixed one that the network was
+            trained for. None where the prior has no opinion; a transition then takes the posterior's.
+    """
+
+    x0: Array
+    eps: Array
+    log_variance: Array | None
+
+
+class DenoiserLike(Protocol):
+    """What a sampler asks of a prior."""
+
+    schedule: NoiseSchedule
+
+    @property
+    def image_shape(self) -> Shape:
+        """(H, W, C) of the images that the prior draws."""
+        ...
+
+    def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
+        """Denoise one image."""
+        ...
+
+
+@struct.dataclass
+class Denoiser:
+    """A diffusion network with what it was trained for.
+
+    ``denoiser(x_t, t)`` takes one image [H, W, C] and an integer (or fractional) t. New parameters, schedules or labels of
+    the same shapes cost no recompilation.
+
+    Attributes:
+        params: the network's parameters.
+        schedule: ᾱ of the training process.
+        label: class label of a class-conditional network, else None.
+        module: the linen network, ``module.apply({"params": params}, x [N, H, W, C], t [N]) → [N, H, W, C or 2C]``.
+        image_shape: (H, W, C) that the network was trained at; other sizes work where its depth divides them.
+        prediction: what the network's output means: "eps", "x0" or "v" (= √ᾱ ε − √(1−ᾱ) x₀).
+        variance: "fixed_small", "fixed_large", or how the C extra channels give log σ²: "learned", "learned_range".
+        clip: clip x̂₀ to [-1, 1], inside the graph: its gradient is 0 where saturated, as in the original DPS.
+        rescale_timesteps: give the network t · 1000/T.
+    """
+
+    params: PyTree
+    schedule: NoiseSchedule
+    label: Array | None = None
+    module: nn.Module = static(default=None)
+    image_shape: Shape = static(default=())
+    prediction: str = static(default="eps")
+    variance: str = static(default="fixed_small")
+    clip: bool = static(default=True)
+    rescale_timesteps: bool = static(default=False)
+
+    def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
+        """Denoise one image at timestep t; ``s`` (default t−1) is the time that a learned variance is meant for.
+
+        Args:
+            x_t: [H, W, C], the noisy image.
+            t: timestep in 0 … T−1.
+            s: the next timestep, −1 for the clean image.
+
+        Returns:
+            The prediction for this image.
+
+        Raises:
+            ValueError: if ``x_t`` is not one image, or the network cannot take its size.
+        """
+        if x_t.ndim != 3:
+            raise ValueError(f"a denoiser takes one image [H, W, C], got shape {x_t.shape}; use jax.vmap for a batch.")
+        t = jnp.asarray(t)
+        output = self._network(x_t, t)
+        channels = x_t.shape[-1]
+        mean_output, values = output[..., :channels], output[..., channels:]
+        level = self.schedule.at(t)
+        x0, eps = _to_x0_and_eps(self.prediction, x_t, mean_output, level)
+        if self.clip:
+            x0 = jnp.clip(x0, -1, 1)
+        s = t - 1 if s is None else jnp.asarray(s)
+        return Prediction(x0, eps, jnp.broadcast_to(self._log_variance(values, t, s), x_t.shape).astype(x_t.dtype))
+
+    def _network(self, x_t: Array, t: Array) -> Array:
+        seen = t
+        if self.rescale_timesteps:
+            seen = t.astype(jnp.float32) * (1000.0 / self.schedule.num_steps)
+        labels = {} if self.label is None else {"y": jnp.asarray(self.label)[None]}
+        output: Any = self.module.apply({"params": self.params}, x_t[None], seen[None], **labels)
+        return output[0].astype(x_t.dtype)
+
+    def _log_variance(self, values: Array, t: Array, s: Array) -> Array:
+        if self.variance == "learned":
+            return values
+        if self.variance == "learned_range":
+            return diffusion.learned_range_log_variance(values, self.schedule, t, s)
+        if self.variance == "fixed_large":
+            return diffusion.fixed_large_log_variance(self.schedule, t, s).reshape(1, 1, 1)
+        return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
+
+
+def _to_x0_and_eps(prediction: str, x_t: Array, output: Array, level: Level) -> tuple[Array, Array]:
+    if prediction == "eps":
+        return diffusion.x0_from_eps(x_t, output, level), output
+    if prediction == "x0":
+        return output, diffusion.eps_from_x0(x_t, output, level)
+    if prediction == "v":
+        return diffusion.x0_from_v(x_t, output, level), diffusion.eps_from_v(x_t, output, level)
+    raise ValueError(f"unknown prediction {prediction!r}; choose one of {', '.join(PREDICTIONS)}.")
+
+
+@struct.dataclass
+class GaussianPrior:
+    """x₀ ~ N(mean, covariance) with its exact denoiser, for tests against closed-form posteriors.
+
+    E[x₀ | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ). Computed in the eigenbasis of Σ, so each t costs two products.
+
+    Attributes:
+        mean: [H, W, C].
+        basis: [D, D], D = H·W·C, eigenvectors of Σ in columns.
+        eigenvalues: [D], of Σ, at least 0.
+        schedule: ᾱ.
+    """
+
+    mean: Array
+    basis: Array
+    eigenvalues: Array
+    schedule: NoiseSchedule
+
+    @property
+    def image_shape(self) -> Shape:
+        """(H, W, C)."""
+        return self.mean.shape
+
+    @property
+    def covariance(self) -> Array:
+        """Σ, [D, D]."""
+        return (self.basis * self.eigenvalues[None, :]) @ self.basis.T
+
+    def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
+        """The exact posterior mean of x₀ given x_t, and the ε that belongs to it."""
+        del s
+        level = self.schedule.at(t)
+        signal = jnp.sqrt(level.alpha_bar)
+        gain = signal * self.eigenvalues / (level.alpha_bar * self.eigenvalues + level.one_minus_alpha_bar)
+        centred = self.basis.T @ jnp.ravel(x_t - signal * self.mean)
+        x0 = self.mean + jnp.reshape(self.basis @ (gain * centred), self.mean.shape)
+        return Prediction(x0, diffusion.eps_from_x0(x_t, x0, level), None)
+
+
+def gaussian_prior(mean: Array, covariance: Array, schedule: NoiseSchedule) -> GaussianPrior:
+    """Make a ``GaussianPrior`` from mean [H, W, C] and covariance [D, D], D = H·W·C.
+
+    Raises:
+        ValueError: if the shapes do not fit or the covariance is not positive semi-definite.
+    """
+    mean, covariance = jnp.asarray(mean), jnp.asarray(covariance)
+    if covariance.shape != (mean.size, mean.size):
+        raise ValueError(f"covariance must be [{mean.size}, {mean.size}] for this mean, got {covariance.shape}.")
+    eigenvalues, basis = jnp.linalg.eigh((covariance + covariance.T) / 2)
+    if float(eigenvalues[0]) < -1e-5 * float(eigenvalues[-1]):
+        raise ValueError("the covariance has a negative eigenvalue; give a positive semi-definite matrix.")
+    return GaussianPrior(mean, basis, jnp.maximum(eigenvalues, 0), schedule)
+
+
+@struct.dataclass
+class GaussianMixturePrior:
+    """x₀ ~ Σ_k w_k N(μ_k, v_k I) with its exact denoiser.
+
+    E[x₀ | x_t] = Σ_k r_k(x_t) m_k(x_t): responsibilities r_k ∝ w_k N(x_t; √ᾱ μ_k, (ᾱ v_k + 1−ᾱ) I), and each component's
+    own posterior mean m_k.
+
+    Attributes:
+        weights: [K], sum 1.
+        means: [K, H, W, C].
+        variances: [K].
+        schedule: ᾱ.
+    """
+
+    weights: Array
+    means: Array
+    variances: Array
+    schedule: NoiseSchedule
+
+    @property
+    def image_shape(self) -> Shape:
+        """(H, W, C)."""
+        return self.means.shape[1:]
+
+    def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
+        """The exact posterior mean of x₀ given x_t, and the ε that belongs to it."""
+        del s
+        level = self.schedule.at(t)
+        signal = jnp.sqrt(level.alpha_bar)
+        total = level.alpha_bar * self.variances + level.one_minus_alpha_bar
+        offset = x_t[None] - signal * self.means
+        axes = tuple(range(1, offset.ndim))
+        log_weight = (
+            jnp.log(self.weights)
+            - jnp.sum(offset**2, axis=axes) / (2 * total)
+            - (x_t.size / 2) * jnp.log(2 * jnp.pi * total)
+        )
+        responsibility = jax.nn.softmax(log_weight)
+        gain = jnp.reshape(signal * self.variances / total, (-1,) + (1,) * x_t.ndim)
+        x0 = jnp.tensordot(responsibility, self.means + gain * offset, axes=1)
+        return Prediction(x0, diffusion.eps_from_x0(x_t, x0, level), None)
+
+
+def gaussian_mixture_prior(
+    weights: Array, means: Array, variances: Array, schedule: NoiseSchedule
+) -> GaussianMixturePrior:
+    """Make a ``GaussianMixturePrior`` of K components; weights are normalised.
+
+    Raises:
+        ValueError: if the numbers of components differ, or a weight or variance is not positive.
+    """
+    weights, means, variances = jnp.asarray(weights), jnp.asarray(means), jnp.asarray(variances)
+    if not (weights.shape == variances.shape == means.shape[:1]):
+        raise ValueError(f"K differs: weights {weights.shape}, means {means.shape}, variances {variances.shape}.")
+    if not bool(jnp.all(weights > 0) & jnp.all(variances > 0)):
+        raise ValueError("weights and variances of a mixture must be positive.")
+    return GaussianMixturePrior(weights / weights.sum(), means, variances, schedule)

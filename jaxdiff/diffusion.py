@@ -1,0 +1,151 @@
+"""The variance-preserving diffusion in closed form: forward noising, Tweedie, and the posterior between any two times.
+
+With ``x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε``, everything here is a pure function of levels ``(ᾱ_t, 1−ᾱ_t)`` from
+``NoiseSchedule.at``; respacing needs no second schedule, because each function takes *any* two times t > s.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxdiff.numerics import expand
+from jaxdiff.schedules import Level, NoiseSchedule
+from jaxdiff.typing import Array
+
+__all__ = [
+    "PosteriorCoefficients",
+    "beta_between",
+    "eps_from_score",
+    "eps_from_v",
+    "eps_from_x0",
+    "fixed_large_log_variance",
+    "learned_range_log_variance",
+    "posterior_coefficients",
+    "posterior_log_variance",
+    "q_sample",
+    "score_from_eps",
+    "tweedie",
+    "v_from_x0",
+    "x0_from_eps",
+    "x0_from_v",
+]
+
+
+def _scales(level: Level, like: Array) -> tuple[Array, Array]:
+    signal = expand(jnp.sqrt(level.alpha_bar), like).astype(like.dtype)
+    noise = expand(jnp.sqrt(level.one_minus_alpha_bar), like).astype(like.dtype)
+    return signal, noise
+
+
+def q_sample(x0: Array, noise: Array, level: Level) -> Array:
+    """Forward process: x_t = √ᾱ_t x₀ + √(1−ᾱ_t) z (Ho et al. 2020, Eq. 4)."""
+    signal, sigma = _scales(level, x0)
+    return signal * x0 + sigma * noise
+
+
+def x0_from_eps(x_t: Array, eps: Array, level: Level) -> Array:
+    """x̂₀ = (x_t − √(1−ᾱ_t) ε̂) / √ᾱ_t."""
+    signal, sigma = _scales(level, x_t)
+    return (x_t - sigma * eps) / signal
+
+
+def eps_from_x0(x_t: Array, x0: Array, level: Level) -> Array:
+    """ε̂ = (x_t − √ᾱ_t x̂₀) / √(1−ᾱ_t)."""
+    signal, sigma = _scales(level, x_t)
+    return (x_t - signal * x0) / sigma
+
+
+def score_from_eps(eps: Array, level: Level) -> Array:
+    """s(x_t) = ∇ log p(x_t) = −ε̂ / √(1−ᾱ_t)."""
+    return -eps / _scales(level, eps)[1]
+
+
+def eps_from_score(score: Array, level: Level) -> Array:
+    """ε̂ = −√(1−ᾱ_t) s(x_t)."""
+    return -score * _scales(level, score)[1]
+
+
+def tweedie(x_t: Array, score: Array, level: Level) -> Array:
+    """Posterior mean x̂₀ = (x_t + (1−ᾱ_t) s(x_t)) / √ᾱ_t: Tweedie's formula, Eq. 1 of the study."""
+    signal, sigma = _scales(level, x_t)
+    return (x_t + sigma**2 * score) / signal
+
+
+def v_from_x0(x_t: Array, x0: Array, level: Level) -> Array:
+    """v = √ᾱ_t ε − √(1−ᾱ_t) x₀ (Salimans & Ho 2022), from x_t and x₀."""
+    signal, sigma = _scales(level, x_t)
+    return signal * eps_from_x0(x_t, x0, level) - sigma * x0
+
+
+def x0_from_v(x_t: Array, v: Array, level: Level) -> Array:
+    """x̂₀ = √ᾱ_t x_t − √(1−ᾱ_t) v."""
+    signal, sigma = _scales(level, x_t)
+    return signal * x_t - sigma * v
+
+
+def eps_from_v(x_t: Array, v: Array, level: Level) -> Array:
+    """ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
+    signal, sigma = _scales(level, x_t)
+    return sigma * x_t + signal * v
+
+
+def beta_between(level_t: Level, level_s: Level) -> Array:
+    """β_{t|s} = 1 − ᾱ_t/ᾱ_s, the variance that the forward process adds between s and t > s.
+
+    Written as a difference of whichever of ᾱ and 1−ᾱ is small, so that float32 keeps its digits at both ends.
+    """
+    low_noise = level_t.alpha_bar > 0.5
+    difference = jnp.where(
+        low_noise,
+        level_t.one_minus_alpha_bar - level_s.one_minus_alpha_bar,
+        level_s.alpha_bar - level_t.alpha_bar,
+    )
+    return difference / level_s.alpha_bar
+
+
+class PosteriorCoefficients(NamedTuple):
+    """q(x_s | x_t, x₀) = N(x0_weight · x₀ + xt_weight · x_t, variance)."""
+
+    x0_weight: Array
+    xt_weight: Array
+    variance: Array
+
+
+def posterior_coefficients(level_t: Level, level_s: Level) -> PosteriorCoefficients:
+    """Mean and variance of q(x_s | x_t, x₀) for any t > s (Ho et al. 2020, Eqs. 6–7; Eq. 2 of the study).
+
+    x0_weight = √ᾱ_s β/(1−ᾱ_t),  xt_weight = √(ᾱ_t/ᾱ_s) (1−ᾱ_s)/(1−ᾱ_t),  variance = β (1−ᾱ_s)/(1−ᾱ_t),  β = 1 − ᾱ_t/ᾱ_s.
+    """
+    beta = beta_between(level_t, level_s)
+    ratio = level_s.one_minus_alpha_bar / level_t.one_minus_alpha_bar
+    return PosteriorCoefficients(
+        x0_weight=jnp.sqrt(level_s.alpha_bar) * beta / level_t.one_minus_alpha_bar,
+        xt_weight=jnp.sqrt(level_t.alpha_bar / level_s.alpha_bar) * ratio,
+        variance=beta * ratio,
+    )
+
+
+def posterior_log_variance(schedule: NoiseSchedule, t: Array, s: Array) -> Array:
+    """log of the posterior variance β̃_{t|s}, finite also for s = −1 where β̃ is 0.
+
+    There it takes the variance of the step before, t+1 → t, as the original code does. No sampler adds noise in that step.
+    """
+    last = jnp.asarray(schedule.num_steps - 1, jnp.asarray(t).dtype)
+    stand_in = posterior_coefficients(schedule.at(jnp.minimum(t + 1, last)), schedule.at(t)).variance
+    variance = posterior_coefficients(schedule.at(t), schedule.at(s)).variance
+    tiny = jnp.finfo(variance.dtype).tiny
+    return jnp.log(jnp.maximum(jnp.where(s < 0, stand_in, variance), tiny))
+
+
+def fixed_large_log_variance(schedule: NoiseSchedule, t: Array, s: Array) -> Array:
+    """log β_{t|s}, with the posterior's in the last step: "fixed large" of Ho et al. 2020, section 3.2."""
+    log_beta = jnp.log(beta_between(schedule.at(t), schedule.at(s)))
+    return jnp.where(s < 0, posterior_log_variance(schedule, t, s), log_beta)
+
+
+def learned_range_log_variance(values: Array, schedule: NoiseSchedule, t: Array, s: Array) -> Array:
+    """log σ² = f log β_{t|s} + (1−f) log β̃_{t|s}, f = (v+1)/2 (Nichol & Dhariwal 2021, Eq. 15), v the network's output."""
+    log_beta = jnp.log(beta_between(schedule.at(t), schedule.at(s)))
+    log_posterior = posterior_log_variance(schedule, t, s)
+    fraction = (values + 1) / 2
+    return fraction * expand(log_beta, values) + (1 - fraction) * expand(log_posterior, values)

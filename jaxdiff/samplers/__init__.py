@@ -1,0 +1,31 @@
+"""Posterior samplers, one method a file, and the one loop that runs them."""
+
+from jaxdiff.samplers.base import GuidedSampler, Info, Sampler, State
+from jaxdiff.samplers.dps import DPS, dps
+from jaxdiff.samplers.loop import grid_for, run, sample, start
+from jaxdiff.samplers.score_ald import ScoreALD, score_ald
+from jaxdiff.samplers.sdedit import SDEdit, sdedit
+from jaxdiff.samplers.transitions import DDIM, DDPM, Transition
+from jaxdiff.samplers.unconditional import ddim, ddpm
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPS",
+    "GuidedSampler",
+    "Info",
+    "SDEdit",
+    "Sampler",
+    "ScoreALD",
+    "State",
+    "Transition",
+    "ddim",
+    "ddpm",
+    "dps",
+    "grid_for",
+    "run",
+    "sample",
+    "score_ald",
+    "sdedit",
+    "start",
+]

@@ -1,0 +1,121 @@
+"""The only scan: any sampler over any grid of timesteps, whole or in chunks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import Sampler, image_shape_of
+from jaxdiff.schedules import TimeGrid, timestep_grid
+from jaxdiff.typing import Array, Image, Key
+
+__all__ = ["grid_for", "run", "sample", "start"]
+
+
+def grid_for(
+    denoiser: DenoiserLike, sampler: Sampler, steps: int | str | TimeGrid | None, spacing: str = "dps"
+) -> TimeGrid:
+    """The timesteps of a run: ``steps`` over the whole schedule, kept below the sampler's ``start``."""
+    if not isinstance(steps, TimeGrid):
+        total = denoiser.schedule.num_steps
+        steps = timestep_grid(total, total if steps is None else steps, spacing)
+    return steps.below(sampler.start)
+
+
+def start(
+    key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler, grid: TimeGrid
+) -> Any:
+    """The sampler's state at the first timestep of ``grid``."""
+    return sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
+
+
+def run(
+    key: Key,
+    state: Any,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    steps: tuple[Array, Array, Array],
+    noise: Array | None = None,
+) -> tuple[Any, Any]:
+    """Advance ``state`` through a stretch of a grid.
+
+    Step i of the whole run uses ``fold_in(key, i)``, so a run cut into chunks equals the unbroken one.
+
+    Args:
+        key: the run's key.
+        state: from ``start`` or an earlier ``run``.
+        denoiser: the prior.
+        problem: what was measured, or None.
+        sampler: the method.
+        steps: (index, t, s) of the stretch, each [n].
+        noise: recorded noise [n, H, W, C], in place of draws by key.
+
+    Returns:
+        The state after the stretch, and the infos of its steps stacked.
+    """
+
+    def body(state: Any, inputs: tuple[Array, Array, Array, Array | None]) -> tuple[Any, Any]:
+        index, t, s, recorded = inputs
+        step_key = jax.random.fold_in(key, index) if recorded is None else recorded
+        return sampler.step(step_key, state, t, s, problem, denoiser)
+
+    return jax.lax.scan(body, state, (*steps, noise))
+
+
+def sample(
+    key: Key,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    *,
+    steps: int | str | TimeGrid | None = None,
+    spacing: str = "dps",
+    x_init: Image | None = None,
+    noise: Array | None = None,
+) -> tuple[Image, Any]:
+    """Restore (or, with ``problem=None``, draw) one image.
+
+    A pure function: ``jit`` it, ``vmap`` it over keys, measurements, masks or hyper-parameters, ``grad`` through it.
+
+    Args:
+        key: the run's key; step i draws from ``fold_in(key, i)``.
+        denoiser: the prior.
+        problem: operator, measurement and noise level; None to sample from the prior.
+        sampler: e.g. ``jd.samplers.dps(zeta=1.0)``.
+        steps: network calls over the whole schedule (all of it by default), guided-diffusion's strings ("ddim50",
+            "10,15,20"), or a ``TimeGrid``. A sampler with a ``start`` goes through the part of the grid below it.
+        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``.
+        x_init: start from this x_T instead of a draw.
+        noise: recorded noise [number of steps, H, W, C], to replay a reference run.
+
+    Returns:
+        The image [H, W, C] after the last step (not clipped), and the sampler's infos, stacked over steps.
+
+    Raises:
+        ValueError: if the steps are impossible or shapes do not fit.
+    """
+    grid = grid_for(denoiser, sampler, steps, spacing)
+    init_key, run_key = jax.random.split(key)
+    if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
+        raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
+    if noise is not None and noise.shape[0] != len(grid.t):
+        raise ValueError(f"noise holds {noise.shape[0]} draws, but this run takes {len(grid.t)} steps.")
+    state = start(init_key, denoiser, problem, sampler, grid)
+    if x_init is not None:
+        state = state._replace(x=x_init)
+    steps_taken = (jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s))
+    state, info = run(run_key, state, denoiser, problem, sampler, steps_taken, noise)
+    return state.x, info
+
+
+def chunks(grid: TimeGrid, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Cut a grid into (index, t, s) stretches of ``size``; a shorter one, if any, comes first."""
+    count = len(grid.t)
+    first = count % size
+    edges = [0, *range(first, count + 1, size)] if first else list(range(0, count + 1, size))
+    index = np.arange(count, dtype=np.int32)
+    return [(index[a:b], grid.t[a:b], grid.s[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]

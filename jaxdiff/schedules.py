@@ -1,0 +1,242 @@
+"""Noise schedules ᾱ of the variance-preserving forward process, and grids of timesteps through them.
+
+The forward process is ``x_t = √ᾱ_t x₀ + √(1−ᾱ_t) z``, ``ᾱ_t = ∏_{i≤t} (1−β_i)``, t = 0 … T−1, with t = −1 for the clean
+image (ᾱ₋₁ = 1). Near the clean end 1−ᾱ is 1e-4 and float32 would keep only three digits of it, so a schedule stores
+ᾱ *and* 1−ᾱ, both rounded from float64.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.typing import Array
+
+__all__ = [
+    "SPACINGS",
+    "Level",
+    "NoiseSchedule",
+    "TimeGrid",
+    "cosine",
+    "from_betas",
+    "linear",
+    "scaled_linear",
+    "timestep_grid",
+]
+
+
+class Level(NamedTuple):
+    """The noise level at one time: ᾱ_t and 1 − ᾱ_t."""
+
+    alpha_bar: Array
+    one_minus_alpha_bar: Array
+
+
+@struct.dataclass
+class NoiseSchedule:
+    """A discrete variance-preserving schedule of T levels; T is the length of its arrays.
+
+    Attributes:
+        alpha_bar: [T], ᾱ_t, decreasing in (0, 1).
+        one_minus_alpha_bar: [T], 1 − ᾱ_t, kept apart because float32 cannot recover it from ᾱ_t near 1.
+    """
+
+    alpha_bar: Array
+    one_minus_alpha_bar: Array
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of steps that the network was trained with."""
+        return int(self.alpha_bar.shape[-1])
+
+    def at(self, t: Array) -> Level:
+        """The level at timestep ``t`` (integer, t = −1 is the clean image; a fraction is interpolated in log-SNR)."""
+        t = jnp.asarray(t)
+        if jnp.issubdtype(t.dtype, jnp.floating):
+            return self._between(t)
+        index = jnp.maximum(t, 0)
+        clean = t < 0
+        alpha_bar, rest = self.alpha_bar[index], self.one_minus_alpha_bar[index]
+        return Level(
+            jnp.where(clean, jnp.ones_like(alpha_bar), alpha_bar), jnp.where(clean, jnp.zeros_like(rest), rest)
+        )
+
+    def _between(self, t: Array) -> Level:
+        # log-SNR is smooth in t, so linear interpolation of it between neighbours is accurate; t in [0, T−1].
+        log_snr = jnp.log(self.alpha_bar) - jnp.log(self.one_minus_alpha_bar)
+        t = t.astype(log_snr.dtype)
+        value = jnp.interp(t, jnp.arange(self.num_steps, dtype=log_snr.dtype), log_snr)
+        alpha_bar, rest = 1 / (1 + jnp.exp(-value)), 1 / (1 + jnp.exp(value))
+        clean = t < 0
+        return Level(
+            jnp.where(clean, jnp.ones_like(alpha_bar), alpha_bar), jnp.where(clean, jnp.zeros_like(rest), rest)
+        )
+
+
+def from_betas(betas: Array | np.ndarray) -> NoiseSchedule:
+    """Schedule of ᾱ_t = ∏ (1−β_i) from its step variances.
+
+    Args:
+        betas: [T], each in (0, 1); products are taken in float64.
+
+    Raises:
+        ValueError: if there are none, or one lies outside (0, 1].
+
+    >>> from_betas(np.array([0.1, 0.2])).alpha_bar.round(2).tolist()
+    [0.8999999761581421, 0.7200000286102295]
+    """
+    betas = np.asarray(betas, dtype=np.float64)
+    if betas.ndim != 1 or betas.size == 0:
+        raise ValueError(f"betas must be a non-empty list of numbers; it has shape {betas.shape}.")
+    if not np.all((betas > 0) & (betas <= 1)):
+        raise ValueError("every beta must lie in (0, 1]; check the schedule's end points.")
+    log_alpha_bar = np.cumsum(np.log1p(-np.minimum(betas, 1 - 1e-12)))
+    return NoiseSchedule(
+        alpha_bar=jnp.asarray(np.exp(log_alpha_bar), jnp.float32),
+        one_minus_alpha_bar=jnp.asarray(-np.expm1(log_alpha_bar), jnp.float32),
+    )
+
+
+def linear_betas(num_steps: int = 1000) -> np.ndarray:
+    """β from 1e-4 to 0.02 evenly, times 1000/T (Ho et al. 2020; scaled as in guided-diffusion)."""
+    scale = 1000 / _positive(num_steps)
+    return np.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=np.float64)
+
+
+def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
+    """β_i = 1 − f((i+1)/T)/f(i/T), f(u) = cos²((u+s)/(1+s) π/2), at most ``max_beta`` (Nichol & Dhariwal 2021, Eq. 17)."""
+    edges = np.arange(_positive(num_steps) + 1) / num_steps
+    f = np.cos((edges + offset) / (1 + offset) * math.pi / 2) ** 2
+    return np.minimum(1 - f[1:] / f[:-1], max_beta)
+
+
+def linear(num_steps: int = 1000) -> NoiseSchedule:
+    """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T."""
+    return from_betas(linear_betas(num_steps))
+
+
+def cosine(num_steps: int = 1000) -> NoiseSchedule:
+    """The cosine schedule of improved DDPM (Nichol & Dhariwal 2021, Eq. 17; β at most 0.999)."""
+    return from_betas(cosine_betas(num_steps))
+
+
+def scaled_linear(num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012) -> NoiseSchedule:
+    """√β linear from √start to √end, the schedule of latent diffusion (Rombach et al. 2022)."""
+    scale = 1000 / _positive(num_steps)
+    return from_betas(np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64) ** 2)
+
+
+def _positive(num_steps: int) -> int:
+    if num_steps < 1:
+        raise ValueError(f"a schedule needs at least one step, got {num_steps}.")
+    return num_steps
+
+
+class TimeGrid(NamedTuple):
+    """Transitions t → s of one run, first to last: ``t`` decreasing, ``s`` the next t, −1 (clean) at the end."""
+
+    t: np.ndarray
+    s: np.ndarray
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return len(self.t)
+
+    def below(self, start: int | None) -> "TimeGrid":
+        """The part of the grid that a run started at ``start`` forward steps goes through (t < start)."""
+        if start is None:
+            return self
+        keep = self.t < start
+        if not keep.any():
+            raise ValueError(
+                f"no timestep of this {len(self.t)}-step grid lies below start={start}; "
+                f"use more steps, or a start above {int(self.t.min())}."
+            )
+        return TimeGrid(self.t[keep], self.s[keep])
+
+
+SPACINGS = ("dps", "uniform", "ddim", "trailing", "quad")
+
+
+def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") -> TimeGrid:
+    """The timesteps that a run of ``steps`` network calls visits.
+
+    Spacings (T = ``num_train_steps``, N = ``steps``), always ending in the clean image:
+
+    - ``dps``: guided-diffusion's fractional stride, 0 … T−1 inclusive, rounded half to even; N may also be its string form:
+      ``"ddimN"`` or sections such as ``"10,15,20"``.
+    - ``uniform``: the same end points, plain rounding half up.
+    - ``ddim``: 0, k, 2k … with the integer stride k = T // N.
+    - ``trailing``: T−1 down in strides of T/N (Lin et al. 2024).
+    - ``quad``: dense at low noise, t = T−1−⌊√(linspace(0, T², N))⌋, as DiffPIR runs it.
+
+    Raises:
+        ValueError: if N is not between 1 and T, the spacing is unknown or visits a timestep twice.
+
+    >>> timestep_grid(1000, 4).t.tolist()
+    [999, 666, 333, 0]
+    >>> timestep_grid(1000, "ddim4", "dps").t.tolist()
+    [750, 500, 250, 0]
+    """
+    if isinstance(steps, str):
+        ascending = _guided_diffusion_spacing(num_train_steps, steps)
+    else:
+        ascending = _spaced(num_train_steps, int(steps), spacing)
+    if len(np.unique(ascending)) != len(ascending):
+        raise ValueError(f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps.")
+    t = np.sort(ascending)[::-1].astype(np.int32)
+    return TimeGrid(t, np.append(t[1:], np.int32(-1)))
+
+
+def _spaced(total: int, steps: int, spacing: str) -> np.ndarray:
+    if not 1 <= steps <= total:
+        raise ValueError(f"steps={steps} is not possible: choose between 1 and {total}, the steps of the schedule.")
+    if spacing == "dps":
+        return _section(0, total, steps)
+    if spacing == "uniform":
+        return np.floor(np.linspace(0, total - 1, steps) + 0.5) if steps > 1 else np.array([total - 1])
+    if spacing == "ddim":
+        return np.arange(steps) * (total // steps)
+    if spacing == "trailing":
+        return np.round(total - np.arange(steps) * (total / steps)) - 1
+    if spacing == "quad":
+        sequence = np.sqrt(np.linspace(0, total**2, steps)).astype(np.int64)
+        return total - 1 - np.minimum(sequence, total - 1)
+    raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join(SPACINGS)}.")
+
+
+def _section(start: int, size: int, count: int) -> np.ndarray:
+    # Python's round is half to even on an accumulated float, which is what the original's grids depend on.
+    stride = (size - 1) / (count - 1) if count > 1 else 1.0
+    position, out = 0.0, []
+    for _ in range(count):
+        out.append(start + round(position))
+        position += stride
+    return np.array(out)
+
+
+def _guided_diffusion_spacing(total: int, text: str) -> np.ndarray:
+    """Grids from guided-diffusion's ``timestep_respacing`` strings."""
+    if text.startswith("ddim"):
+        wanted = _count(text[4:], text)
+        for stride in range(1, total):
+            if len(range(0, total, stride)) == wanted:
+                return np.arange(0, total, stride)
+        raise ValueError(f"no integer stride through {total} steps keeps exactly {wanted}; use another {text!r}.")
+    counts = [_count(part, text) for part in text.split(",")]
+    base, extra = divmod(total, len(counts))
+    out, start = [], 0
+    for i, count in enumerate(counts):
+        size = base + (i < extra)
+        if not 1 <= count <= size:
+            raise ValueError(f"cannot take {count} steps from a section of {size}; lower the counts in {text!r}.")
+        out.append(_section(start, size, count))
+        start += size
+    return np.concatenate(out)
+
+
+def _count(part: str, text: str) -> int:
+    if not part.strip().isdigit():
+        raise ValueError(f"steps {text!r} is not understood; write a number, 'ddimN', or counts such as '10,15,20'.")
+    return int(part)

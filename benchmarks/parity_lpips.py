@@ -1,7 +1,7 @@
 """Parity of LPIPS with the `lpips` package (0.1.4, torch 2.13): values, per-layer terms and gradients.
 
 Run:     python -m benchmarks.parity_lpips
-Needs:   tests/golden/lpips/synth64.npz; the vgg rows appear once `python -m weights_convert lpips --net vgg` has been run.
+Needs:   tests/golden/lpips/synth64.npz; vgg rows appear once `python -m weights_convert lpips --net vgg` has been run.
 Seen:    CPU, float32: largest relative error of a value 1.8e-7 (alex) and 2.4e-7 (vgg), of a per-layer term 7.2e-7 and
          2.4e-7, of a gradient 1.1e-6 and 5.6e-7.
 """

@@ -1,0 +1,234 @@
+"""What a guided-diffusion UNet is made of: its configuration, and the list of layers that follows from it."""
+
+import dataclasses
+import json
+import math
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["Block", "Layer", "Layout", "UNetConfig", "layout"]
+
+NORM_GROUPS = 32
+ATTENTION_ORDERS = ("legacy", "new")
+
+Kind = Literal["conv", "res", "res_down", "res_up", "attention", "down", "up"]
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Architecture of a UNet of guided-diffusion's family.
+
+    Level i works at 1/2^i of the image's size with ``channel_mult[i] · model_channels`` channels.
+
+    Attributes:
+        image_size: side of the square images that it was trained on; any H×W that the depth divides is accepted.
+        in_channels: channels of x.
+        out_channels: channels of the output, 2 · in_channels where the variance is learned.
+        model_channels: channels of level multiple 1 (guided-diffusion's ``num_channels``).
+        num_res_blocks: residual blocks a level on the way down; one more on the way up.
+        channel_mult: a multiple for each level, fractions allowed.
+        attention_factors: downsampling factors that have self-attention (image_size / ``attention_resolutions``).
+        num_heads: attention heads, where ``num_head_channels`` is None.
+        num_head_channels: channels a head; decides the number of heads where given.
+        num_heads_upsample: heads on the way up, where they differ.
+        attention_order: "legacy" splits heads before q, k, v; "new" splits q, k, v first. Shapes cannot tell them apart.
+        use_scale_shift_norm: the timestep scales and shifts the second norm; else it is added before it.
+        resblock_updown: residual blocks that resample; else plain layers.
+        conv_resample: plain resampling layers have a convolution; else 2×2 mean and nearest neighbour alone.
+        num_classes: classes of a class-conditional network.
+        dropout: rate in the residual blocks, in training.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+
+    image_size: int = 64
+    in_channels: int = 3
+    out_channels: int = 3
+    model_channels: int = 128
+    num_res_blocks: int = 2
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
+    attention_factors: tuple[int, ...] = (4, 8)
+    num_heads: int = 1
+    num_head_channels: int | None = None
+    num_heads_upsample: int | None = None
+    attention_order: Literal["legacy", "new"] = "legacy"
+    use_scale_shift_norm: bool = False
+    resblock_updown: bool = False
+    conv_resample: bool = True
+    num_classes: int | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
+        object.__setattr__(self, "attention_factors", tuple(sorted(self.attention_factors)))
+        _validate(self)
+
+    @property
+    def depth(self) -> int:
+        """How often the image is halved."""
+        return len(self.channel_mult) - 1
+
+    @property
+    def learn_sigma(self) -> bool:
+        """Whether the output has variance channels beside the mean's."""
+        return self.out_channels == 2 * self.in_channels
+
+    def channels(self, level: int) -> int:
+        """Channels of a level (rounded down, as the original does)."""
+        return int(self.channel_mult[level] * self.model_channels)
+
+    def heads(self, channels: int, *, up: bool = False) -> int:
+        """Attention heads of a layer with so many channels."""
+        if self.num_head_channels is not None:
+            return channels // self.num_head_channels
+        return self.num_heads if not up or self.num_heads_upsample is None else self.num_heads_upsample
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "UNetConfig":
+        """The configuration that ``to_dict`` described.
+
+        Raises:
+            ValueError: if a name is unknown or a value is of the wrong kind.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or (unknown := sorted(set(values) - known)):
+            what = f"unknown fields {', '.join(unknown)}" if isinstance(values, dict) else "no fields"
+            raise ValueError(f"this is no UNet configuration: it has {what}; the fields are {', '.join(sorted(known))}.")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"this is no UNet configuration: {error}.") from error
+
+    def to_json(self) -> str:
+        """Readable JSON.
+
+        >>> UNetConfig.from_json(UNetConfig(num_classes=10).to_json()) == UNetConfig(num_classes=10)
+        True
+        """
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "UNetConfig":
+        """The configuration that ``to_json`` described."""
+        return cls.from_dict(json.loads(text))
+
+
+def _validate(config: UNetConfig) -> None:
+    _validate_kinds(config)
+    if config.attention_order not in ATTENTION_ORDERS:
+        raise ValueError(f"attention_order must be 'legacy' or 'new', got {config.attention_order!r}.")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {config.dropout}.")
+    if any(factor & (factor - 1) for factor in config.attention_factors):
+        raise ValueError(f"attention factors must be powers of two, got {config.attention_factors}.")
+    for level in range(config.depth + 1):
+        channels = config.channels(level)
+        if channels % NORM_GROUPS or channels < NORM_GROUPS:
+            raise ValueError(
+                f"level {level} would have {channels} channels, which {NORM_GROUPS} norm groups do not divide; "
+                f"choose model_channels × channel_mult as multiples of {NORM_GROUPS}."
+            )
+    for block in layout(config):
+        for layer in block:
+            if layer.kind == "attention" and (layer.heads < 1 or layer.channels_out % layer.heads):
+                raise ValueError(
+                    f"{layer.channels_out} channels cannot be split into heads by num_heads={config.num_heads}, "
+                    f"num_head_channels={config.num_head_channels}; choose a number that divides the channels."
+                )
+
+
+def _validate_kinds(config: UNetConfig) -> None:
+    counts: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads")
+    }
+    for name in ("num_head_channels", "num_heads_upsample", "num_classes"):
+        if getattr(config, name) is not None:
+            counts[name] = getattr(config, name)
+    for index, factor in enumerate(config.attention_factors):
+        counts[f"attention_factors[{index}]"] = factor
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
+    for name in ("use_scale_shift_norm", "resblock_updown", "conv_resample"):
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}.")
+    multiples = config.channel_mult
+    if not multiples or not all(isinstance(m, int | float) and math.isfinite(m) and m > 0 for m in multiples):
+        raise ValueError(f"channel_mult needs a positive multiple for each level, got {multiples}.")
+
+
+class Layer(NamedTuple):
+    """One layer: its place in the state dict, what it is, its channels, and its heads if it attends."""
+
+    name: str
+    kind: Kind
+    channels_in: int
+    channels_out: int
+    heads: int = 0
+
+
+Block = tuple[Layer, ...]
+
+
+class Layout(NamedTuple):
+    """The blocks of a UNet in order; ``inputs`` each leave a skip connection that ``outputs`` take last to first."""
+
+    inputs: tuple[Block, ...]
+    middle: Block
+    outputs: tuple[Block, ...]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        """Every block, first to last."""
+        yield from self.inputs
+        yield self.middle
+        yield from self.outputs
+
+
+def layout(config: UNetConfig) -> Layout:
+    """The layers of a configuration, named as in guided-diffusion ("input_blocks.1.0" is here ``input_blocks_1_0``)."""
+    inputs: list[Block] = [(Layer("input_blocks_0_0", "conv", config.in_channels, config.channels(0)),)]
+    skips = [config.channels(0)]
+    channels = config.channels(0)
+    for level in range(config.depth + 1):
+        for _ in range(config.num_res_blocks):
+            block = _named(f"input_blocks_{len(inputs)}", _work(config, channels, level))
+            channels = block[-1].channels_out
+            inputs.append(block)
+            skips.append(channels)
+        if level < config.depth:
+            kind: Kind = "res_down" if config.resblock_updown else "down"
+            inputs.append((Layer(f"input_blocks_{len(inputs)}_0", kind, channels, channels),))
+            skips.append(channels)
+    attention = Layer("middle_block_1", "attention", channels, channels, config.heads(channels))
+    middle = (
+        Layer("middle_block_0", "res", channels, channels),
+        attention,
+        Layer("middle_block_2", "res", channels, channels),
+    )
+    outputs: list[Block] = []
+    for level in reversed(range(config.depth + 1)):
+        for i in range(config.num_res_blocks + 1):
+            layers = _work(config, channels + skips.pop(), level, up=True)
+            channels = layers[-1].channels_out
+            if level and i == config.num_res_blocks:
+                layers.append(Layer("", "res_up" if config.resblock_updown else "up", channels, channels))
+            outputs.append(_named(f"output_blocks_{len(outputs)}", layers))
+    return Layout(tuple(inputs), middle, tuple(outputs))
+
+
+def _work(config: UNetConfig, channels_in: int, level: int, *, up: bool = False) -> list[Layer]:
+    """A residual block, with attention after it where the level has it."""
+    channels = config.channels(level)
+    layers = [Layer("", "res", channels_in, channels)]
+    if 2**level in config.attention_factors:
+        layers.append(Layer("", "attention", channels, channels, config.heads(channels, up=up)))
+    return layers
+
+
+def _named(prefix: str, layers: list[Layer]) -> Block:
+    return tuple(layer._replace(name=f"{prefix}_{i}") for i, layer in enumerate(layers))

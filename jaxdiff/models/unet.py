@@ -71,9 +71,11 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", _zeros, (channels,), jnp.float32).astype(wide)[None, :]
         x = x.astype(wide)
         mean = _per_group(jnp.mean(x, axis=(1, 2)))
-        # The variance does not depend on where it is centred, to first order: no gradient through the centre.
-        centred = x - jax.lax.stop_gradient(mean)[:, None, None, :]
-        variance = _per_group(jnp.mean(jnp.square(centred), axis=(1, 2)))
+        # E(x−c)² − (μ−c)² at c = μ, a constant: its second term is 0, but carries the curvature that second derivatives
+        # (a gradient through a guided sampler) need, and no gradient has to flow back through the centre over all pixels.
+        centre = jax.lax.stop_gradient(mean)
+        second_moment = _per_group(jnp.mean(jnp.square(x - centre[:, None, None, :]), axis=(1, 2)))
+        variance = second_moment - jnp.square(mean - centre)
         gain = gain * jax.lax.rsqrt(variance + EPSILON)
         if film is not None:
             scale, shift = jnp.split(film.astype(wide), 2, axis=-1)

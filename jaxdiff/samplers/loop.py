@@ -9,6 +9,7 @@ import numpy as np
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler, image_shape_of
+from jaxdiff.samplers.grids import NOISE_SPACINGS
 from jaxdiff.schedules import TimeGrid, timestep_grid
 from jaxdiff.typing import Array, Image, Key
 
@@ -18,16 +19,23 @@ __all__ = ["grid_for", "run", "sample", "start"]
 def grid_for(
     denoiser: DenoiserLike, sampler: Sampler, steps: int | str | TimeGrid | None, spacing: str = "dps"
 ) -> TimeGrid:
-    """The timesteps of a run: ``steps`` over the whole schedule, kept below the sampler's ``start``."""
+    """The timesteps of a run: ``steps`` over the whole schedule, kept below the sampler's ``start``.
+
+    A sampler that visits times more than once (RePaint) has a method ``adapt_grid`` that rewrites the grid.
+    """
     if not isinstance(steps, TimeGrid):
         total = denoiser.schedule.num_steps
-        steps = timestep_grid(total, total if steps is None else steps, spacing)
-    return steps.below(sampler.start)
+        steps = total if steps is None else steps
+        if spacing in NOISE_SPACINGS and isinstance(steps, int):
+            steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
+        else:
+            steps = timestep_grid(total, steps, spacing)
+    grid = steps.below(sampler.start)
+    adapt = getattr(sampler, "adapt_grid", None)
+    return grid if adapt is None else adapt(grid)
 
 
-def start(
-    key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler, grid: TimeGrid
-) -> Any:
+def start(key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler, grid: TimeGrid) -> Any:
     """The sampler's state at the first timestep of ``grid``."""
     return sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
 

@@ -68,4 +68,3 @@ def sdedit(
     if start < 1:
         raise ValueError(f"start must be at least 1 forward step, got {start}.")
     return SDEdit(transition=transition or ddpm(), start=start)
-

@@ -48,9 +48,7 @@ class DDPM:
         std = jnp.exp(self._log_variance(prediction, t, s, schedule, x_t) / 2)
         return mean + jnp.where(s < 0, jnp.zeros_like(std), std) * noise
 
-    def _log_variance(
-        self, prediction: Prediction, t: Array, s: Array, schedule: NoiseSchedule, x_t: Array
-    ) -> Array:
+    def _log_variance(self, prediction: Prediction, t: Array, s: Array, schedule: NoiseSchedule, x_t: Array) -> Array:
         if self.variance == "auto" and prediction.log_variance is not None:
             return prediction.log_variance
         if self.variance == "fixed_large":

@@ -1,0 +1,76 @@
+"""Noise levels that no training timestep has: a discrete network used at any σ, as the EDM papers write it.
+
+The variance-preserving state x_t and the variance-exploding one x̃ = x_t / √ᾱ_t hold the same information;
+x̃ = x₀ + σ z with σ = √((1−ᾱ_t)/ᾱ_t). A level between two training timesteps is a fractional t: log σ is interpolated
+linearly between neighbours (``NoiseSchedule.at``), and the network is given the fraction itself, which its sinusoidal
+embedding takes as it is. Levels beyond the schedule are clamped to its ends.
+
+Reference:
+    Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", section 5 and table 1 (VP).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.numerics import expand
+from jaxdiff.schedules import Level, NoiseSchedule
+from jaxdiff.typing import Array
+
+__all__ = ["NoisyLevel", "denoise_ve", "level_of_sigma", "log_sigma_table", "polynomial_sigmas", "sigma_of"]
+
+
+class NoisyLevel(NamedTuple):
+    """A noise level σ with the fractional timestep that has it."""
+
+    t: Array
+    sigma: Array
+    alpha_bar: Array
+
+
+def sigma_of(level: Level) -> Array:
+    """σ = √((1−ᾱ)/ᾱ), the noise of x_t/√ᾱ_t; 0 for the clean image."""
+    return jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
+
+
+def log_sigma_table(schedule: NoiseSchedule) -> Array:
+    """Log σ_t of every timestep, [T], increasing."""
+    return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
+
+
+def level_of_sigma(schedule: NoiseSchedule, sigma: Array) -> NoisyLevel:
+    """The fractional timestep whose level is σ, clamped to the schedule's range."""
+    table = log_sigma_table(schedule)
+    log_sigma = jnp.clip(jnp.log(sigma).astype(table.dtype), table[0], table[-1])
+    t = jnp.interp(log_sigma, table, jnp.arange(schedule.num_steps, dtype=table.dtype))
+    clamped = jnp.exp(log_sigma)
+    return NoisyLevel(t, clamped, 1 / (1 + clamped**2))
+
+
+def denoise_ve(denoiser: DenoiserLike, x: Array, sigma: Array) -> Prediction:
+    """D(x̃; σ): the prediction for x̃ = x₀ + σ z, from a network that was trained on √ᾱ x̃ at discrete times.
+
+    Args:
+        denoiser: the prior.
+        x: [H, W, C], x̃.
+        sigma: its noise level, a scalar.
+    """
+    level = level_of_sigma(denoiser.schedule, sigma)
+    scale = jnp.sqrt(level.alpha_bar).astype(x.dtype)
+    return denoiser(x * expand(scale, x), level.t)
+
+
+def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float = 7.0) -> Array:
+    """σ_i = (σ_max^{1/ρ} + i/(n−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, i = 0 … n−1 (Karras et al. 2022, Eq. 5).
+
+    Args:
+        largest: σ_max.
+        smallest: σ_min.
+        count: n; with n = 1 only σ_max is returned.
+        rho: 7 in the paper; larger puts more levels at low noise.
+    """
+    largest, smallest = jnp.asarray(largest), jnp.asarray(smallest)
+    fraction = jnp.linspace(0, 1, count, dtype=largest.dtype)
+    start, end = largest ** (1 / rho), smallest ** (1 / rho)
+    return (start + fraction * (end - start)) ** rho

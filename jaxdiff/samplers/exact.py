@@ -1,0 +1,138 @@
+"""Posteriors that are known in closed form, and how far a sampler's draws are from them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.denoisers import GaussianMixturePrior, GaussianPrior
+from jaxdiff.operators.base import LinearOperator
+from jaxdiff.problems import Problem
+from jaxdiff.typing import Array, Key
+
+__all__ = [
+    "MixturePosterior",
+    "MomentErrors",
+    "dense_matrix",
+    "gaussian_posterior",
+    "mixture_posterior",
+    "moment_errors",
+    "sliced_wasserstein",
+]
+
+
+def dense_matrix(operator: LinearOperator) -> Array:
+    """The matrix [M, D] of a linear operator of real measurements, D = H·W·C. For small images only."""
+    if not isinstance(operator, LinearOperator):
+        raise ValueError(f"{type(operator).__name__} is not linear and has no matrix.")
+    size = 1
+    for n in operator.image_shape:
+        size *= n
+    basis = jnp.eye(size).reshape(size, *operator.image_shape)
+    return jax.vmap(lambda x: operator(x).ravel())(basis).T
+
+
+def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, Array]:
+    """Mean [H, W, C] and covariance [D, D] of p(x₀ | y) for x₀ ~ N(μ, Σ), y = A x₀ + σ n.
+
+    G = Σ Aᵀ (A Σ Aᵀ + σ² I)⁻¹,  mean = μ + G (y − A μ),  covariance = (I − G A) Σ (I − G A)ᵀ + σ² G Gᵀ.
+
+    Raises:
+        ValueError: if the operator is not linear.
+    """
+    a = dense_matrix(problem.operator)  # type: ignore[arg-type]
+    prior_cov, variance = prior.covariance, problem.noise_std**2
+    gain = jnp.linalg.solve(a @ prior_cov @ a.T + variance * jnp.eye(a.shape[0]), a @ prior_cov).T
+    mean = prior.mean + (gain @ problem.residual(prior.mean).ravel()).reshape(prior.mean.shape)
+    shrink = jnp.eye(a.shape[1]) - gain @ a
+    return mean, shrink @ prior_cov @ shrink.T + variance * gain @ gain.T
+
+
+class MixturePosterior(NamedTuple):
+    """p(x₀ | y) = Σ_k w_k N(m_k, C_k): weights [K], means [K, D], covariances [K, D, D]."""
+
+    weights: Array
+    means: Array
+    covariances: Array
+
+    @property
+    def mean(self) -> Array:
+        """[D]."""
+        return self.weights @ self.means
+
+    def draw(self, key: Key, count: int) -> Array:
+        """Exact draws, [count, D]."""
+        which_key, noise_key = jax.random.split(key)
+        which = jax.random.choice(which_key, self.weights.shape[0], (count,), p=self.weights)
+        values, vectors = jnp.linalg.eigh(self.covariances)
+        roots = vectors * jnp.sqrt(jnp.maximum(values, 0))[:, None, :]
+        noise = jax.random.normal(noise_key, (count, self.means.shape[1]))
+        return self.means[which] + jnp.einsum("nij,nj->ni", roots[which], noise)
+
+
+def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixturePosterior:
+    """p(x₀ | y) for x₀ ~ Σ_k w_k N(μ_k, v_k I), y = A x₀ + σ n.
+
+    w′_k ∝ w_k N(y; A μ_k, v_k A Aᵀ + σ² I); each component as in ``gaussian_posterior``.
+    """
+    a = dense_matrix(problem.operator)  # type: ignore[arg-type]
+    variance = problem.noise_std**2
+
+    def component(mean: Array, v: Array) -> tuple[Array, Array, Array]:
+        innovation = v * a @ a.T + variance * jnp.eye(a.shape[0])
+        residual = problem.residual(mean).ravel()
+        gain = jnp.linalg.solve(innovation, v * a).T
+        log_weight = -0.5 * (residual @ jnp.linalg.solve(innovation, residual) + jnp.linalg.slogdet(innovation)[1])
+        return log_weight, mean.ravel() + gain @ residual, v * (jnp.eye(a.shape[1]) - gain @ a)
+
+    log_weights, means, covariances = jax.vmap(component)(prior.means, prior.variances)
+    return MixturePosterior(jax.nn.softmax(log_weights + jnp.log(prior.weights)), means, covariances)
+
+
+class MomentErrors(NamedTuple):
+    """Errors of the first two moments of N draws, and what N exact draws would show on average.
+
+    Attributes:
+        mean: ‖m̂ − m‖ / √(tr C), in posterior standard deviations (rms over directions).
+        mean_floor: √(1/N).
+        covariance: ‖Ĉ − C‖_F / ‖C‖_F.
+        covariance_floor: √((tr(C)² + tr(C²)) / (N tr(C²))).
+        spread: tr Ĉ / tr C; below 1 is over-confident.
+        spread_floor: standard error of ``spread``, √(2 tr(C²) / N) / tr(C).
+    """
+
+    mean: Array
+    mean_floor: Array
+    covariance: Array
+    covariance_floor: Array
+    spread: Array
+    spread_floor: Array
+
+
+def moment_errors(samples: Array, mean: Array, covariance: Array) -> MomentErrors:
+    """Compare draws [N, …] with the true mean and covariance [D, D]."""
+    flat = samples.reshape(samples.shape[0], -1)
+    count = flat.shape[0]
+    estimate = flat.mean(0)
+    centred = flat - estimate
+    sample_cov = centred.T @ centred / (count - 1)
+    trace, squared = jnp.trace(covariance), jnp.sum(covariance**2)
+    return MomentErrors(
+        mean=jnp.linalg.norm(estimate - mean.ravel()) / jnp.sqrt(trace),
+        mean_floor=jnp.asarray(count**-0.5),
+        covariance=jnp.linalg.norm(sample_cov - covariance) / jnp.sqrt(squared),
+        covariance_floor=jnp.sqrt((trace**2 + squared) / (count * squared)),
+        spread=jnp.trace(sample_cov) / trace,
+        spread_floor=jnp.sqrt(2 * squared / count) / trace,
+    )
+
+
+def sliced_wasserstein(key: Key, a: Array, b: Array, *, directions: int = 128) -> Array:
+    """Sliced 2-Wasserstein distance between two sets of N draws [N, D] each.
+
+    (mean over random unit directions of the mean squared difference of sorted projections)^½.
+    """
+    unit = jax.random.normal(key, (directions, a.shape[1]))
+    unit = unit / jnp.linalg.norm(unit, axis=1, keepdims=True)
+    difference = jnp.sort(a @ unit.T, axis=0) - jnp.sort(b @ unit.T, axis=0)
+    return jnp.sqrt(jnp.mean(difference**2))

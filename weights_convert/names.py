@@ -1,7 +1,8 @@
 """The two-way map between guided-diffusion's state dict and jaxdiff's parameters.
 
-Names: ``input_blocks.1.0.in_layers.2.weight`` ↔ ``input_blocks_1_0/in_layers_2/kernel``. Layouts: convolutions OIHW ↔ HWIO,
-linear and 1×1 one-dimensional convolutions (out, in[, 1]) ↔ (in, out). Nothing is computed, so a round trip is exact.
+Names: ``input_blocks.1.0.in_layers.2.weight`` ↔ ``input_blocks_1_0/in_layers_2/kernel``. Layouts: convolutions
+OIHW ↔ HWIO, linear and pointwise 1-D convolutions (out, in[, 1]) ↔ (in, out). Nothing is computed, so a round trip is
+exact.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ POINTWISE = ("qkv", "proj_out")
 
 
 def from_torch_name(name: str) -> str:
-    """jaxdiff's name for a tensor of a guided-diffusion state dict.
+    """The name in jaxdiff of a tensor of a guided-diffusion state dict.
 
     >>> from_torch_name("input_blocks.1.0.in_layers.2.weight")
     'input_blocks_1_0/in_layers_2/kernel'
@@ -37,7 +38,7 @@ def from_torch_name(name: str) -> str:
 
 
 def to_torch_name(name: str) -> str:
-    """guided-diffusion's name for a parameter of jaxdiff's UNet.
+    """The name in guided-diffusion of a parameter of jaxdiff's UNet.
 
     >>> to_torch_name("input_blocks_1_0/in_layers_2/kernel")
     'input_blocks.1.0.in_layers.2.weight'

@@ -30,7 +30,7 @@ class UNetConfig:
         num_heads: attention heads, where ``num_head_channels`` is None.
         num_head_channels: channels a head; decides the number of heads where given.
         num_heads_upsample: heads on the way up, where they differ.
-        attention_order: "legacy" splits heads before q, k, v; "new" splits q, k, v first. Shapes cannot tell them apart.
+        attention_order: "legacy" splits heads before q, k, v; "new" splits q, k, v first. Shapes cannot tell which.
         use_scale_shift_norm: the timestep scales and shifts the second norm; else it is added before it.
         resblock_updown: residual blocks that resample; else plain layers.
         conv_resample: plain resampling layers have a convolution; else 2×2 mean and nearest neighbour alone.
@@ -95,9 +95,10 @@ class UNetConfig:
             ValueError: if a name is unknown or a value is of the wrong kind.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or (unknown := sorted(set(values) - known)):
-            what = f"unknown fields {', '.join(unknown)}" if isinstance(values, dict) else "no fields"
-            raise ValueError(f"this is no UNet configuration: it has {what}; the fields are {', '.join(sorted(known))}.")
+        if not isinstance(values, dict):
+            raise ValueError("this is no UNet configuration: it has no named fields.")
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"a UNet has no {', '.join(unknown)}; its fields are {', '.join(sorted(known))}.")
         try:
             return cls(**values)
         except TypeError as error:

@@ -1,4 +1,4 @@
-"""Named networks: guided-diffusion's published checkpoints, the FFHQ-256 model that DPS uses, and the embedded prior."""
+"""Named networks: guided-diffusion's published checkpoints, the FFHQ-256 model of DPS, and the embedded prior."""
 
 import dataclasses
 from typing import Any

@@ -1,12 +1,287 @@
-"""Load and save checkpoints by parameter name; the registry of embedded priors."""
+"""Load and save priors by parameter name, and the registry of the embedded ones.
 
-from typing import Any
+A checkpoint is a folder (Orbax: ``params/`` beside ``prior.json``) or a pair of files (``NAME.safetensors`` beside
+``NAME.json``). The JSON holds the architecture and the diffusion process (``PriorConfig``) and where the weights come
+from. Nothing is guessed: names, shapes and values are checked against the architecture, and a mismatch is an error.
+"""
 
+import contextlib
+import difflib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from jaxdiff import assets, schedules
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.models import PriorConfig, UNet, parameter_shapes
+from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.typing import PyTree, Shape
 
-__all__ = ["load_denoiser"]
+__all__ = ["EMBEDDED", "Checkpoint", "load_checkpoint", "load_denoiser", "save_checkpoint"]
+
+EMBEDDED = ("faces64",)
+"""Priors that travel with the package."""
+
+DESCRIPTION = "prior.json"
+FORMAT = "jaxdiff prior"
+CONVERT = "python -m weights_convert guided-diffusion"
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+DTYPES = ("float32", "bfloat16", "float64")
+
+Path = str | os.PathLike[str]
 
 
-def load_denoiser(name_or_path: str, *, dtype: Any = None, clip: bool = True) -> Denoiser:
-    """The denoiser of an embedded prior or a converted checkpoint."""
-    raise ValueError(f"no prior is called {name_or_path!r}.")
+class Checkpoint(NamedTuple):
+    """A prior as stored: parameters (nested by name, float32), what they are for, and where they come from."""
+
+    params: PyTree
+    config: PriorConfig
+    metadata: dict[str, Any]
+
+
+def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, label: int | None = None) -> Denoiser:
+    """The denoiser of an embedded prior or of a converted checkpoint.
+
+    Args:
+        name_or_path: "faces64", or the folder or ``.safetensors`` file that ``weights_convert`` or training wrote.
+        dtype: type that the network computes in, float32 (default) or bfloat16; parameters stay float32.
+        clip: clip x̂₀ to [-1, 1] inside the graph.
+        label: class of a class-conditional prior; ``denoiser.replace(label=...)`` changes it later.
+
+    Returns:
+        A denoiser at the image shape that the network was trained on.
+
+    Raises:
+        ValueError: if there is no such prior, or it is damaged or does not fit its architecture.
+    """
+    dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
+    if dtype.name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype.name}.")
+    params, config, _ = load_checkpoint(name_or_path)
+    _check_label(label, config.unet.num_classes)
+    unet = config.unet
+    return Denoiser(
+        params=jax.tree.map(jnp.asarray, params),
+        schedule=_schedule(config),
+        label=None if label is None else jnp.asarray(label, jnp.int32),
+        module=UNet(unet, dtype),
+        image_shape=(unet.image_size, unet.image_size, unet.in_channels),
+        prediction=config.prediction,
+        variance=config.variance,
+        clip=clip,
+        rescale_timesteps=config.rescale_timesteps,
+    )
+
+
+def load_checkpoint(name_or_path: Path) -> Checkpoint:
+    """Read and check a checkpoint: every parameter of the architecture, each once, of its shape and finite.
+
+    Raises:
+        ValueError: if there is no such prior, or it is damaged or does not fit its architecture.
+    """
+    weights, description = _locate(name_or_path)
+    config, metadata = _read_description(description)
+    named = _read_safetensors(weights) if weights.is_file() else _read_orbax(weights)
+    _check_parameters(str(name_or_path), named, parameter_shapes(config.unet))
+    params = {name: np.asarray(value, np.float32) for name, value in named.items()}
+    for name, value in params.items():
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"{name_or_path}: parameter {name} holds NaN or infinite values; convert or train it again."
+            )
+    return Checkpoint(traverse_util.unflatten_dict(params, sep="/"), config, metadata)
+
+
+def save_checkpoint(
+    path: Path,
+    params: PyTree,
+    config: PriorConfig,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a checkpoint whole or not at all: an Orbax folder, or a pair of files if ``path`` ends in ``.safetensors``.
+
+    Args:
+        path: folder or ``.safetensors`` file to make.
+        params: the network's parameters, nested by name.
+        config: what they are for.
+        metadata: further facts for the JSON: source, licence, training.
+        dtype: type on disk, float32 by default; float16 halves the size.
+        overwrite: replace what is there.
+
+    Raises:
+        ValueError: if the parameters do not fit the architecture, or the place cannot be written.
+    """
+    path = pathlib.Path(path).absolute()
+    named = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(params, sep="/").items()}
+    _check_parameters("these parameters", named, parameter_shapes(config.unet))
+    named = {k: np.ascontiguousarray(v, np.dtype(dtype or np.float32)) for k, v in sorted(named.items())}
+    for name, value in named.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"parameter {name} is not finite as {value.dtype}; it is not saved.")
+    description = {"format": FORMAT, "version": 1, "prior": config.to_dict(), **(metadata or {})}
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already; choose another place, or ask to overwrite it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(path) as folder:
+            if path.suffix == ".safetensors":
+                _write_safetensors(path, folder, named, text)
+            else:
+                _write_orbax(path, folder, named, text)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from error
+
+
+# --- finding and reading ---------------------------------------------------------------
+
+
+def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Weights and description of a prior."""
+    text = os.fspath(name_or_path)
+    if text in EMBEDDED:
+        return assets.path(f"{text}.safetensors"), assets.path(f"{text}.json")
+    path = pathlib.Path(text).expanduser()
+    if not path.exists():
+        raise ValueError(_unknown(text))
+    if path.is_dir():
+        if not (path / DESCRIPTION).is_file():
+            raise ValueError(
+                f"{path} is no prior: it has no {DESCRIPTION}. Convert a checkpoint with `{CONVERT} FILE OUT`."
+            )
+        return path / "params", path / DESCRIPTION
+    if path.suffix == ".safetensors" and path.with_suffix(".json").is_file():
+        return path, path.with_suffix(".json")
+    if path.suffix in (*TORCH_SUFFIXES, ".safetensors"):
+        raise ValueError(
+            f"{path} is a checkpoint as another program wrote it; convert it first: "
+            f"`{CONVERT} {path} checkpoints/{path.stem}`, then load checkpoints/{path.stem}."
+        )
+    raise ValueError(f"{path} is no prior; give a folder or .safetensors file that weights_convert or training wrote.")
+
+
+def _unknown(text: str) -> str:
+    near = difflib.get_close_matches(text.lower(), EMBEDDED, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names = ", ".join(EMBEDDED)
+    return f"there is no prior {text!r}: no embedded one has that name ({names}) and no such path exists.{hint}"
+
+
+def _read_description(path: pathlib.Path) -> tuple[PriorConfig, dict[str, Any]]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}); convert the checkpoint again.") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"{path} does not describe a prior of jaxdiff; convert the checkpoint again.")
+    if description.get("version") != 1 or not isinstance(description.get("prior"), dict):
+        raise ValueError(f"{path} is of a version that this jaxdiff does not know; upgrade jaxdiff.")
+    try:
+        config = PriorConfig.from_dict(description["prior"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config, {k: v for k, v in description.items() if k not in ("format", "version", "prior")}
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is damaged or cut off ({error}); get or convert it again.") from error
+
+
+def _read_orbax(path: pathlib.Path) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.restore(path.absolute())
+        return {k: np.asarray(v) for k, v in traverse_util.flatten_dict(tree, sep="/").items()}
+    except Exception as error:  # Orbax and its storage raise many kinds for a damaged folder.
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or incomplete ({reason}); convert the checkpoint again.") from error
+
+
+# --- writing -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _temporary_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder beside ``path``, so that a rename moves what is in it into place in one step."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_safetensors(path: pathlib.Path, folder: pathlib.Path, named: dict[str, np.ndarray], text: str) -> None:
+    import safetensors.numpy
+
+    (folder / "weights").write_bytes(safetensors.numpy.save(named))
+    (folder / "description").write_text(text, encoding="utf-8")
+    (folder / "description").replace(path.with_suffix(".json"))
+    (folder / "weights").replace(path)
+
+
+def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: dict[str, np.ndarray], text: str) -> None:
+    import orbax.checkpoint as ocp
+
+    whole = folder / "whole"
+    whole.mkdir()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(whole / "params", traverse_util.unflatten_dict(named, sep="/"))
+    (whole / DESCRIPTION).write_text(text, encoding="utf-8")
+    whole.chmod(0o755)
+    if path.is_dir():
+        path.rename(folder / "replaced")
+    elif path.exists():
+        path.unlink()
+    whole.rename(path)
+
+
+# --- checks -----------------------------------------------------------------------------------
+
+
+def _check_parameters(where: str, named: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> None:
+    problems = [
+        (f"missing {n}" if n not in named else f"unknown {n}")
+        if n not in named or n not in shapes
+        else f"{n} is {list(named[n].shape)}, not {list(shapes[n])}"
+        for n in sorted(set(named) | set(shapes))
+        if n not in named or n not in shapes or tuple(named[n].shape) != tuple(shapes[n])
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise ValueError(f"{where} does not fit the architecture that it is described with: {shown}.")
+    for name, value in named.items():
+        if not (np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"):
+            raise ValueError(f"{where}: parameter {name} is of type {value.dtype}, not floating point.")
+
+
+def _check_label(label: int | None, num_classes: int | None) -> None:
+    if label is None:
+        return
+    if num_classes is None:
+        raise ValueError("this prior is not class-conditional; leave out the label.")
+    if not 0 <= label < num_classes:
+        raise ValueError(f"label {label} is not one of this prior's classes 0 … {num_classes - 1}.")
+
+
+def _schedule(config: PriorConfig) -> NoiseSchedule:
+    make = {"linear": schedules.linear, "cosine": schedules.cosine, "scaled_linear": schedules.scaled_linear}
+    return make[config.schedule](config.num_steps)

@@ -1,0 +1,1 @@
+"""Checkpoints of other programs to and from jaxdiff; torch is never needed to read one."""

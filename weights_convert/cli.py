@@ -1,0 +1,50 @@
+"""The command line of ``python -m weights_convert``: one module a subcommand, imported when it is asked for."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from absl import app
+from absl.flags import argparse_flags
+
+__all__ = ["COMMANDS", "main", "parse"]
+
+COMMANDS = {
+    "guided-diffusion": ("weights_convert.guided_diffusion", "a guided-diffusion checkpoint to a prior of jaxdiff"),
+    "export": ("weights_convert.export", "a prior of jaxdiff to a guided-diffusion state dict"),
+    "lpips": ("weights_convert.lpips", "weights for the LPIPS metric"),
+}
+"""Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Flags of the subcommand that ``argv`` names."""
+    parser = argparse_flags.ArgumentParser(
+        prog="weights_convert", description="Convert weights; torch is not needed.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=f"Convert {about}.", allow_abbrev=False)
+        if name in argv[1:2]:
+            chosen = importlib.import_module(module)
+            chosen.add_arguments(command)
+            command.set_defaults(run=chosen.run)
+    return parser.parse_args(argv[1:])
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the subcommand; what is wrong becomes one sentence on standard error and exit code 2."""
+    try:
+        return int(args.run(args) or 0)
+    except (ValueError, OSError) as error:
+        print(f"weights_convert: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("weights_convert: stopped; nothing was written.", file=sys.stderr)
+        return 130
+
+
+def entry_point() -> None:
+    """Run the command line."""
+    app.run(main, flags_parser=parse)

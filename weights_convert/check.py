@@ -30,8 +30,8 @@ def compare(params: PyTree, config: PriorConfig, reference: str | os.PathLike[st
     Args:
         params: parameters, nested by name.
         config: the prior.
-        reference: npz with ``x`` [N, C, H, W], ``t`` [N], ``out`` [N, C', H, W] as the original wrote them, ``y`` [N] for
-            a class-conditional network, and optionally ``v`` and ``grad_x`` = d⟨out, v⟩/dx.
+        reference: npz with ``x`` [N, C, H, W], ``t`` [N], ``out`` [N, C', H, W] as the original wrote them, ``y`` [N]
+            for a class-conditional network, and optionally ``v`` and ``grad_x`` = d⟨out, v⟩/dx.
 
     Raises:
         ValueError: if the file cannot be read or lacks an array.

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from absl import app
+from absl import app, logging
 from absl.flags import argparse_flags
 
 __all__ = ["COMMANDS", "main", "parse"]
@@ -35,6 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Run the subcommand; what is wrong becomes one sentence on standard error and exit code 2."""
+    logging.set_verbosity(logging.WARNING)
     try:
         return int(args.run(args) or 0)
     except (ValueError, OSError) as error:

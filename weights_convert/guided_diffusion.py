@@ -18,7 +18,7 @@ from weights_convert.reader import read_state_dict, sha256
 
 __all__ = ["add_arguments", "convert_tensors", "run"]
 
-LICENCE_NOTE = "The weights keep the terms of their source, which conversion does not change; look them up before you pass them on."
+LICENCE_NOTE = "The weights keep the terms of their source; look them up before you use them or pass them on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -185,6 +185,7 @@ def _legacy_blocks(file: IO[bytes], storages: list[Storage], wanted: set[str], o
 
 def _read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
     """safetensors: the length of a JSON header, the header, the numbers; read by the safetensors package."""
+    import ml_dtypes  # noqa: F401  (teaches numpy the name bfloat16)
     import safetensors
 
     tensors = {}

@@ -9,7 +9,7 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.transitions import DDPM, Transition
-from jaxdiff.typing import Array, Key, Scalar, Shape, static
+from jaxdiff.typing import Array, Key, Scalar, Shape
 
 __all__ = ["GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "residual_norm"]
 
@@ -71,8 +71,8 @@ def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
 class GuidedSampler:
     """The body that guided samplers share: predict, move by a transition, correct.
 
-    A method acts in one or both of two places: ``predict`` (on x̂₀, before the transition) and ``correct`` (on x_s, after
-    it). With neither it is the unconditional sampler of its transition.
+    A method acts in one or both of two places: ``predict`` (on x̂₀, before the transition) and ``correct`` (on x_s,
+    after it). With neither it is the unconditional sampler of its transition.
 
     Attributes:
         transition: the unconditional move, DDPM's by default.
@@ -80,7 +80,7 @@ class GuidedSampler:
     """
 
     transition: Transition = struct.field(default=DDPM(), kw_only=True)
-    start: int | None = static(default=None, kw_only=True)
+    start: int | None = struct.field(pytree_node=False, default=None, kw_only=True)
 
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""

@@ -72,8 +72,8 @@ def dps(*, zeta: float | Array = 1.0, norm: str = "residual", transition: Transi
     """Diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687).
 
     Args:
-        zeta: step size ζ on the gradient of the *un-squared* norm, as the original code's ``scale`` (0.3–1); ζ = 2ζ′ of the
-            paper. A leaf: ``vmap`` over it, differentiate through it.
+        zeta: step size ζ on the gradient of the *un-squared* norm, as the original code's ``scale`` (0.3–1); ζ = 2ζ′ of
+            the paper. A leaf: ``vmap`` over it, differentiate through it.
         norm: "residual" (the original), "gradient" (as the study prints it) or "squared".
         transition: the unconditional move; DDPM with the prior's own variance by default.
 

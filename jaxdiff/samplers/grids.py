@@ -39,8 +39,8 @@ def karras_grid(
         Karras et al. 2022, Eq. 5.
 
     >>> from jaxdiff import schedules
-    >>> karras_grid(schedules.linear(1000), 5).t.round(1).tolist()
-    [999.0, 706.7999877929688, 318.29998779296875, 64.19999694824219, 0.0]
+    >>> karras_grid(schedules.linear(1000), 5, integer=True).t.tolist()
+    [999, 843, 593, 142, 0]
     """
     if not rho > 0:
         raise ValueError(f"rho must be positive, got {rho}.")

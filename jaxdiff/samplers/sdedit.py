@@ -18,8 +18,8 @@ __all__ = ["SDEdit", "sdedit"]
 class SDEdit(GuidedSampler):
     """x_start = √ᾱ x_y + √(1−ᾱ) z from the measurement's picture x_y, then the unconditional reverse process.
 
-    x_y is y itself where it is image-shaped, and the pseudo-inverse A⁺y where it is not. Larger ``start``: more realistic,
-    less faithful.
+    x_y is y itself where it is image-shaped, and the pseudo-inverse A⁺y where it is not. Larger ``start``: more
+    realistic, less faithful.
 
     Reference: Meng et al. 2022, Algorithm 1 (without its masks). The operator and σ play no further part.
     """

@@ -29,8 +29,8 @@ class DDPM:
     """Ancestral step: x_s = posterior mean of q(x_s | x_t, x̂₀) + σ z.
 
     Attributes:
-        variance: σ² is "auto" (the prediction's own, learned or fixed; the posterior's where it has none), "fixed_small"
-            (β̃_{t|s}) or "fixed_large" (β_{t|s}).
+        variance: σ² is "auto" (the prediction's own, learned or fixed; the posterior's where it has none),
+            "fixed_small" (β̃_{t|s}) or "fixed_large" (β_{t|s}).
         noise: "ancestral", or "none" for the deterministic mean, as the study prints its Eq. 2.
     """
 

@@ -1,0 +1,121 @@
+"""RePaint: the measured part is taken from the noised measurement, and the run goes back and forth in time."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff import diffusion
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.numerics import expand, normal
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
+from jaxdiff.samplers.measurement import noised_projection
+from jaxdiff.samplers.options import count, need_key, need_linear, need_problem
+from jaxdiff.samplers.transitions import DDPM, Transition, ddpm
+from jaxdiff.schedules import TimeGrid
+from jaxdiff.typing import Array, Key, static
+
+__all__ = ["RePaint", "RePaintState", "repaint", "resampling_grid"]
+
+
+class RePaintState(NamedTuple):
+    """The iterate and the timestep whose noise it has."""
+
+    x: Array
+    at: Array
+
+
+@struct.dataclass
+class RePaint:
+    """x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′), x′ an unconditional move; for a mask, known pixels from y.
+
+    Where the grid steps back (t above the time that the iterate is at), it is noised first:
+    x_t ~ q(x_t | x_at) = N(√(ᾱ_t/ᾱ_at) x, (1 − ᾱ_t/ᾱ_at) I).
+
+    Attributes:
+        transition: the unconditional move.
+        jump_length: how many steps of the grid are gone back.
+        jump_samples: how many times each stretch is gone through.
+        start: forward steps at which the run begins; None for pure noise.
+    """
+
+    transition: Transition = struct.field(default=DDPM())
+    jump_length: int = static(default=10)
+    jump_samples: int = static(default=10)
+    start: int | None = static(default=None)
+
+    def adapt_grid(self, grid: TimeGrid) -> TimeGrid:
+        """The grid with its resampling jumps; each entry is one network call."""
+        return resampling_grid(grid, self.jump_length, self.jump_samples)
+
+    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> RePaintState:
+        """Pure noise, x_T ~ N(0, I)."""
+        need_linear(problem, "RePaint", "a pseudo-inverse")
+        return RePaintState(normal(key, image_shape_of(problem, denoiser)), t)
+
+    def step(
+        self, key: Key, state: RePaintState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
+    ) -> tuple[RePaintState, Info]:
+        """Go back where the grid says so, then one network call and the projection."""
+        problem = need_problem(problem, "RePaint")
+        operator = need_linear(problem, "RePaint", "a pseudo-inverse")
+        back_key, move_key, known_key = jax.random.split(need_key(key, "RePaint"), 3)
+        schedule, x = denoiser.schedule, state.x
+        level_t, level_at, level_s = schedule.at(t), schedule.at(state.at), schedule.at(s)
+        added = jnp.where(t > state.at, diffusion.beta_between(level_t, level_at), 0.0).astype(x.dtype)
+        noise = normal(back_key, x.shape, x.dtype)
+        x = expand(jnp.sqrt(1 - added), x) * x + expand(jnp.sqrt(added), x) * noise
+        prediction = denoiser(x, t, s)
+        x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), schedule)
+        x_s = noised_projection(x_s, operator, problem.y, level_s, normal(known_key, x.shape, x.dtype))
+        return RePaintState(x_s, s), Info(residual_norm(problem, prediction.x0))
+
+
+def resampling_grid(grid: TimeGrid, jump_length: int, jump_samples: int) -> TimeGrid:
+    """Every ``jump_length`` steps from the end go back as many, ``jump_samples`` − 1 times; down moves only are listed.
+
+    With N steps, a jump of j and r samples this makes N + (r−1) j ⌊(N−1)/j⌋ network calls.
+
+    >>> grid = TimeGrid(np.arange(4)[::-1], np.arange(4)[::-1] - 1)
+    >>> resampling_grid(grid, 1, 2).t.tolist()
+    [3, 3, 2, 2, 1, 1, 0]
+    """
+    times = [*grid.t.tolist(), grid.s[-1].item()]
+    last = len(times) - 1
+    # Position p in the list is reached going down; p can be left upwards if it is a multiple of the jump from the end.
+    left = {
+        p: jump_samples - 1 for p in range(last - 1, 0, -1) if (last - 1 - p) % jump_length == 0 and p >= jump_length
+    }
+    position, t, s = 0, [], []
+    while position < last:
+        t.append(times[position])
+        s.append(times[position + 1])
+        position += 1
+        if left.get(position, 0) > 0:
+            left[position] -= 1
+            position -= jump_length
+    return TimeGrid(np.asarray(t, grid.t.dtype), np.asarray(s, grid.s.dtype))
+
+
+def repaint(*, jump_length: int = 10, jump_samples: int = 10, transition: Transition | None = None) -> RePaint:
+    """RePaint, for masks and other linear operators with a pseudo-inverse.
+
+    Network calls: ``len(resampling_grid(...))``; 250 steps with jumps of 10, 10 times are 2410. ``jump_samples=1`` is
+    plain replacement. The projection trusts y as if it had no noise.
+
+    Args:
+        jump_length: how many steps of the grid are gone back.
+        jump_samples: how many times each stretch is gone through.
+        transition: the unconditional move; DDPM by default.
+
+    Raises:
+        ValueError: if a count is below 1.
+
+    Reference:
+        Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", Algorithm 1 and
+        appendix B. Departure: A⁺ in place of the mask, the same for masks.
+    """
+    return RePaint(transition or ddpm(), count("jump_length", jump_length), count("jump_samples", jump_samples))

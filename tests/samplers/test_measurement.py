@@ -1,0 +1,81 @@
+"""Linearisation, short solvers and the proximal step against dense linear algebra."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.samplers.exact import dense_matrix
+from jaxdiff.samplers.measurement import (
+    cg_steps,
+    dot,
+    gcr_steps,
+    linearize,
+    noise_variance,
+    noised_projection,
+    proximal,
+)
+
+
+@pytest.mark.parametrize("kind", ["mask", "blur", "dense", "cubic", "spectrum"])
+def test_pull_is_the_transpose_of_push_and_push_the_derivative(world, x_t, kind):
+    problem = world(kind).problem
+    local = linearize(problem, x_t)
+    d = jax.random.normal(jax.random.key(1), x_t.shape)
+    u = jax.random.normal(jax.random.key(2), local.residual.shape, local.residual.dtype)
+    np.testing.assert_allclose(dot(local.push(d), u), dot(d, local.pull(u)), rtol=2e-5)
+    h = 1e-2
+    difference = (problem.operator(x_t + h * d) - problem.operator(x_t - h * d)) / (2 * h)
+    np.testing.assert_allclose(local.push(d), difference, atol=2e-3)
+    assert local.pull(u).dtype == x_t.dtype
+
+
+def test_a_complex_measurement_has_half_the_variance_per_number(world):
+    assert noise_variance(world("spectrum").problem) == pytest.approx(
+        0.5 * float(noise_variance(world("mask").problem))
+    )
+
+
+def test_solvers_are_exact_after_as_many_steps_as_unknowns():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    b = jnp.asarray(rng.normal(size=6), jnp.float32)
+    symmetric = jnp.asarray(root @ root.T + np.eye(6), jnp.float32)
+    skewed = symmetric + jnp.asarray(root - root.T, jnp.float32)
+    np.testing.assert_allclose(cg_steps(lambda v: symmetric @ v, b, 6), jnp.linalg.solve(symmetric, b), rtol=2e-3)
+    np.testing.assert_allclose(gcr_steps(lambda v: skewed @ v, b, 6), jnp.linalg.solve(skewed, b), rtol=2e-3, atol=1e-4)
+    # One step of GMRES minimises the residual along b.
+    mb = skewed @ b
+    np.testing.assert_allclose(gcr_steps(lambda v: skewed @ v, b, 1), b * (mb @ b) / (mb @ mb), rtol=1e-5)
+    for solver in (cg_steps, gcr_steps):
+        assert bool(jnp.all(solver(lambda v: symmetric @ v, jnp.zeros(6), 3) == 0))
+        assert bool(jnp.all(jnp.isfinite(solver(lambda v: v, b, 4)))), "an early end must not divide by zero"
+
+
+@pytest.mark.parametrize("kind", ["mask", "blur", "dense"])
+def test_proximal_is_the_regularised_least_squares(world, x_t, kind):
+    problem = world(kind).problem
+    a = np.asarray(dense_matrix(problem.operator), np.float64)
+    y = np.asarray(problem.operator.keep_observed(problem.y)).ravel()
+    expected = np.linalg.solve(a.T @ a + 0.3 * np.eye(16), a.T @ y + 0.3 * np.asarray(x_t).ravel())
+    np.testing.assert_allclose(proximal(problem, x_t, 0.3).ravel(), expected, atol=1e-4)
+
+
+def test_proximal_of_a_nonlinear_operator_is_stationary(world, x_t):
+    problem = world("cubic").problem
+
+    def objective(x):
+        return dot(problem.residual(x), problem.residual(x)) + 0.3 * dot(x - x_t, x - x_t)
+
+    found = proximal(problem, x_t, 0.3, iterations=8, rounds=8)
+    assert jnp.linalg.norm(jax.grad(objective)(found)) < 1e-3 * jnp.linalg.norm(jax.grad(objective)(x_t))
+
+
+def test_projection_replaces_the_measured_part_only(world, x_t):
+    problem = world("mask").problem
+    level = world("mask").prior.schedule.at(jnp.asarray(300))
+    noise = jax.random.normal(jax.random.key(3), x_t.shape)
+    found = noised_projection(x_t, problem.operator, problem.y, level, noise)
+    mask = problem.operator.mask
+    known = jnp.sqrt(level.alpha_bar) * problem.y + jnp.sqrt(level.one_minus_alpha_bar) * noise
+    np.testing.assert_allclose(found, mask * known + (1 - mask) * x_t, atol=1e-6)

@@ -1,0 +1,63 @@
+"""The sentences that factories refuse bad parameters with."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.typing import Array, Shape
+
+__all__ = ["check_divides", "check_image_shape", "check_range", "check_size", "concrete", "leaf"]
+
+
+def check_image_shape(image_shape: Shape) -> Shape:
+    """(H, W, C) as three positive ints, or a ValueError."""
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
+        raise ValueError(f"image_shape must be three positive integers (height, width, channels), got {shape}.")
+    return tuple(int(n) for n in shape)
+
+
+def concrete(value: Any) -> bool:
+    """Whether the numbers in ``value`` are known now (not inside jit, vmap or grad), so that they can be checked."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def leaf(name: str, value: Any) -> Array:
+    """A float32 array leaf; refuses NaN and infinity where the value is known."""
+    array = jnp.asarray(value, jnp.float32)
+    if concrete(array) and not bool(np.all(np.isfinite(np.asarray(array)))):
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity.")
+    return array
+
+
+def check_range(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    """Refuse numbers outside [low, high] (or ]low, high]); traced values pass unchecked."""
+    if not concrete(value):
+        return
+    numbers = np.asarray(value)
+    if not np.all((numbers > low if open_low else numbers >= low) & (numbers <= high)):
+        left, right = ("]" if open_low else "["), ("[" if math.isinf(high) else "]")
+        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value!r}.")
+
+
+def check_size(name: str, size: int | Shape, *, odd: bool = False) -> tuple[int, int]:
+    """A size as (height, width), positive, odd where asked."""
+    pair = (size, size) if isinstance(size, int | np.integer) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in pair):
+        raise ValueError(f"{name} must be a positive integer or a pair (height, width) of them, got {size!r}.")
+    if odd and not all(n % 2 for n in pair):
+        raise ValueError(f"{name} must be odd, to have a centre, got {size!r}; use {max(pair) + 1}.")
+    return int(pair[0]), int(pair[1])
+
+
+def check_divides(factor: int, image_shape: Shape) -> int:
+    """A factor that divides both sides of the image."""
+    if not isinstance(factor, int | np.integer) or factor < 1:
+        raise ValueError(f"factor must be a positive integer, got {factor!r}.")
+    height, width = image_shape[:2]
+    if height % factor or width % factor:
+        raise ValueError(f"factor {factor} must divide the image's sides {height} and {width}; crop or pad it first.")
+    return int(factor)

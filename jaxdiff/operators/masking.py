@@ -1,0 +1,205 @@
+"""Masks: y = m ⊙ x, image-shaped, with zeros where nothing is seen. Denoising is the mask that keeps everything."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.operators._validation import check_image_shape, check_range, check_size, concrete
+from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.typing import Array, Image, Key, Measurement, Shape
+
+__all__ = ["Denoise", "Mask", "denoise", "inpaint_box", "inpaint_mask", "inpaint_random"]
+
+
+@struct.dataclass
+class Denoise(SpectralOperator):
+    """y = x."""
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: the image itself."""
+        return x
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x, with V = I."""
+        return x
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z, with V = I."""
+        return z
+
+    @property
+    def singular_values(self) -> Array:
+        """All one."""
+        return jnp.ones(self.image_shape, jnp.float32)
+
+
+@struct.dataclass
+class Mask(SpectralOperator):
+    """y = m ⊙ x.
+
+    Attributes:
+        mask: [H, W, 1] (shared by the channels) or [H, W, C]; 1 where the pixel is seen, 0 where it is not.
+    """
+
+    mask: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: m ⊙ x."""
+        return self.mask.astype(x.dtype) * x
+
+    def adjoint(self, y: Measurement) -> Image:
+        """Aᵀ = A."""
+        return self(y)
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x, with V = I."""
+        return x
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z, with V = I."""
+        return z
+
+    @property
+    def singular_values(self) -> Array:
+        """The mask at every pixel and channel."""
+        return jnp.broadcast_to(self.mask, self.image_shape)
+
+    def keep_observed(self, y: Measurement) -> Measurement:
+        """The measurement where something is seen, 0 elsewhere."""
+        return jnp.where(jnp.broadcast_to(self.mask > 0, y.shape), y, jnp.zeros_like(y))
+
+
+def denoise(*, image_shape: Shape) -> Denoise:
+    """The identity, y = x: what is left to undo is the noise.
+
+    >>> denoise(image_shape=(8, 8, 3)).measurement_shape
+    (8, 8, 3)
+    """
+    return Denoise(image_shape=check_image_shape(image_shape))
+
+
+def inpaint_mask(*, image_shape: Shape, mask: Array) -> Mask:
+    """Any mask, y = m ⊙ x.
+
+    Args:
+        image_shape: (H, W, C).
+        mask: [H, W], [H, W, 1] or [H, W, C], in [0, 1]; 1 (or True) where the pixel is seen.
+
+    Raises:
+        ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
+    """
+    height, width, channels = check_image_shape(image_shape)
+    array = jnp.asarray(mask, jnp.float32)
+    if array.shape == (height, width):
+        array = array[..., None]
+    if array.shape not in ((height, width, 1), (height, width, channels)):
+        raise ValueError(
+            f"the mask must be {height}x{width} like the image (or one such plane a channel), got shape {array.shape}."
+        )
+    if concrete(array):
+        values = np.asarray(array)
+        if not np.all((values >= 0) & (values <= 1)):
+            raise ValueError("the mask must lie in [0, 1]: 1 where a pixel is seen, 0 where it is not.")
+        if not values.any():
+            raise ValueError("the mask keeps nothing; it must be 1 where a pixel is seen.")
+    return Mask(array, image_shape=(height, width, channels))
+
+
+def inpaint_box(
+    *,
+    image_shape: Shape,
+    size: int | tuple[int, int],
+    position: tuple[int, int] | Array | None = None,
+    key: Key | None = None,
+    margin: int | tuple[int, int] = 0,
+) -> Mask:
+    """Hide a box.
+
+    Args:
+        image_shape: (H, W, C).
+        size: side of the hidden box, or its (height, width), pixels.
+        position: row and column of its upper left corner; centred where neither it nor ``key`` is given.
+        key: for a place drawn uniformly, at least ``margin`` from the upper and left border and more than
+            ``margin`` from the others (the rule of DPS and DAPS).
+        margin: pixels, or (rows, columns).
+
+    Raises:
+        ValueError: if the box does not fit, or both ``position`` and ``key`` are given.
+
+    >>> inpaint_box(image_shape=(8, 8, 3), size=4).mask.sum().item()
+    48.0
+    """
+    height, width, channels = check_image_shape(image_shape)
+    box = check_size("size", size)
+    margins = (margin, margin) if isinstance(margin, int | np.integer) else tuple(margin)
+    if box[0] > height or box[1] > width or box == (height, width):
+        raise ValueError(f"a hidden {box[0]}x{box[1]} box leaves nothing of a {height}x{width} image; make it smaller.")
+    if position is not None and key is not None:
+        raise ValueError("give the box either a position or a key for a random one, not both.")
+    if key is not None:
+        highest = (height - margins[0] - box[0], width - margins[1] - box[1])
+        if min(margins) < 0 or highest[0] <= margins[0] or highest[1] <= margins[1]:
+            raise ValueError(
+                f"a {box[0]}x{box[1]} box with a margin of {margins} has no room to move in a {height}x{width} image; "
+                "use a smaller box or margin."
+            )
+        corner = jax.random.randint(key, (2,), jnp.asarray(margins), jnp.asarray(highest))
+    elif position is None:
+        corner = jnp.asarray([(height - box[0]) // 2, (width - box[1]) // 2])
+    else:
+        corner = jnp.asarray(position)
+        if concrete(corner):
+            top, left = (int(n) for n in np.asarray(corner))
+            if top < 0 or left < 0 or top + box[0] > height or left + box[1] > width:
+                raise ValueError(f"a {box[0]}x{box[1]} box at ({top}, {left}) leaves the {height}x{width} image.")
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    rows = (row >= corner[0]) & (row < corner[0] + box[0])
+    columns = (column >= corner[1]) & (column < corner[1] + box[1])
+    return Mask(1 - (rows & columns)[..., None].astype(jnp.float32), image_shape=(height, width, channels))
+
+
+def inpaint_random(
+    key: Key,
+    *,
+    image_shape: Shape,
+    fraction: float | Array | None = None,
+    min_fraction: float | Array | None = None,
+    max_fraction: float | Array | None = None,
+) -> Mask:
+    """Hide single pixels at random, all channels together.
+
+    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS.
+
+    Args:
+        key: for the pixels, and for the fraction where it is random.
+        image_shape: (H, W, C).
+        fraction: share of the pixels that is *hidden* (0.92 for "92 % random").
+        min_fraction: with ``max_fraction``, draw the share uniformly (DPS ships 0.3 and 0.7).
+        max_fraction: see ``min_fraction``.
+
+    Raises:
+        ValueError: if the share is not in [0, 1[, or both ways to give it are used.
+
+    >>> int(inpaint_random(jax.random.key(0), image_shape=(10, 10, 3), fraction=0.92).mask.sum())
+    8
+    """
+    height, width, channels = check_image_shape(image_shape)
+    for name, value in (("fraction", fraction), ("min_fraction", min_fraction), ("max_fraction", max_fraction)):
+        if value is not None:
+            check_range(name, value, 0, 1)
+    place_key, share_key = jax.random.split(key)
+    if fraction is None and min_fraction is not None and max_fraction is not None:
+        fraction = jax.random.uniform(share_key, (), jnp.float32, min_fraction, max_fraction)
+    elif fraction is None or min_fraction is not None or max_fraction is not None:
+        raise ValueError("give inpaint_random either fraction, or min_fraction and max_fraction.")
+    if concrete(fraction):
+        # In double precision, and a hair above the product: 0.29 * 100 is 28.999999999999996.
+        hidden = jnp.asarray(int(height * width * float(fraction) + 1e-6), jnp.int32)
+        if int(hidden) == height * width:
+            raise ValueError(f"fraction {fraction} hides every pixel; it must be below 1.")
+    else:
+        hidden = jnp.floor(jnp.asarray(fraction, jnp.float32) * (height * width)).astype(jnp.int32)
+    rank = jax.random.permutation(place_key, height * width).astype(jnp.int32)
+    mask = (rank >= hidden).astype(jnp.float32).reshape(height, width, 1)
+    return Mask(mask, image_shape=(height, width, channels))

@@ -51,7 +51,8 @@ def timestep_embedding(t: Array, dim: int) -> Array:
 
 def _wide(dtype: Any) -> Any:
     """The type of statistics, softmax and head: at least float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+    # Not promote_types, which strict promotion refuses for bfloat16 with float32.
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
 class GroupNorm(nn.Module):

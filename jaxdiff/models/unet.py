@@ -90,8 +90,8 @@ def _per_group(moment: Array) -> Array:
     """Mean of a moment [N, C] over the channels of each group, given back to each channel."""
     n, channels = moment.shape
     size = channels // NORM_GROUPS
-    mean = jnp.mean(jnp.reshape(moment, (n, NORM_GROUPS, size)), axis=-1)
-    return jnp.repeat(mean, size, axis=-1, total_repeat_length=channels)
+    mean = jnp.mean(jnp.reshape(moment, (n, NORM_GROUPS, size)), axis=-1, keepdims=True)
+    return jnp.reshape(jnp.broadcast_to(mean, (n, NORM_GROUPS, size)), (n, channels))
 
 
 def _upsample(x: Array) -> Array:

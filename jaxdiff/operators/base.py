@@ -3,6 +3,8 @@
 Arrays (mask, kernel, angles) are leaves, so a new mask costs no recompilation and a batch of masks can be ``vmap``-ed
 over; shapes are static. An operator computes in the dtype of the image that it is given.
 
+Operators compare and hash by identity, so that ``jax.jit(operator)`` works as well as passing one as an argument.
+
 A sampler asks for the least it needs: ``A(x)`` always, ``adjoint`` of a :class:`LinearOperator`, and ``pinv`` and
 ``solve``, which are closed forms where ``closed_pinv`` / ``closed_solve`` say so and conjugate gradients otherwise. A
 :class:`SpectralOperator` moreover knows its singular value decomposition in a fast orthogonal basis.
@@ -21,7 +23,7 @@ from jaxdiff.typing import Array, Image, Measurement, Shape
 __all__ = ["LinearOperator", "Operator", "SpectralOperator"]
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Operator:
     """A forward model y = A(x) of one image x [H, W, C] in [-1, 1].
 
@@ -55,7 +57,7 @@ class Operator:
         return y
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class LinearOperator(Operator):
     """A linear forward model y = A x.
 
@@ -97,7 +99,7 @@ class LinearOperator(Operator):
         return y if tuple(y.shape) == tuple(self.image_shape) else self.pinv(y)
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class SpectralOperator(LinearOperator):
     """A linear operator whose singular value decomposition A = U S Vᵀ is known and fast.
 

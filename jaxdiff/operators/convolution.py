@@ -25,7 +25,7 @@ __all__ = ["Blur", "CircularBlur", "Padding", "blur", "defocus_blur", "gaussian_
 Padding = Literal["reflect", "circular", "zero"]
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Blur(LinearOperator):
     """y = k ⋆ x with the image continued by reflection (without repeating the edge) or by zeros.
 
@@ -60,7 +60,7 @@ class Blur(LinearOperator):
         return jnp.fft.rfft2(self.kernel.astype(dtype), s=sides)[None]
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class CircularBlur(SpectralOperator):
     """y = k ⋆ x with the image continued periodically: diagonal in the Fourier basis.
 
@@ -100,13 +100,13 @@ class CircularBlur(SpectralOperator):
         """Uᵀ y: undo the phase of ĥ, then V's basis."""
         h = self._transfer(y.dtype)
         s = self._kept(jnp.abs(h))
-        return hartley(self._filter(y, jnp.conj(h) * _reciprocal(s)))
+        return hartley(self._filter(y, jnp.conj(h) * _reciprocal(s).astype(h.dtype)))
 
     def pinv(self, y: Measurement) -> Image:
         """F⁻¹ (ĥ⁺ · F y)."""
         h = self._transfer(y.dtype)
         s = self._kept(jnp.abs(h))
-        return self._filter(y, jnp.conj(h) * jnp.square(_reciprocal(s)))
+        return self._filter(y, jnp.conj(h) * jnp.square(_reciprocal(s)).astype(h.dtype))
 
     def solve(self, rho: float | Array, b: Image) -> Image:
         """F⁻¹ (F b / (|ĥ|² + ρ)), with every singular value."""
@@ -127,7 +127,7 @@ class CircularBlur(SpectralOperator):
 
     def _filter(self, x: Array, response: Array) -> Array:
         spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, 0))
-        return jnp.moveaxis(jnp.fft.irfft2(spectrum * response[None], s=x.shape[:2]), 0, -1)
+        return jnp.moveaxis(jnp.fft.irfft2(spectrum * response.astype(spectrum.dtype)[None], s=x.shape[:2]), 0, -1)
 
 
 def blur(

@@ -12,7 +12,7 @@ from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 __all__ = ["Denoise", "Mask", "denoise", "inpaint_box", "inpaint_mask", "inpaint_random"]
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Denoise(SpectralOperator):
     """y = x."""
 
@@ -34,7 +34,7 @@ class Denoise(SpectralOperator):
         return jnp.ones(self.image_shape, jnp.float32)
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Mask(SpectralOperator):
     """y = m ⊙ x.
 

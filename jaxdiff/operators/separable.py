@@ -19,7 +19,7 @@ __all__ = ["Factor", "Separable", "factorize", "separable"]
 RCOND = 1e-3
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Factor:
     """One matrix M [m, n] and its singular value decomposition M = U S Vᵀ, padded to n.
 
@@ -36,7 +36,7 @@ class Factor:
     right: Array
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Separable(SpectralOperator):
     """Y = R X Cᵀ for each channel X [H, W].
 

@@ -135,7 +135,8 @@ def _validate(config: UNetConfig) -> None:
             )
     for block in layout(config):
         for layer in block:
-            if layer.kind == "attention" and (layer.heads < 1 or layer.channels_out % layer.heads):
+            uneven = config.num_head_channels is not None and layer.channels_out % config.num_head_channels
+            if layer.kind == "attention" and (layer.heads < 1 or layer.channels_out % layer.heads or uneven):
                 raise ValueError(
                     f"{layer.channels_out} channels cannot be split into heads by num_heads={config.num_heads}, "
                     f"num_head_channels={config.num_head_channels}; choose a number that divides the channels."

@@ -11,14 +11,24 @@ Reference:
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand
+from jaxdiff.numerics import expand, normal
 from jaxdiff.schedules import Level, NoiseSchedule
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, Key
 
-__all__ = ["NoisyLevel", "denoise_ve", "level_of_sigma", "log_sigma_table", "polynomial_sigmas", "sigma_of"]
+__all__ = [
+    "NoisyLevel",
+    "denoise_ve",
+    "level_of_sigma",
+    "log_sigma_table",
+    "ode_ve",
+    "polynomial_sigmas",
+    "reverse_ve",
+    "sigma_of",
+]
 
 
 class NoisyLevel(NamedTuple):
@@ -74,3 +84,35 @@ def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float
     fraction = jnp.linspace(0, 1, count, dtype=largest.dtype)
     start, end = largest ** (1 / rho), smallest ** (1 / rho)
     return (start + fraction * (end - start)) ** rho
+
+
+def ode_ve(denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01) -> Array:
+    """Follow the probability-flow ODE from x̃ at level σ to a clean image, by ``steps`` of Euler (DAPS's inner solver).
+
+    Levels are polynomial (ρ = 7) from σ to ``smallest``, the last of them replaced by 0.
+    """
+    levels = polynomial_sigmas(sigma, jnp.minimum(jnp.asarray(smallest, sigma.dtype), sigma), steps + 1).at[-1].set(0)
+
+    def body(x: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        now, after = pair
+        x0 = denoise_ve(denoiser, x, now).x0
+        return x0 + expand(after / now, x) * (x - x0), None
+
+    return jax.lax.scan(body, x, (levels[:-1], levels[1:]))[0]
+
+
+def reverse_ve(
+    key: Key, denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01
+) -> Array:
+    """Draw x₀ ~ p(x₀ | x̃ = x₀ + σ z) by ``steps`` ancestral moves on the levels of ``ode_ve``."""
+    levels = polynomial_sigmas(sigma, jnp.minimum(jnp.asarray(smallest, sigma.dtype), sigma), steps + 1).at[-1].set(0)
+
+    def body(x: Array, inputs: tuple[Array, Array, Key]) -> tuple[Array, None]:
+        now, after, key = inputs
+        x0 = denoise_ve(denoiser, x, now).x0
+        share = (after / now) ** 2
+        noise = normal(key, x.shape, x.dtype)
+        spread = after * jnp.sqrt(jnp.maximum(1 - share, 0))
+        return x0 + expand(share, x) * (x - x0) + expand(spread, x) * noise, None
+
+    return jax.lax.scan(body, x, (levels[:-1], levels[1:], jax.random.split(key, steps)))[0]

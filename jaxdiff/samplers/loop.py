@@ -1,5 +1,6 @@
 """The only scan: any sampler over any grid of timesteps, whole or in chunks."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -114,7 +115,8 @@ def sample(
         raise ValueError(f"noise holds {noise.shape[0]} draws, but this run takes {len(grid.t)} steps.")
     state = start(init_key, denoiser, problem, sampler, grid)
     if x_init is not None:
-        state = state._replace(x=x_init)
+        restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
+        state = state._replace(x=x_init) if restart is None else restart(state, x_init)
     steps_taken = (jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s))
     state, info = run(run_key, state, denoiser, problem, sampler, steps_taken, noise)
     return state.x, info
@@ -126,4 +128,4 @@ def chunks(grid: TimeGrid, size: int) -> list[tuple[np.ndarray, np.ndarray, np.n
     first = count % size
     edges = [0, *range(first, count + 1, size)] if first else list(range(0, count + 1, size))
     index = np.arange(count, dtype=np.int32)
-    return [(index[a:b], grid.t[a:b], grid.s[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(index[a:b], grid.t[a:b], grid.s[a:b]) for a, b in itertools.pairwise(edges)]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.numerics import expand
+from jaxdiff.numerics import expand, normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.schedules import Level
-from jaxdiff.typing import Array, Image, Measurement, Scalar
+from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
 
 __all__ = [
     "SOLVERS",
@@ -20,6 +20,7 @@ __all__ = [
     "gcr_steps",
     "linearize",
     "log_likelihood",
+    "measurement_noise",
     "noise_variance",
     "noised_projection",
     "proximal",
@@ -156,3 +157,13 @@ def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 
         return jnp.where(better, x + move, x), None
 
     return jax.lax.scan(body, centre, length=rounds)[0]
+
+
+def measurement_noise(key: Key, problem: Problem) -> Measurement:
+    """σ n as ``observe`` draws it, with σ at least the floor of ``noise_variance``."""
+    y = problem.y
+    std = jnp.sqrt(noise_variance(problem)).astype(y.real.dtype)
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        parts = normal(key, (2, *y.shape), y.real.dtype)
+        return expand(std, y) * (parts[0] + 1j * parts[1])
+    return expand(std, y) * normal(key, y.shape, y.dtype)

@@ -1,0 +1,131 @@
+"""FPS-SMC, filtering posterior sampling: particles that follow a measurement noised along with the image."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdiff import diffusion
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.numerics import expand, normal
+from jaxdiff.operators.base import LinearOperator
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import image_shape_of, residual_norm
+from jaxdiff.samplers.measurement import dot, log_likelihood, noise_variance
+from jaxdiff.samplers.options import count, need_key, need_linear, need_problem, number
+from jaxdiff.samplers.particles import ParticleInfo, ParticleState, pick, resample
+from jaxdiff.typing import Array, Image, Key, Scalar, static
+
+__all__ = ["FPS", "fps"]
+
+WHAT = "solve(), (AᵀA + ρI)⁻¹,"
+
+
+@struct.dataclass
+class FPS:
+    """y_s ~ q(y_s | y_t, y), the forward process of A x; then x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I), exactly.
+
+    The move is Gaussian: mean μ + (AᵀA + ρ I)⁻¹ Aᵀ(y_s − A μ) with ρ = ᾱ_s σ²/β̃, drawn by perturbing both terms. The
+    weight is p(y_s | x_t) = N(y_s; A μ, ᾱ_s σ² I + β̃ A Aᵀ). μ, β̃: mean and variance of q(x_s | x_t, x̂₀).
+
+    Attributes:
+        threshold: particles are resampled where their effective number falls below this share of N.
+        particles: N.
+        start: forward steps at which the run begins; None for pure noise.
+    """
+
+    threshold: Array
+    particles: int = static(default=16)
+    start: int | None = static(default=None)
+
+    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> ParticleState:
+        """N draws of pure noise, equally weighted, and y noised to the same level."""
+        problem = need_problem(problem, "FPS")
+        operator = need_linear(problem, "FPS", WHAT, "tds, dps or mmps")
+        particle_key, y_key = jax.random.split(key)
+        shape = image_shape_of(problem, denoiser)
+        particles = normal(particle_key, (self.particles, *shape))
+        y = operator.keep_observed(problem.y)
+        level = denoiser.schedule.at(t)
+        image = expand(jnp.sqrt(level.one_minus_alpha_bar).astype(particles.dtype), particles[0])
+        noised = _scale(level.alpha_bar**0.5, y) + operator(image * normal(y_key, shape))
+        return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), noised)
+
+    def restart(self, state: ParticleState, x: Image) -> ParticleState:
+        """Every particle starts at ``x``."""
+        return state._replace(x=x, particles=jnp.broadcast_to(x, state.particles.shape))
+
+    def step(
+        self, key: Key, state: ParticleState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
+    ) -> tuple[ParticleState, ParticleInfo]:
+        """N forward passes: weigh by how well y_s is foreseen, resample, move."""
+        problem = need_problem(problem, "FPS")
+        operator = need_linear(problem, "FPS", WHAT, "tds, dps or mmps")
+        y_key, resample_key, move_key, pick_key = jax.random.split(need_key(key, "FPS"), 4)
+        schedule, old, last = denoiser.schedule, state.particles, s < 0
+        weigh = diffusion.posterior_coefficients(schedule.at(t), schedule.at(s))
+        # The last move is its mean: it has no variance to divide by.
+        beta = jnp.where(last, 1.0, weigh.variance).astype(old.dtype)
+        noise = normal(y_key, old.shape[1:], old.dtype)
+        bridge = operator(jnp.sqrt(jnp.where(last, 0.0, weigh.variance)).astype(old.dtype) * noise)
+        y = operator.keep_observed(problem.y)
+        y_s = _scale(weigh.x0_weight, y) + _scale(weigh.xt_weight, jnp.asarray(state.y)) + bridge
+
+        x0 = jax.vmap(lambda x: denoiser(x, t, s).x0)(old)
+        mean = _scale(weigh.x0_weight, x0) + _scale(weigh.xt_weight, old)
+        variance = (schedule.at(s).alpha_bar * noise_variance(problem)).astype(old.dtype)
+        foreseen = jax.vmap(lambda m: _log_evidence(operator, y_s - operator(m), variance, beta))(mean)
+        at_end = jax.vmap(lambda x: log_likelihood(problem, x))(mean)
+        weights = state.log_weights + jnp.where(last, at_end, foreseen)
+        residual = residual_norm(problem, x0[jnp.argmax(weights)])
+        index, weights, ess = resample(resample_key, weights, self.threshold)
+
+        def move(key: Key, mean: Array) -> Array:
+            image_key, data_key = jax.random.split(key)
+            start = mean + jnp.sqrt(beta) * normal(image_key, mean.shape, mean.dtype)
+            data = y_s + jnp.sqrt(variance) * _like(data_key, y_s)
+            return start + operator.solve(variance / beta, operator.adjoint(data - operator(start)))
+
+        mean = mean[index]
+        moved = jax.vmap(move)(jax.random.split(move_key, self.particles), mean)
+        x_s = jnp.where(last, mean, moved)
+        return ParticleState(pick(pick_key, x_s, weights), x_s, weights, y_s), ParticleInfo(residual, ess)
+
+
+def _scale(scalar: Array, like: Array) -> Array:
+    return expand(scalar.astype(like.real.dtype), like) * like
+
+
+def _like(key: Key, y: Array) -> Array:
+    """Noise of variance 1 per real number."""
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        parts = normal(key, (2, *y.shape), y.real.dtype)
+        return parts[0] + 1j * parts[1]
+    return normal(key, y.shape, y.dtype)
+
+
+def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Scalar) -> Scalar:
+    """−½ rᵀ (variance I + β A Aᵀ)⁻¹ r = −(‖r − A w‖² + ρ ‖w‖²)/(2 variance), w = (AᵀA + ρI)⁻¹ Aᵀ r, ρ = variance/β."""
+    rho = variance / beta
+    w = operator.solve(rho, operator.adjoint(r))
+    miss = r - operator(w)
+    return -(dot(miss, miss) + rho * dot(w, w)) / (2 * variance)
+
+
+def fps(*, particles: int = 16, threshold: float | Array = 0.5) -> FPS:
+    """Filtering posterior sampling with sequential Monte-Carlo, for linear operators.
+
+    Network calls a step: N, no gradient through the network.
+
+    Args:
+        particles: N; 1 is plain FPS.
+        threshold: share of N below which particles are resampled.
+
+    Raises:
+        ValueError: if an option is out of range.
+
+    Reference:
+        Dou & Song 2024, "Diffusion Posterior Sampling for Linear Inverse Problem Solving: A Filtering Perspective",
+        Algorithm 2 (FPS-SMC). The noised measurements are drawn backwards from the bridge q(y_s | y_t, y) of their
+        forward process; σ is at least 1e-3.
+    """
+    return FPS(number("threshold", threshold, high=1.0), count("particles", particles))

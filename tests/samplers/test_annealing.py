@@ -1,0 +1,139 @@
+"""DAPS, annealed Langevin, TDS, FPS and the particle tools, against known Gaussians."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.samplers import annealed_langevin, daps, fps, log_snr_grid, sample, tds
+from jaxdiff.samplers.base import State
+from jaxdiff.samplers.continuous import ode_ve, sigma_of
+from jaxdiff.samplers.exact import dense_matrix, moment_errors
+from jaxdiff.samplers.particles import effective_sample_size, pick, resample, systematic_indices
+
+
+def dense(problem):
+    return jnp.asarray(dense_matrix(problem.operator))
+
+
+@pytest.mark.parametrize("inner", ["langevin", "hmc"])
+def test_daps_chain_draws_around_the_flow(world, x_t, inner):
+    here, sigma = world("blur"), 0.3
+    sampler = daps(mcmc_steps=300, inner=inner, momentum=0.6)
+    chain = jax.jit(jax.vmap(lambda key: sampler._chain(key, here.problem, x_t, jnp.asarray(sigma), jnp.asarray(2e-3))))
+    images = chain(jax.random.split(jax.random.key(0), 2000))
+    a, variance = dense(here.problem), here.problem.noise_std**2
+    covariance = jnp.linalg.inv(a.T @ a / variance + jnp.eye(16) / sigma**2)
+    mean = covariance @ (a.T @ here.problem.y.ravel() / variance + x_t.ravel() / sigma**2)
+    errors = moment_errors(images, mean, covariance)
+    assert errors.mean < 3 * errors.mean_floor
+    assert errors.covariance < 2.5 * errors.covariance_floor
+
+
+def test_daps_flow_ends_where_the_ode_does(world, x_t):
+    prior, sigma = world().prior, jnp.asarray(0.8)
+    gain = jnp.sqrt(prior.eigenvalues / (prior.eigenvalues + sigma**2))
+    exact = prior.mean.ravel() + prior.basis @ (gain * (prior.basis.T @ (x_t - prior.mean).ravel()))
+    coarse, fine = (jnp.abs(ode_ve(prior, x_t, sigma, n).ravel() - exact).max() for n in (10, 160))
+    assert fine < 0.02
+    assert fine < coarse / 8, "Euler: the error falls as 1/n"
+
+
+def test_annealed_langevin_draws_the_annealed_posterior_of_its_level(world):
+    here, t = world("mask"), jnp.asarray(300)
+    level = here.prior.schedule.at(t)
+    gamma2 = sigma_of(level) ** 2
+    sampler = annealed_langevin(inner_steps=150, step_size=0.05, denoise=False)
+    run = jax.jit(jax.vmap(lambda key: sampler.step(key, State(here.prior.mean), t, t, here.problem, here.prior)[0].x))
+    images = run(jax.random.split(jax.random.key(0), 2000)) / jnp.sqrt(level.alpha_bar)
+    a, variance = dense(here.problem), here.problem.noise_std**2 + gamma2
+    noisy = jnp.linalg.inv(here.prior.covariance + gamma2 * jnp.eye(16))
+    covariance = jnp.linalg.inv(noisy + a.T @ a / variance)
+    y = here.problem.operator.keep_observed(here.problem.y).ravel()
+    mean = covariance @ (noisy @ here.prior.mean.ravel() + a.T @ y / variance)
+    errors = moment_errors(images, mean, covariance)
+    assert errors.mean < 4 * errors.mean_floor
+    assert errors.covariance < 2.5 * errors.covariance_floor
+
+
+def test_annealed_langevin_of_the_code_weighs_by_norms(world, x_t):
+    """h (s + w g ‖s‖/‖g‖): without noise the two terms have lengths 1 and w."""
+    here, t = world("mask"), jnp.asarray(300)
+    keys = jax.random.key(0)
+
+    def move(weight):
+        sampler = annealed_langevin(inner_steps=1, weighting="norm", weight=weight, denoise=False)
+        return sampler.step(keys, State(x_t), t, t, here.problem, here.prior)[0].x
+
+    score = (here.prior(x_t, t).x0 - x_t / jnp.sqrt(here.prior.schedule.at(t).alpha_bar)) * 0.2
+    guidance = (move(3.0) - move(0.0)) / jnp.sqrt(here.prior.schedule.at(t).alpha_bar)
+    np.testing.assert_allclose(jnp.linalg.norm(guidance), 3 * jnp.linalg.norm(score), rtol=1e-3)
+
+
+def test_particle_tools():
+    weights = jnp.asarray([0.5, 0.25, 0.125, 0.125])
+    assert effective_sample_size(jnp.log(weights)) == pytest.approx(1 / float(jnp.sum(weights**2)), rel=1e-5)
+    many = jnp.tile(weights, 25) / 25
+    for seed in range(5):
+        copies = jnp.bincount(systematic_indices(jax.random.key(seed), jnp.log(many) + 3.0), length=100)
+        assert bool(jnp.all(jnp.abs(copies - 100 * many) < 1 + 1e-3)), "each is kept ⌊Nw⌋ or ⌈Nw⌉ times"
+    index, after, ess = resample(jax.random.key(0), jnp.zeros(6), jnp.asarray(0.5))
+    np.testing.assert_array_equal(index, np.arange(6))
+    assert float(ess) == pytest.approx(6)
+    index, after, ess = resample(jax.random.key(0), jnp.asarray([0.0, -1e4, -1e4]), jnp.asarray(0.5))
+    np.testing.assert_array_equal(index, 0)
+    np.testing.assert_array_equal(after, 0)
+    assert float(ess) == pytest.approx(1)
+    assert float(pick(jax.random.key(0), jnp.arange(3.0), jnp.asarray([-1e4, 0.0, -1e4]))) == 1.0
+
+
+@pytest.mark.parametrize("make", [tds, fps])
+def test_particles_draw_the_posterior(world, make):
+    here = world("mask", sigma=0.5)
+    images, info = here.draws(make(particles=64), grid=log_snr_grid(here.prior.schedule, 60), count=800)
+    errors = moment_errors(images, here.mean, here.covariance)
+    print(make.__name__, errors)
+    assert errors.mean < 0.12
+    assert errors.covariance < 0.25
+    assert bool(jnp.all((info.ess >= 1) & (info.ess <= 64 * (1 + 1e-5))))
+
+
+def test_more_particles_are_better(world):
+    here, grid = world("mask", sigma=0.5), log_snr_grid(world().prior.schedule, 40)
+    error = {}
+    for count in (1, 32):
+        images, _ = here.draws(tds(particles=count, twist=0.3), grid=grid, count=500)
+        error[count] = moment_errors(images, here.mean, here.covariance).mean
+    assert error[32] < error[1]
+
+
+def test_restart_moves_every_particle(world, x_t):
+    here = world("mask")
+    for sampler in (tds(particles=3), fps(particles=3)):
+        state = sampler.init(jax.random.key(0), here.problem, here.prior, jnp.asarray(999))
+        moved = sampler.restart(state, x_t)
+        np.testing.assert_array_equal(moved.particles, jnp.broadcast_to(x_t, (3, *x_t.shape)))
+        image, _ = sample(jax.random.key(0), here.prior, here.problem, sampler, steps=2, x_init=x_t)
+        assert image.shape == x_t.shape
+
+
+def test_refusals(world):
+    prior, key = world().prior, jax.random.key(0)
+    with pytest.raises(ValueError, match=r"FPS needs solve\(\).*Cubic is not linear"):
+        sample(key, prior, world("cubic").problem, fps(), steps=2)
+    for make in (daps, annealed_langevin, tds, fps):
+        with pytest.raises(ValueError, match="give a problem"):
+            sample(key, prior, None, make(), steps=2)
+    for make, options in (
+        (daps, {"momentum": 1.0}),
+        (daps, {"tau": 0.0}),
+        (annealed_langevin, {"inner_steps": 0}),
+        (tds, {"particles": 0}),
+        (fps, {"threshold": 2.0}),
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+            make(**options)
+    with pytest.raises(ValueError, match="unknown inner"):
+        daps(inner="gibbs")
+    with pytest.raises(ValueError, match="unknown weighting"):
+        annealed_langevin(weighting="no")

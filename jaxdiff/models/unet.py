@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxdiff.models.config import NORM_GROUPS, Layer, UNetConfig, layout
+from jaxdiff.models.convolution import flax_conv
 from jaxdiff.typing import Array, Shape
 
 __all__ = ["UNet", "parameter_shapes", "timestep_embedding"]
@@ -111,9 +112,10 @@ def _conv(features: int, name: str, dtype: Any, *, size: int = 3, stride: int = 
         features,
         (size, size),
         strides=stride,
-        padding=size // 2,
+        padding=[(size // 2, size // 2)] * 2,
         dtype=dtype,
         kernel_init=_zeros if zero else _uniform,
+        conv_general_dilated=flax_conv,
         name=name,
     )
 

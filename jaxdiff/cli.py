@@ -1,0 +1,65 @@
+"""The ``jaxdiff`` command: flags to calls. What the commands do is in ``jaxdiff.experiments`` and ``jaxdiff.training``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, logging
+from absl.flags import argparse_flags
+
+__all__ = ["entry_point", "main"]
+
+COMMANDS = {
+    "info": ("jaxdiff.experiments.commands.info", "devices, priors, tasks and methods"),
+    "sample": ("jaxdiff.experiments.commands.sample", "draw images from a prior"),
+    "restore": ("jaxdiff.experiments.commands.restore", "measure and restore a picture"),
+    "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
+    "train": ("jaxdiff.training.command", "train a prior"),
+}
+"""Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    import importlib
+
+    parser = argparse_flags.ArgumentParser(
+        prog="jaxdiff", description="Restore images with diffusion priors.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        if len(argv) > 1 and name == argv[1]:
+            # Only the command at hand is imported: the others' libraries may not be installed.
+            chosen = importlib.import_module(module)
+            chosen.add_arguments(command)
+            command.set_defaults(run=chosen.run)
+    return parser.parse_args(argv[1:])
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run a parsed command; a bad input is one sentence on standard error and exit code 2."""
+    logging.set_verbosity(logging.INFO if getattr(args, "verbose", False) else logging.WARNING)
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        if getattr(args, "verbose", False):
+            raise
+        print(f"jaxdiff: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        text = f"cannot use {error.filename} ({error.strerror})"
+    return " ".join(text.split())
+
+
+def entry_point(argv: Sequence[str] | None = None) -> Any:
+    """The console script."""
+    app.run(main, argv=None if argv is None else list(argv), flags_parser=_parse)

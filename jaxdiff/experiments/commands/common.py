@@ -1,0 +1,79 @@
+"""What the commands share: checks of numbers, the progress bar, both noise scales."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from jaxdiff.denoisers import Denoiser
+
+__all__ = ["add_prior", "add_run", "both_scales", "check_steps", "console", "progress"]
+
+console = Console(stderr=True, highlight=False)
+
+
+def add_prior(parser: argparse.ArgumentParser) -> None:
+    """``--prior`` and ``--seed``."""
+    parser.add_argument(
+        "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
+    """``--steps``, ``--spacing``, ``--batch_size``, ``--out``."""
+    parser.add_argument("--steps", type=int, default=steps, help=f"network calls of a whole run (default {steps})")
+    parser.add_argument("--spacing", default="dps", help="how the steps are spread: dps, uniform, ddim, trailing, quad")
+    parser.add_argument("--batch_size", type=int, default=16, help="runs at a time (default 16)")
+
+
+def check_steps(denoiser: Denoiser, steps: int) -> int:
+    """``steps`` if the prior's schedule can take as many.
+
+    Raises:
+        ValueError: if not.
+    """
+    total = denoiser.schedule.num_steps
+    if not 1 <= steps <= total:
+        raise ValueError(f"--steps {steps} is not possible with this prior: choose between 1 and {total}.")
+    return steps
+
+
+def both_scales(noise_std: float) -> str:
+    """σ on both scales in use, since papers differ."""
+    return f"σ = {noise_std:g} on [-1, 1] ({noise_std / 2:g} on [0, 1])"
+
+
+class _Rate(ProgressColumn):
+    """Images (whole runs) per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        per_image = task.fields.get("per_image", 1)
+        return Text("" if speed is None else f"{speed / per_image:.2f} images/s", style="progress.data.speed")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, int, int], Callable[[int], None]]]:
+    """A progress bar on standard error; yields ``add(name, total, per_image)``, which gives the callback to advance it.
+
+    ``total`` and the callback count (image × network call)s, of which one image takes ``per_image``.
+    """
+    columns = (
+        TextColumn("{task.description:<26}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console) as bar:
+
+        def add(name: str, total: int, per_image: int) -> Callable[[int], None]:
+            task = bar.add_task(name, total=total, per_image=max(1, per_image))
+            return lambda count: bar.advance(task, count)
+
+        yield add

@@ -1,0 +1,124 @@
+"""``jaxdiff reproduce``: the study's tables, figures and claims."""
+
+import argparse
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxdiff import checkpoints, metrics
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.experiments import report
+from jaxdiff.experiments.commands.common import add_prior, check_steps, console, progress
+from jaxdiff.experiments.paper import Picture, Study, plan, run_study
+from jaxdiff.experiments.pictures import from_folder, without_download
+from jaxdiff.experiments.tasks import settings_for
+from jaxdiff.files import out_folder
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_prior(parser)
+    parser.add_argument("--out", default="out", help="folder for tables and figures (default out)")
+    parser.add_argument("--images", default=None, help="folder of in-distribution truths; draws from the prior by default")
+    parser.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
+    parser.add_argument("--num_images", type=int, default=None, help="at most so many from each folder (all by default)")
+    parser.add_argument("--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)")
+    parser.add_argument("--seeds", type=int, default=1, help="runs an image (default 1)")
+    parser.add_argument("--batch_size", type=int, default=16, help="runs at a time (default 16)")
+    parser.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
+    parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the study, judge its claims, write the report, print the tables."""
+    out = out_folder(args.out)
+    for name, least in (("seeds", 1), ("batch_size", 1), ("num_images", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value} is not possible: it is at least {least}.")
+    denoiser = checkpoints.load_denoiser(args.prior)
+    study = _study(args, denoiser)
+    check_steps(denoiser, study.steps)
+    begun = time.monotonic()
+    with progress() as bar:
+        pictures = _pictures(args, denoiser, bar)
+        faces = sum(picture.in_distribution for picture in pictures)
+        stages = plan(study, denoiser, faces, len(pictures) - faces)
+        bars = {name: bar(name, total, per_image) for name, (total, per_image) in stages.items()}
+        results = run_study(study, denoiser, pictures, report=bars.get, resume=out_folder(out / ".runs"))
+    lpips = jax.jit(jax.vmap(metrics.lpips))
+    drift = report.face_drift(results, study, lambda a, b: np.asarray(lpips(a, b)))
+    judged = report.claims(results, study, drift)
+    about = _about(args, study, denoiser, pictures)
+    written = report.write_report(out, results, study, about, judged)
+    shutil.rmtree(out / ".runs", ignore_errors=True)
+    _print(results, study, judged)
+    console.print(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}, begin with {written[0]}")
+
+
+def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
+    total = denoiser.schedule.num_steps
+    study = Study(seeds=args.seeds, seed=args.seed, batch_size=args.batch_size, prior=args.prior)
+    if args.smoke:
+        return dataclasses.replace(study, steps=args.steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
+    return dataclasses.replace(study, steps=args.steps or (total if args.full else min(100, total)))
+
+
+def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list[Picture]:
+    """Truths: from the folders where they are named, else without any download."""
+    size = tuple(denoiser.image_shape[:2])
+    pictures = []
+    if args.images is not None:
+        pictures += from_folder(args.images, size, in_distribution=True, most=args.num_images)
+    if args.ood is not None:
+        pictures += from_folder(args.ood, size, in_distribution=False, most=args.num_images)
+    if args.images is None or args.ood is None:
+        steps, draws = (4, 1) if args.smoke else (100, 3)
+        ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)
+        wanted = {True: args.images is None, False: args.ood is None}
+        pictures += [picture for picture in ours if wanted[picture.in_distribution]]
+    return sorted(pictures, key=lambda picture: not picture.in_distribution)
+
+
+def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures: list[Picture]) -> str:
+    """What was run, in a paragraph: a table without its setting says nothing."""
+    height, width, _ = denoiser.image_shape
+    inside = [p.name for p in pictures if p.in_distribution]
+    outside = [p.name for p in pictures if not p.in_distribution]
+    settings = "; ".join(
+        f"{method} on {task} ({ours}): " + ", ".join(f"{k} = {v:g}" for k, v in settings_for(method, ours, study.prior).items())
+        for task, ours in study.tasks.items()
+        for method in study.methods
+    )
+    device = jax.devices()[0].device_kind
+    return (
+        f"Prior {Path(args.prior).name}, {height}×{width}, {study.steps} reverse steps of {denoiser.schedule.num_steps} "
+        f"(Table 1 takes N of N), {study.seeds} seed(s) an image, device {device}. In distribution: {', '.join(inside)}. "
+        f"Out of distribution: {', '.join(outside) or 'none'}. σ is on the [-1, 1] scale. Settings: {settings}."
+    )
+
+
+def _print(results: report.Results, study: Study, judged: list[report.Claim]) -> None:
+    out = Console(highlight=False)
+    for title, (header, lines) in (
+        ("Table 1: N forward steps, then N reverse steps", report.table_1(results, study)),
+        ("Table 2: deconvolution and inpainting", report.table_2(results, study)),
+        ("Run time (warm)", report.run_time_ratios(results, study)),
+    ):
+        table = Table(title=title, title_justify="left")
+        for name in header:
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for line in lines:
+            table.add_row(*line)
+        out.print(table)
+    for claim in judged:
+        mark = "[green]holds        [/]" if claim.holds else "[red]does not hold[/]"
+        out.print(f"{mark}  {claim.sentence}\n               seen: {claim.seen}", soft_wrap=True)

@@ -1,0 +1,62 @@
+"""``jaxdiff sample``: draw images from a prior."""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxdiff import checkpoints, samplers
+from jaxdiff.experiments.commands.common import add_prior, add_run, check_steps, console, progress
+from jaxdiff.experiments.runner import batch_keys, restore_many
+from jaxdiff.experiments.tasks import nearest
+from jaxdiff.files import out_folder, save_image
+from jaxdiff.plots import sheet
+from jaxdiff.samplers.loop import grid_for
+
+__all__ = ["add_arguments", "run"]
+
+UNCONDITIONAL = {"ddpm": samplers.ddpm, "ddim": samplers.ddim}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_prior(parser)
+    add_run(parser, steps=250)
+    parser.add_argument("-n", "--num", type=int, default=16, help="how many images (default 16)")
+    parser.add_argument("--sampler", default="ddpm", help="ddpm or ddim (default ddpm)")
+    parser.add_argument("--out", default="samples.png", help="the sheet of samples (default samples.png)")
+    parser.add_argument("--columns", type=int, default=None, help="images a row; about the square root by default")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, tile, write."""
+    if args.num < 1:
+        raise ValueError(f"-n {args.num} is not possible: draw at least one image.")
+    if args.sampler not in UNCONDITIONAL:
+        raise nearest("sampler", args.sampler, UNCONDITIONAL)
+    out = Path(args.out)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(f"--out {out} must name a picture such as samples.png.")
+    out_folder(out.parent)
+    denoiser = checkpoints.load_denoiser(args.prior)
+    check_steps(denoiser, args.steps)
+    sampler = UNCONDITIONAL[args.sampler]()
+    calls = len(grid_for(denoiser, sampler, args.steps, args.spacing).t)
+    resume = out.with_name(f".{out.stem}.npz")
+    with progress() as bar:
+        outcome = restore_many(
+            batch_keys(jax.random.key(args.seed), args.num),
+            denoiser,
+            None,
+            sampler,
+            steps=args.steps,
+            spacing=args.spacing,
+            batch_size=args.batch_size,
+            report=bar("sampling", args.num * calls, calls),
+            resume=resume,
+        )
+    save_image(out, sheet(list(np.clip(outcome.x, -1, 1)), columns=args.columns))
+    for state in out.parent.glob(f".{out.stem}-*.npz"):
+        state.unlink()
+    console.print(f"{args.num} samples in {out} ({outcome.seconds:.1f} s of sampling)")

@@ -1,0 +1,128 @@
+"""Named restoration tasks: how the operator is built at any image size, and each method's settings for it."""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdiff import operators, samplers
+from jaxdiff.operators.base import Operator
+from jaxdiff.samplers.base import Sampler
+from jaxdiff.typing import Array, Key, Shape
+
+__all__ = ["METHODS", "TASKS", "Task", "get_task", "make_operator", "make_sampler", "nearest", "settings_for"]
+
+
+class Task(NamedTuple):
+    """A forward model by name.
+
+    Attributes:
+        make: (key, image_shape) → operator; the key places what is random.
+        about: one line for ``jaxdiff info``.
+        noise_std: default σ on the [-1, 1] scale.
+    """
+
+    make: Callable[[Key, Shape], Operator]
+    about: str
+    noise_std: float = 0.05
+
+
+def _blur_std(shape: Shape) -> float:
+    # 3 px at 256 (DPS). By the square root of the size, so that a blurred face loses about as many dB at 64 as at 256.
+    return 3.0 * math.sqrt(shape[0] / 256)
+
+
+def _odd(value: float) -> int:
+    return 2 * round((value - 1) / 2) + 1
+
+
+TASKS: dict[str, Task] = {
+    "denoise": Task(lambda key, shape: operators.denoise(image_shape=shape), "noise only", 0.1),
+    "inpaint_box": Task(
+        lambda key, shape: operators.inpaint_box(image_shape=shape, size=(shape[0] // 2, shape[1] // 2)),
+        "a centred box of half the side is missing",
+    ),
+    "inpaint_random": Task(
+        lambda key, shape: operators.inpaint_random(key, image_shape=shape, fraction=0.7), "70 % of the pixels are missing"
+    ),
+    "gaussian_blur": Task(
+        lambda key, shape: operators.gaussian_blur(
+            image_shape=shape, size=_odd(61 * shape[0] / 256), std=_blur_std(shape), padding="reflect"
+        ),
+        "Gaussian blur, σ = 3 px at 256 and 1.5 px at 64, reflect padding",
+    ),
+    "motion_blur": Task(
+        lambda key, shape: operators.motion_blur(
+            key, image_shape=shape, size=_odd(61 * shape[0] / 256), intensity=0.5, padding="reflect"
+        ),
+        "a random camera-shake trajectory (61 px at 256, 15 px at 64)",
+    ),
+}
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "sdedit": samplers.sdedit,
+    "score_ald": samplers.score_ald,
+    "dps": samplers.dps,
+}
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for an unknown name: it lists the known ones and suggests the nearest."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"unknown {kind} {name!r}; choose one of {', '.join(known)}.{hint}")
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ValueError: if there is none; the sentence lists them and suggests the nearest.
+    """
+    if name not in TASKS:
+        raise nearest("task", name, TASKS)
+    return TASKS[name]
+
+
+def make_operator(name: str, key: Key | None, image_shape: Shape) -> Operator:
+    """The operator of task ``name`` for images of ``image_shape``."""
+    return get_task(name).make(jax.random.key(0) if key is None else key, tuple(image_shape))
+
+
+@cache
+def _recorded() -> dict[str, Any]:
+    return json.loads(resources.files("jaxdiff.experiments").joinpath("settings.json").read_text("utf-8"))
+
+
+def settings_for(method: str, task: str, prior: str | None = None) -> dict[str, Any]:
+    """The hyper-parameters that a method uses for a task: from our search on this prior, else the published ones.
+
+    ``settings.json`` records both; ``benchmarks/search.py`` wrote the former, on images that no table evaluates.
+    """
+    tables = _recorded()
+    for table in (prior, "published"):
+        found = tables.get(table or "", {}).get(task, {}).get(method)
+        if found is not None:
+            return dict(found)
+    return dict(tables["published"]["default"].get(method, {}))
+
+
+def make_sampler(method: str, task: str, prior: str | None = None, **options: float | int | str | Array) -> Sampler:
+    """A sampler by name with the settings recorded for the task; ``options`` override them.
+
+    Raises:
+        ValueError: if the method is unknown or does not have an option.
+    """
+    if method not in METHODS:
+        raise nearest("method", method, METHODS)
+    settings = {**settings_for(method, task, prior), **options}
+    try:
+        return METHODS[method](**settings)
+    except TypeError as error:
+        raise ValueError(f"method {method!r} does not take these options: {error}.") from None

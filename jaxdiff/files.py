@@ -1,0 +1,177 @@
+"""Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageFile, ImageOps, UnidentifiedImageError
+
+__all__ = ["LoadedImage", "atomic", "find_images", "from_uint8", "load_image", "load_mask", "out_folder", "save_image", "to_uint8"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
+
+
+class LoadedImage(NamedTuple):
+    """A picture as [H, W, 3] float32 in [-1, 1], and what was done to it to make it so."""
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+
+
+def from_uint8(pixels: np.ndarray) -> np.ndarray:
+    """0…255 → [-1, 1] float32."""
+    return np.asarray(pixels, np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """[-1, 1] → 0…255, clipped and rounded."""
+    return np.round((np.clip(np.asarray(pixels, np.float32), -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize: bool = False) -> LoadedImage:
+    """Read a picture as [H, W, 3] in [-1, 1].
+
+    Grey, palette, CMYK, 16-bit and transparent (put on white) pictures are converted, and the notes say so. The EXIF
+    orientation is applied.
+
+    Args:
+        path: any format that Pillow reads.
+        size: (H, W) that is needed.
+        resize: centre-crop to that shape and resize (antialiased) where the picture differs.
+
+    Raises:
+        ValueError: if it cannot be read, or its size differs and ``resize`` is off.
+    """
+    picture, notes = _open(path)
+    picture, more = _to_rgb(picture)
+    notes += more
+    if size is not None and (picture.height, picture.width) != tuple(size):
+        if not resize:
+            raise ValueError(
+                f"{path} is {picture.height}×{picture.width}, but {size[0]}×{size[1]} is needed; add --resize to "
+                "centre-crop and resize it, or scale it yourself."
+            )
+        notes.append(f"centre-cropped and resized from {picture.height}×{picture.width} to {size[0]}×{size[1]}")
+        picture = ImageOps.fit(picture, (size[1], size[0]), PILImage.Resampling.LANCZOS)
+    return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes))
+
+
+def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; check the name.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name one picture in it.")
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        picture = PILImage.open(path)
+        picture.load()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); save it as PNG and try again.") from None
+    notes = []
+    if getattr(picture, "n_frames", 1) > 1:
+        notes.append("took the first of several frames")
+    return ImageOps.exif_transpose(picture), notes
+
+
+def _to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+    mode = picture.mode
+    if mode == "RGB":
+        return picture, []
+    if mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        values = np.asarray(picture, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("the picture holds NaN or infinite values; repair it first.")
+        top = 65535.0 if mode.startswith("I") else max(1.0, float(values.max()))
+        scaled = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
+        return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} (16-bit or float) grey to 8-bit RGB"]
+    if mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return PILImage.alpha_composite(paper, rgba).convert("RGB"), [f"{mode} put on white, transparency dropped"]
+    return picture.convert("RGB"), [f"converted from {mode} to RGB"]
+
+
+def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """A mask [H, W, 1] of 0 and 1 from a picture (bright = measured) or a ``.npy`` array.
+
+    Raises:
+        ValueError: if it cannot be read or has another size.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        try:
+            mask = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as an array ({error}).") from None
+        if mask.ndim == 3 and mask.shape[-1] == 1:
+            mask = mask[..., 0]
+        if mask.ndim != 2 or not np.isfinite(mask.astype(np.float64)).all():
+            raise ValueError(f"the mask in {path} must be a finite array [H, W]; it has shape {mask.shape}.")
+        values = mask > 0.5
+    else:
+        values = np.asarray(_open(path)[0].convert("L")) > 127
+    if values.shape != tuple(size):
+        raise ValueError(f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {size[0]}×{size[1]}; make them equal.")
+    return values[..., None].astype(np.float32)
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """The pictures in a folder and below it, sorted by name.
+
+    Raises:
+        ValueError: if there is no such folder or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of pictures.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise ValueError(f"there is no picture in {folder}; expected files such as *.png or *.jpg.")
+    return found
+
+
+def out_folder(path: str | Path) -> Path:
+    """Make an output folder and see that it can be written.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to {path} ({error.strerror or error}); choose another --out.") from None
+    return path
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def save_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Write [H, W, 1 or 3] in [-1, 1] as an 8-bit picture, whole or not at all."""
+    values = to_uint8(pixels)
+    if values.shape[-1] == 1:
+        values = values[..., 0]
+    with atomic(path) as temporary:
+        PILImage.fromarray(values).save(temporary)

@@ -93,7 +93,7 @@ class CircularBlur(SpectralOperator):
     @property
     def singular_values(self) -> Array:
         """|ĥ| at every frequency; zero up to ``rcond`` times the largest."""
-        s = self._kept(jnp.abs(jnp.fft.fft2(self._wrapped(jnp.float32))))
+        s = self._kept(jnp.abs(jnp.fft.fft2(self.wrapped_kernel(jnp.float32))))
         return jnp.broadcast_to(s[..., None], self.image_shape)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
@@ -115,15 +115,16 @@ class CircularBlur(SpectralOperator):
 
     def _kept(self, s: Array) -> Array:
         # Which singular values count must not depend on who asks: the largest is found at the kernel's own precision.
-        largest = jnp.max(jnp.abs(jnp.fft.rfft2(self._wrapped(s.dtype))))
+        largest = jnp.max(jnp.abs(jnp.fft.rfft2(self.wrapped_kernel(s.dtype))))
         return jnp.where(s > expand(self.rcond.astype(s.dtype) * largest, s), s, jnp.zeros_like(s))
 
-    def _wrapped(self, dtype: jnp.dtype | type) -> Array:
+    def wrapped_kernel(self, dtype: jnp.dtype | type) -> Array:
+        """The kernel on the image's periodic grid [H, W], its centre at (0, 0)."""
         height, width = self.image_shape[:2]
         return wrap(self.kernel.astype(dtype), (height, width))
 
     def _transfer(self, dtype: jnp.dtype) -> Array:
-        return jnp.conj(jnp.fft.rfft2(self._wrapped(dtype)))
+        return jnp.conj(jnp.fft.rfft2(self.wrapped_kernel(dtype)))
 
     def _filter(self, x: Array, response: Array) -> Array:
         spectrum = jnp.fft.rfft2(jnp.moveaxis(x, -1, 0))

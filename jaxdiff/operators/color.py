@@ -1,0 +1,161 @@
+"""Colour: any matrix on the channels, grey-scale, the Bayer mosaic of a sensor."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.operators._validation import check_image_shape, concrete, leaf
+from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.operators.separable import Factor, factorize
+from jaxdiff.typing import Array, Image, Measurement, Shape
+
+__all__ = ["ColorMatrix", "Mosaic", "bayer_mosaic", "color_matrix", "grayscale"]
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@struct.dataclass(eq=False)
+class ColorMatrix(SpectralOperator):
+    """y = M x at each pixel.
+
+    Attributes:
+        matrix: M [channels out, channels in], with its decomposition.
+    """
+
+    matrix: Factor
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: M x."""
+        return _mix(x, self.matrix.matrix)
+
+    def adjoint(self, y: Measurement) -> Image:
+        """Mᵀ y."""
+        return _mix(y, self.matrix.matrix.T)
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x."""
+        return _mix(x, self.matrix.right.T)
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z."""
+        return _mix(z, self.matrix.right)
+
+    def measurement_to_spectral(self, y: Measurement) -> Array:
+        """Uᵀ y, zero where the singular value counts as zero."""
+        z = _mix(y, self.matrix.left.T)
+        return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
+
+    @property
+    def singular_values(self) -> Array:
+        """Those of M at every pixel; zero up to rounding."""
+        s = self.matrix.values
+        s = jnp.where(s > 1e-6 * jnp.max(s), s, jnp.zeros_like(s))
+        return jnp.broadcast_to(s[None, None, :], self.image_shape)
+
+
+@struct.dataclass(eq=False)
+class Mosaic(SpectralOperator):
+    """y [H, W, 1] = the one channel that each pixel's filter lets through.
+
+    Attributes:
+        filters: [H, W, C], one-hot over the channels.
+    """
+
+    filters: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: Σ over channels of filter · x."""
+        return jnp.sum(self.filters.astype(x.dtype) * x, axis=-1, keepdims=True)
+
+    def adjoint(self, y: Measurement) -> Image:
+        """Each value in the channel that it was measured in."""
+        return self.filters.astype(y.dtype) * y
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x, with V = I."""
+        return x
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z, with V = I."""
+        return z
+
+    @property
+    def singular_values(self) -> Array:
+        """1 where a channel is measured."""
+        return self.filters
+
+    def initial(self, y: Measurement) -> Image:
+        """The mosaic as a grey picture."""
+        return jnp.broadcast_to(y, self.image_shape)
+
+    def view(self, y: Measurement) -> Array:
+        """The mosaic in the colours of its filters; black where a channel is not measured."""
+        return jnp.clip(self.filters.astype(y.dtype) * (y + 1) - 1, -1, 1)
+
+
+def color_matrix(*, image_shape: Shape, matrix: Array | np.ndarray) -> ColorMatrix:
+    """Any matrix M on the channels of each pixel, M [channels out, channels in].
+
+    Raises:
+        ValueError: if M does not take the image's channels, or is zero.
+    """
+    shape = check_image_shape(image_shape)
+    m = leaf("matrix", matrix)
+    if m.ndim != 2 or m.shape[1] != shape[2]:
+        raise ValueError(
+            f"matrix must be [channels out, {shape[2]}] for an image of {shape[2]} channels, got {m.shape}."
+        )
+    if concrete(m) and not np.asarray(m).any():
+        raise ValueError("matrix is zero everywhere, so nothing would be measured.")
+    return ColorMatrix(factorize(matrix if concrete(matrix) else m), image_shape=shape)
+
+
+def grayscale(*, image_shape: Shape, weights: Literal["mean", "luma"] | tuple[float, ...] = "mean") -> ColorMatrix:
+    """Colour to grey: one weighted mean of the channels (what colourisation starts from).
+
+    Args:
+        image_shape: (H, W, C).
+        weights: "mean" (as DDRM and DDNM), "luma" (0.299, 0.587, 0.114 of ITU-R BT.601), or one number a channel.
+
+    Raises:
+        ValueError: if the weights do not fit the channels.
+
+    >>> grayscale(image_shape=(8, 8, 3)).measurement_shape
+    (8, 8, 1)
+    """
+    _, _, channels = check_image_shape(image_shape)
+    if isinstance(weights, str):
+        if weights not in ("mean", "luma"):
+            raise ValueError(f"weights must be 'mean', 'luma' or one number a channel, got {weights!r}.")
+        if weights == "luma" and channels != 3:
+            raise ValueError(f"weights 'luma' needs 3 channels, but the image has {channels}; use 'mean'.")
+        weights = LUMA if weights == "luma" else (1 / channels,) * channels
+    return color_matrix(image_shape=image_shape, matrix=np.asarray(weights, np.float64)[None, :])
+
+
+Pattern = Literal["rggb", "bggr", "grbg", "gbrg"]
+
+
+def bayer_mosaic(*, image_shape: Shape, pattern: Pattern = "rggb") -> Mosaic:
+    """One colour a pixel, in the 2x2 pattern of a camera's sensor (what demosaicing starts from).
+
+    Raises:
+        ValueError: on an unknown pattern or an image that does not have 3 channels.
+
+    >>> bayer_mosaic(image_shape=(8, 8, 3)).filters.sum(axis=(0, 1)).tolist()
+    [16.0, 32.0, 16.0]
+    """
+    shape = check_image_shape(image_shape)
+    if pattern not in get_args(Pattern):
+        raise ValueError(f"pattern must be one of {', '.join(get_args(Pattern))}, got {pattern!r}.")
+    if shape[2] != 3:
+        raise ValueError(f"a Bayer mosaic needs 3 channels (red, green, blue), but the image has {shape[2]}.")
+    tile = np.eye(3, dtype=np.float32)[["rgb".index(letter) for letter in pattern]].reshape(2, 2, 3)
+    repeats = (-(-shape[0] // 2), -(-shape[1] // 2), 1)
+    return Mosaic(jnp.asarray(np.tile(tile, repeats)[: shape[0], : shape[1]]), image_shape=shape)
+
+
+def _mix(x: Array, matrix: Array) -> Array:
+    return jnp.einsum("hwi,oi->hwo", x, matrix.astype(x.dtype), precision="highest")

@@ -1,0 +1,146 @@
+"""Which frequencies a scanner samples, and how its coils see: masks [H, W] with zero frequency at (H//2, W//2)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.operators._validation import check_range, check_size
+from jaxdiff.typing import Array, Key
+
+__all__ = ["cartesian_mask", "coil_sensitivities", "equispaced_mask", "radial_mask", "spiral_mask"]
+
+
+def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, center_fraction: float = 0.08) -> Array:
+    """Whole columns at random, the middle ones always (fastMRI's random mask, with an exact count).
+
+    Args:
+        key: for the columns.
+        shape: (H, W).
+        acceleration: so many times fewer columns are sampled than the image has.
+        center_fraction: share of the columns around zero frequency that is always sampled.
+
+    Raises:
+        ValueError: if the acceleration leaves no column, or fewer than the middle ones.
+
+    >>> mask = cartesian_mask(jax.random.key(0), shape=(8, 32), acceleration=4, center_fraction=0.1)
+    >>> int(mask[0].sum()), bool((mask == mask[:1]).all())
+    (8, True)
+    """
+    height, width, kept, middle = _columns(shape, acceleration, center_fraction)
+    outside = jnp.asarray(~middle)
+    # Ranks of random numbers, with the middle in front, give an exact count without replacement.
+    order = jnp.argsort(jnp.where(outside, jax.random.uniform(key, (width,), jnp.float32), -1.0))
+    columns = jnp.zeros((width,), jnp.float32).at[order[:kept]].set(1.0)
+    return jnp.broadcast_to(columns[None, :], (height, width))
+
+
+def equispaced_mask(
+    *, shape: tuple[int, int], acceleration: int, center_fraction: float = 0.08, offset: int = 0
+) -> Array:
+    """Every so-many-th column from ``offset`` on, and the middle ones (fastMRI's equispaced mask).
+
+    Args:
+        shape: (H, W).
+        acceleration: spacing of the columns outside the middle.
+        center_fraction: share of the columns around zero frequency that is always sampled.
+        offset: the first sampled column.
+
+    Raises:
+        ValueError: as :func:`cartesian_mask`.
+    """
+    height, width, _, middle = _columns(shape, acceleration, center_fraction)
+    columns = middle | (np.arange(width) % acceleration == offset % acceleration)
+    return jnp.asarray(np.broadcast_to(columns, (height, width)), jnp.float32)
+
+
+def radial_mask(*, shape: tuple[int, int], spokes: int) -> Array:
+    """The grid points nearest to straight lines through zero frequency, at equal angles.
+
+    Args:
+        shape: (H, W).
+        spokes: number of lines.
+
+    Raises:
+        ValueError: if there is no spoke.
+    """
+    height, width = check_size("shape", shape)
+    if spokes < 1:
+        raise ValueError(f"a radial mask needs at least one spoke, got {spokes}.")
+    radius = np.linspace(-1, 1, 4 * max(height, width))
+    angle = np.arange(spokes) * np.pi / spokes
+    return _draw(shape, np.sin(angle)[:, None] * radius[None, :], np.cos(angle)[:, None] * radius[None, :])
+
+
+def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array:
+    """The grid points nearest to interleaved spirals of Archimedes around zero frequency.
+
+    Args:
+        shape: (H, W).
+        turns: of each arm, from zero frequency to the edge.
+        arms: number of spirals, at equal angles.
+
+    Raises:
+        ValueError: if there is no arm or no turn.
+    """
+    height, width = check_size("shape", shape)
+    check_range("turns", turns, 0, open_low=True)
+    if arms < 1:
+        raise ValueError(f"a spiral mask needs at least one arm, got {arms}.")
+    radius = np.sqrt(np.linspace(0, 1, int(16 * turns * max(height, width)) + 2))[None, :]
+    angle = 2 * np.pi * (turns * radius + np.arange(arms)[:, None] / arms)
+    return _draw(shape, radius * np.sin(angle), radius * np.cos(angle))
+
+
+def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.2, width: float = 0.9) -> Array:
+    """Smooth complex maps of coils around the image, Σ |s_c|² = 1 at every pixel.
+
+    Coil c lies at angle 2πc/coils and ``radius`` half image sides from the middle; it sees a Gaussian of the distance
+    and a phase that grows with it.
+
+    Args:
+        shape: (H, W).
+        coils: number of coils.
+        radius: of the ring, half sides.
+        width: standard deviation of the Gaussian, half sides.
+
+    Returns:
+        [coils, H, W, 2], real and imaginary part.
+
+    Raises:
+        ValueError: if there is no coil.
+    """
+    height, wide = check_size("shape", shape)
+    if coils < 1:
+        raise ValueError(f"there must be at least one coil, got {coils}.")
+    check_range("width", width, 0, open_low=True)
+    row, column = np.linspace(-1, 1, height)[None, :, None], np.linspace(-1, 1, wide)[None, None, :]
+    angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
+    distance = np.hypot(row - radius * np.sin(angle), column - radius * np.cos(angle))
+    maps = np.exp(-0.5 * (distance / width) ** 2 + 1j * (angle + 0.5 * np.pi * distance))
+    maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0, keepdims=True))
+    return jnp.asarray(np.stack([maps.real, maps.imag], axis=-1), jnp.float32)
+
+
+def _columns(shape: tuple[int, int], acceleration: int, center_fraction: float) -> tuple[int, int, int, np.ndarray]:
+    """Height, width, how many columns are kept, and which of them are the middle."""
+    height, width = check_size("shape", shape)
+    check_range("center_fraction", center_fraction, 0, 1)
+    kept = round(width / acceleration) if acceleration >= 1 else 0
+    count = round(width * center_fraction)
+    if not max(1, count) <= kept <= width:
+        raise ValueError(
+            f"acceleration {acceleration} keeps {kept} of {width} columns, but {max(1, count)} are asked for in the "
+            "middle; use an acceleration of at least 1 and a smaller center_fraction."
+        )
+    first = width // 2 - count // 2
+    return height, width, kept, (np.arange(width) >= first) & (np.arange(width) < first + count)
+
+
+def _draw(shape: tuple[int, int], down: np.ndarray, across: np.ndarray) -> Array:
+    """Mark the grid points nearest to points in [-1, 1]²."""
+    height, width = shape
+    rows = np.clip(np.rint(height // 2 + down * (height / 2)), 0, height - 1).astype(int)
+    columns = np.clip(np.rint(width // 2 + across * (width / 2)), 0, width - 1).astype(int)
+    mask = np.zeros(shape, np.float32)
+    mask[rows, columns] = 1
+    return jnp.asarray(mask)

@@ -1,0 +1,275 @@
+"""Compressed sensing: subsampled Hadamard transforms (randomized, or in a camera's order), dense matrices."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
+from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.operators.separable import RCOND, Factor, factorize
+from jaxdiff.typing import Array, Image, Key, Measurement, Shape
+
+__all__ = ["Hadamard", "Matrix", "compressed_sensing", "from_matrix", "gaussian_sensing", "single_pixel_camera"]
+
+LARGEST_MATRIX = 8192
+
+
+@struct.dataclass(eq=False)
+class Hadamard(SpectralOperator):
+    """y [m, C] = the kept coefficients of the orthonormal Walsh-Hadamard transform of each channel, after signs.
+
+    Attributes:
+        signs: [H, W], ±1 at each pixel.
+        indices: [m], which of the H·W coefficients (in the natural order of rows, then columns) are kept, each once.
+    """
+
+    signs: Array
+    indices: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: the kept coefficients."""
+        return jnp.reshape(self.to_spectral(x), (-1, x.shape[-1]))[self.indices]
+
+    def adjoint(self, y: Measurement) -> Image:
+        """The coefficients in their places, the inverse transform, the signs."""
+        return self.from_spectral(self.measurement_to_spectral(y))
+
+    def pinv(self, y: Measurement) -> Image:
+        """Aᵀ y: the rows of A are orthonormal."""
+        return self.adjoint(y)
+
+    def to_spectral(self, x: Image) -> Array:
+        """H (signs ⊙ x)."""
+        return hadamard(self.signs.astype(x.dtype)[..., None] * x)
+
+    def from_spectral(self, z: Array) -> Image:
+        """Signs ⊙ H z."""
+        return self.signs.astype(z.dtype)[..., None] * hadamard(z)
+
+    def measurement_to_spectral(self, y: Measurement) -> Array:
+        """The coefficients in their places, zeros elsewhere."""
+        height, width, channels = self.image_shape
+        flat = jnp.zeros((height * width, channels), y.dtype).at[self.indices].set(y, unique_indices=True)
+        return jnp.reshape(flat, self.image_shape)
+
+    @property
+    def singular_values(self) -> Array:
+        """1 for the kept coefficients, 0 for the others."""
+        return self.measurement_to_spectral(jnp.ones((self.indices.shape[0], self.image_shape[2]), jnp.float32))
+
+
+@struct.dataclass(eq=False)
+class Matrix(SpectralOperator):
+    """y = M x for any matrix, on the whole image, flattened, or on each channel.
+
+    Attributes:
+        matrix: M [m, n] with its decomposition; n = H·W·C, or H·W with ``per_channel``.
+        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form.
+        per_channel: whether M acts on each channel; y is then [m, C], else [m].
+    """
+
+    matrix: Factor
+    rcond: Array
+    per_channel: bool = struct.field(pytree_node=False)
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: M x."""
+        return self._shape_out(_product(self.matrix.matrix, self._columns(x)))
+
+    def adjoint(self, y: Measurement) -> Image:
+        """Mᵀ y."""
+        return jnp.reshape(_product(self.matrix.matrix.T, self._columns(y)), self.image_shape)
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x, [n] or [n, C]."""
+        return self._shape_out(_product(self.matrix.right.T, self._columns(x)))
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z."""
+        return jnp.reshape(_product(self.matrix.right, self._columns(z)), self.image_shape)
+
+    def measurement_to_spectral(self, y: Measurement) -> Array:
+        """Uᵀ y, zero where the singular value counts as zero."""
+        z = self._shape_out(_product(self.matrix.left.T, self._columns(y)))
+        return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
+
+    @property
+    def singular_values(self) -> Array:
+        """Those of M; zero up to ``rcond`` times the largest."""
+        s = self.matrix.values
+        return self._spread(jnp.where(s > self.rcond * jnp.max(s), s, jnp.zeros_like(s)))
+
+    def solve(self, rho: float | Array, b: Image) -> Image:
+        """(Mᵀ M + ρ I)⁻¹ b, with every singular value."""
+        s = self._spread(self.matrix.values).astype(b.dtype)
+        return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + jnp.asarray(rho, b.dtype)))
+
+    def _spread(self, s: Array) -> Array:
+        return jnp.broadcast_to(s[:, None], (s.shape[0], self.image_shape[2])) if self.per_channel else s
+
+    def _columns(self, x: Array) -> Array:
+        return jnp.reshape(x, (-1, self.image_shape[2] if self.per_channel else 1))
+
+    def _shape_out(self, columns: Array) -> Array:
+        return columns if self.per_channel else columns[:, 0]
+
+
+def compressed_sensing(
+    key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None
+) -> Hadamard:
+    """The subsampled randomized Hadamard transform: random signs, transform, coefficients at random.
+
+    Its rows are orthonormal, so that A⁺ = Aᵀ, and one application costs two small matrix products.
+
+    Args:
+        key: for signs and coefficients.
+        image_shape: (H, W, C); H and W powers of two.
+        ratio: measurements per pixel, in ]0, 1]; or
+        samples: their number, a channel.
+
+    Raises:
+        ValueError: if a side is no power of two, or nothing or too much would be measured.
+
+    >>> compressed_sensing(jax.random.key(0), image_shape=(16, 16, 3), ratio=0.25).measurement_shape
+    (64, 3)
+    """
+    shape, count = _check_hadamard(image_shape, ratio, samples)
+    sign_key, place_key = jax.random.split(key)
+    signs = jax.random.rademacher(sign_key, shape[:2], jnp.float32)
+    places = jax.random.permutation(place_key, shape[0] * shape[1])[:count]
+    return Hadamard(signs, places.astype(jnp.int32), image_shape=shape)
+
+
+def single_pixel_camera(*, image_shape: Shape, ratio: float | None = None, samples: int | None = None) -> Hadamard:
+    """Walsh-Hadamard patterns of ±1 from coarse to fine, as a single-pixel camera shows them.
+
+    Patterns are sorted by the number of sign changes along rows and columns together (a triangle of low sequencies),
+    and scaled so that the rows are orthonormal.
+
+    Args:
+        image_shape: (H, W, C); H and W powers of two.
+        ratio: patterns per pixel, in ]0, 1]; or
+        samples: their number, a channel.
+
+    Raises:
+        ValueError: as :func:`compressed_sensing`.
+    """
+    shape, count = _check_hadamard(image_shape, ratio, samples)
+    rows, columns = (_sign_changes(side) for side in shape[:2])
+    order = np.argsort((rows[:, None] + columns[None, :]).ravel(), kind="stable")
+    signs = jnp.ones(shape[:2], jnp.float32)
+    return Hadamard(signs, jnp.asarray(order[:count], jnp.int32), image_shape=shape)
+
+
+def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None) -> Matrix:
+    """A dense matrix of independent normal numbers of variance 1/m on each channel, for small images.
+
+    Args:
+        key: for the matrix.
+        image_shape: (H, W, C).
+        ratio: measurements per pixel, in ]0, 1]; or
+        samples: their number m, a channel.
+
+    Raises:
+        ValueError: if nothing or too much would be measured, or the image is too large for a dense matrix.
+    """
+    shape = check_image_shape(image_shape)
+    pixels = shape[0] * shape[1]
+    count = _count(pixels, ratio, samples)
+    _check_small(pixels)
+    matrix = jax.random.normal(key, (count, pixels), jnp.float32) / math.sqrt(count)
+    return from_matrix(matrix, image_shape=shape, per_channel=True)
+
+
+def from_matrix(
+    matrix: Array | np.ndarray, *, image_shape: Shape, per_channel: bool = False, rcond: float = RCOND
+) -> Matrix:
+    """Any matrix as an operator, with every closed form from its singular value decomposition.
+
+    Args:
+        matrix: [m, H·W·C], acting on the image flattened in C order; or [m, H·W] with ``per_channel``.
+        image_shape: (H, W, C).
+        per_channel: apply the matrix to each channel.
+        rcond: see :class:`Matrix`.
+
+    Raises:
+        ValueError: if the matrix does not fit the image, is zero, or is too large to decompose.
+    """
+    shape = check_image_shape(image_shape)
+    pixels = shape[0] * shape[1] * (1 if per_channel else shape[2])
+    m = leaf("matrix", matrix)
+    if m.ndim != 2 or m.shape[1] != pixels:
+        raise ValueError(f"matrix must be [m, {pixels}] for image_shape {shape}, got shape {m.shape}.")
+    _check_small(max(m.shape))
+    check_range("rcond", rcond, 0, 1)
+    if concrete(m) and not np.asarray(m).any():
+        raise ValueError("matrix is zero everywhere, so nothing would be measured.")
+    factor = factorize(matrix if concrete(matrix) else m)
+    return Matrix(factor, jnp.asarray(rcond, jnp.float32), per_channel, image_shape=shape)
+
+
+def hadamard(x: Array) -> Array:
+    """The orthonormal Walsh-Hadamard transform over the first two axes (powers of two); its own inverse."""
+    for axis in (0, 1):
+        x = jnp.moveaxis(_hadamard_axis(jnp.moveaxis(x, axis, -1)), -1, axis)
+    return x
+
+
+def _hadamard_axis(x: Array) -> Array:
+    # A transform of 2^(a+b) points is one of 2^a times one of 2^b: products with matrices of at most 16x16.
+    side = x.shape[-1]
+    split = min(side, 16)
+    blocks = jnp.reshape(x, (*x.shape[:-1], side // split, split))
+    blocks = jnp.matmul(blocks, _hadamard_matrix(split, x.dtype), precision="highest")
+    if side > split:
+        blocks = jnp.swapaxes(_hadamard_axis(jnp.swapaxes(blocks, -1, -2)), -1, -2)
+    return jnp.reshape(blocks, x.shape)
+
+
+def _hadamard_matrix(side: int, dtype: jnp.dtype) -> Array:
+    matrix = np.ones((1, 1))
+    while matrix.shape[0] < side:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]]) / math.sqrt(2)
+    return jnp.asarray(matrix, dtype)
+
+
+def _sign_changes(side: int) -> np.ndarray:
+    """How often each row of the Hadamard matrix in natural order changes its sign."""
+    matrix = np.ones((1, 1), int)
+    while matrix.shape[0] < side:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return np.count_nonzero(np.diff(matrix, axis=1), axis=1)
+
+
+def _check_hadamard(image_shape: Shape, ratio: float | None, samples: int | None) -> tuple[Shape, int]:
+    shape = check_image_shape(image_shape)
+    if any(side & (side - 1) for side in shape[:2]):
+        raise ValueError(
+            f"a Hadamard transform needs sides that are powers of two, but the image is {shape[0]}x{shape[1]}; "
+            "pad it first (operators.pad)."
+        )
+    return shape, _count(shape[0] * shape[1], ratio, samples)
+
+
+def _count(pixels: int, ratio: float | None, samples: int | None) -> int:
+    if (ratio is None) == (samples is None):
+        raise ValueError("give either ratio or samples, the number of measurements a channel.")
+    count = round(pixels * ratio) if ratio is not None else samples
+    if not isinstance(count, int | np.integer) or not 1 <= count <= pixels:
+        raise ValueError(f"between 1 and {pixels} measurements a channel are possible, not {count}.")
+    return int(count)
+
+
+def _check_small(pixels: int) -> None:
+    if pixels > LARGEST_MATRIX:
+        raise ValueError(
+            f"a dense matrix of side {pixels} is too large to decompose (at most {LARGEST_MATRIX}); "
+            "use compressed_sensing or from_linear_function."
+        )
+
+
+def _product(matrix: Array, columns: Array) -> Array:
+    return jnp.matmul(matrix.astype(columns.dtype), columns, precision="highest")

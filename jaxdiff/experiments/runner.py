@@ -172,7 +172,7 @@ class _Bookmark:
             return 0, None, [], 0.0
         leaves, structure = jax.tree.flatten(shape)
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 if str(stored["fingerprint"]) != self.fingerprint:
                     return 0, None, [], 0.0
                 state = [jnp.asarray(stored[f"leaf{i}"]) for i in range(len(leaves))]

@@ -1,6 +1,7 @@
 """``jaxdiff info``: what is here."""
 
 import argparse
+import math
 import platform
 
 import jax
@@ -10,7 +11,7 @@ from rich.table import Table
 import jaxdiff as jd
 from jaxdiff import checkpoints
 from jaxdiff.experiments.tasks import METHODS, TASKS
-from jaxdiff.models import presets
+from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
 
 __all__ = ["add_arguments", "run"]
 
@@ -26,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
     out.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     out.print("devices: " + ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()))
     for title, rows in (
-        ("priors", checkpoints.describe_priors()),
-        ("architecture presets", [(name, presets.describe(name)) for name in presets.PRESETS]),
+        ("embedded priors", [(name, _network(checkpoints.load_checkpoint(name).config)) for name in checkpoints.EMBEDDED]),
+        ("architecture presets", [(name, _network(config)) for name, config in PRESETS.items()]),
         ("tasks", [(name, f"{task.about}; σ = {task.noise_std:g}") for name, task in TASKS.items()]),
         ("methods", [(name, _first_line(method.__doc__)) for name, method in METHODS.items()]),
     ):
@@ -36,6 +37,17 @@ def run(args: argparse.Namespace) -> None:
             table.add_row(f"  {name}", about)
         out.print(table)
     out.print("operators: " + ", ".join(name for name in jd.operators.__all__ if name[0].islower()), soft_wrap=True)
+
+
+def _network(config: PriorConfig) -> str:
+    """Such as: 64×64, 3.8 M parameters, eps, fixed_small variance, linear schedule of 1000 steps."""
+    unet = config.unet
+    millions = sum(math.prod(shape) for shape in parameter_shapes(unet).values()) / 1e6
+    classes = f"{unet.num_classes} classes, " if unet.num_classes else ""
+    return (
+        f"{unet.image_size}×{unet.image_size}, {millions:.1f} M parameters, {classes}{config.prediction}, "
+        f"{config.variance} variance, {config.schedule} schedule of {config.num_steps} steps"
+    )
 
 
 def _first_line(text: str | None) -> str:

@@ -1,0 +1,1 @@
+"""Measurements: each script says what it measures, how to run it, and what was seen on which machine."""

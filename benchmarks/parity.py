@@ -1,0 +1,34 @@
+"""Parity with the original PyTorch codes: UNet, operators, schedules, trajectories, DPS gradients, LPIPS.
+
+Run: ``python -m benchmarks.parity`` (about two minutes on two CPU cores; exit code 1 if a row misses its limit). The
+references are in ``tests/golden``; every figure is a relative L2 error unless its name says otherwise.
+"""
+
+import importlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+PARTS = ("parity_diffusion", "parity_unet", "parity_operators", "parity_lpips")
+
+
+def main() -> int:
+    """Print a row a comparison; 0 if all hold."""
+    table = Table(title="Parity with the original code")
+    for name in ("part", "what", "error", "limit", ""):
+        table.add_column(name, justify="right" if name in ("error", "limit") else "left")
+    missed = 0
+    for part in PARTS:
+        for name, error, limit in importlib.import_module(f"benchmarks.{part}").rows():
+            holds = error <= limit
+            missed += not holds
+            mark = "[green]ok[/]" if holds else "[red]MISSED[/]"
+            table.add_row(part.removeprefix("parity_"), name, f"{error:.1e}", f"{limit:.0e}", mark)
+    Console(width=110).print(table)
+    print(f"{table.row_count - missed} of {table.row_count} hold")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

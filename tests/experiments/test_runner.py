@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdiff as jd
+from jaxdiff.experiments import runner
+
+KEY = jax.random.key(3)
+
+
+def problems(count):
+    made = []
+    for i in range(count):
+        operator = jd.operators.inpaint_random(jax.random.fold_in(KEY, i), image_shape=(32, 32, 3), fraction=0.5)
+        image = jax.random.uniform(jax.random.fold_in(KEY, 100 + i), (32, 32, 3), minval=-1)
+        made.append(jd.observe(jax.random.fold_in(KEY, 200 + i), operator, image, 0.05))
+    return made
+
+
+def test_any_batch_size_equals_single_runs(tiny):
+    made, sampler = problems(5), jd.samplers.dps(zeta=0.5)
+    keys = runner.batch_keys(KEY, 5)
+    batched = runner.restore_many(keys, tiny, runner.stack(made), sampler, steps=7, batch_size=2)
+    whole = runner.restore_many(keys, tiny, runner.stack(made), sampler, steps=7, batch_size=5)
+    np.testing.assert_allclose(batched.x, whole.x, atol=1e-5)
+    alone = jax.jit(lambda key, problem: jd.sample(key, tiny, problem, sampler, steps=7))
+    for i in range(5):
+        x, info = alone(keys[i], made[i])
+        np.testing.assert_allclose(batched.x[i], x, atol=1e-5)
+        np.testing.assert_allclose(batched.residual[i], info.residual, rtol=1e-4)
+
+
+def test_draws_need_no_problem(tiny):
+    outcome = runner.restore_many(runner.batch_keys(KEY, 3), tiny, None, jd.samplers.ddpm(), steps=5, batch_size=2)
+    assert outcome.x.shape == (3, 32, 32, 3)
+    assert np.isfinite(outcome.x).all()
+    assert len({x.tobytes() for x in outcome.x}) == 3, "padding must not leak into results"
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_and_gives_the_same(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner._Bookmark, "every", 0.0)
+    arguments = (runner.batch_keys(KEY, 3), tiny, runner.stack(problems(3)), jd.samplers.dps(zeta=0.5))
+    options = {"steps": 30, "batch_size": 3}
+    unbroken = runner.restore_many(*arguments, **options)
+    advanced = []
+
+    def kill_at_the_second(count):
+        advanced.append(count)
+        if len(advanced) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        runner.restore_many(*arguments, **options, report=kill_at_the_second, resume=tmp_path / "state.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["state-0.npz"]
+    ran = []
+    original = runner._compiled
+    monkeypatch.setattr(runner, "_compiled", lambda *a: ran.append(1) or original(*a))
+    resumed = runner.restore_many(*arguments, **options, resume=tmp_path / "state.npz")
+    np.testing.assert_array_equal(resumed.x, unbroken.x)
+    np.testing.assert_array_equal(resumed.residual, unbroken.residual)
+    assert len(ran) == 1, "the first two of three chunks are not run again"
+
+
+def test_another_run_does_not_take_up_the_state(tiny, tmp_path):
+    path = tmp_path / "state.npz"
+    keys = runner.batch_keys(KEY, 2)
+    runner.restore_many(keys, tiny, None, jd.samplers.ddpm(), steps=5, resume=path)
+    other = runner.batch_keys(jax.random.key(4), 2)
+    found = runner.restore_many(other, tiny, None, jd.samplers.ddpm(), steps=5, resume=path)
+    np.testing.assert_array_equal(found.x, runner.restore_many(other, tiny, None, jd.samplers.ddpm(), steps=5).x)
+
+
+def test_a_damaged_state_is_ignored(tiny, tmp_path):
+    (tmp_path / "state-0.npz").write_bytes(b"PK\x03\x04 not really")
+    outcome = runner.restore_many(
+        runner.batch_keys(KEY, 1), tiny, None, jd.samplers.ddpm(), steps=5, resume=tmp_path / "state.npz"
+    )
+    assert np.isfinite(outcome.x).all()
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 50, 97, 100, 250, 1000])
+def test_chunks_cover_a_run_with_at_most_two_programs(count):
+    size = runner.chunk_size(count, 64 * 64 * 16)
+    grid = jd.schedules.timestep_grid(1000, count)
+    pieces = runner.chunks(grid, size)
+    np.testing.assert_array_equal(np.concatenate([piece[1] for piece in pieces]), grid.t)
+    np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces]), np.arange(count))
+    assert len({len(piece[0]) for piece in pieces}) <= 2
+    assert runner.chunk_size(count, 256 * 256 * 16) == 1
+
+
+def test_progress_counts_every_image_and_step(tiny):
+    seen = []
+    runner.restore_many(
+        runner.batch_keys(KEY, 3), tiny, None, jd.samplers.ddpm(), steps=11, batch_size=2, report=seen.append
+    )
+    assert sum(seen) == 33
+
+
+def test_stack_keeps_structure():
+    stacked = runner.stack(problems(2))
+    assert stacked.y.shape == (2, 32, 32, 3)
+    assert stacked.operator.mask.shape[0] == 2
+    assert jnp.array_equal(stacked.noise_std, jnp.array([0.05, 0.05], jnp.float32))

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from jaxdiff import files
+
+
+def gradient(height=8, width=8):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 30, columns * 30, (rows + columns) * 15], -1).astype(np.uint8)
+
+
+def saved(tmp_path, picture, name="a.png", **options):
+    picture.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_uint8_round_trip():
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    np.testing.assert_array_equal(files.to_uint8(files.from_uint8(values)), values)
+    assert files.from_uint8(values).min() == -1
+    assert files.from_uint8(values).max() == 1
+
+
+def test_rgb_is_read_exactly(tmp_path):
+    loaded = files.load_image(saved(tmp_path, PILImage.fromarray(gradient())))
+    np.testing.assert_array_equal(files.to_uint8(loaded.pixels), gradient())
+    assert loaded.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("picture", "word"),
+    [
+        (PILImage.fromarray(gradient()[..., 0]), "from L"),
+        (PILImage.fromarray(np.dstack([gradient(), np.full((8, 8), 255, np.uint8)])), "transparency"),
+        (PILImage.fromarray(gradient()[..., 0].astype(np.uint16) * 257), "16-bit"),
+        (PILImage.fromarray(gradient()).convert("P"), "from P"),
+        (PILImage.fromarray(gradient()[..., 0]).convert("LA"), "transparency"),
+    ],
+)
+def test_other_modes_are_converted_and_said(tmp_path, picture, word):
+    loaded = files.load_image(saved(tmp_path, picture))
+    assert loaded.pixels.shape == (8, 8, 3)
+    assert word in " ".join(loaded.notes)
+    assert np.abs(loaded.pixels).max() <= 1
+
+
+def test_sixteen_bits_keep_their_scale(tmp_path):
+    grey = gradient()[..., 0]
+    loaded = files.load_image(saved(tmp_path, PILImage.fromarray(grey.astype(np.uint16) * 257)))
+    np.testing.assert_array_equal(files.to_uint8(loaded.pixels)[..., 0], grey)
+
+
+def test_cmyk_is_converted(tmp_path):
+    loaded = files.load_image(saved(tmp_path, PILImage.fromarray(gradient()).convert("CMYK"), "a.tif"))
+    assert "CMYK" in loaded.notes[0]
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    clear = np.zeros((4, 4, 4), np.uint8)
+    assert np.all(files.load_image(saved(tmp_path, PILImage.fromarray(clear))).pixels == 1)
+
+
+def test_sizes(tmp_path):
+    path = saved(tmp_path, PILImage.fromarray(gradient(8, 16)))
+    with pytest.raises(ValueError, match="--resize"):
+        files.load_image(path, size=(8, 8))
+    assert files.load_image(path, size=(4, 4), resize=True).pixels.shape == (4, 4, 3)
+    centre = files.load_image(path, size=(8, 8), resize=True).pixels
+    np.testing.assert_array_equal(files.to_uint8(centre), gradient(8, 16)[:, 4:12])
+
+
+def test_unreadable_pictures_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    whole = saved(tmp_path, PILImage.fromarray(gradient(64, 64)))
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for path in (tmp_path / "text.png", tmp_path / "cut.png", tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError, match=str(path.name)):
+            files.load_image(path)
+
+
+def test_masks(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4] = 255
+    found = files.load_mask(saved(tmp_path, PILImage.fromarray(mask)), (8, 8))
+    np.testing.assert_array_equal(found[..., 0], mask > 127)
+    np.save(tmp_path / "m.npy", mask > 0)
+    np.testing.assert_array_equal(files.load_mask(tmp_path / "m.npy", (8, 8)), found)
+    np.save(tmp_path / "nan.npy", np.full((8, 8), np.nan))
+    np.save(tmp_path / "cube.npy", np.zeros((8, 8, 3)))
+    for name in ("nan.npy", "cube.npy"):
+        with pytest.raises(ValueError, match="finite array"):
+            files.load_mask(tmp_path / name, (8, 8))
+    with pytest.raises(ValueError, match="make them equal"):
+        files.load_mask(tmp_path / "m.npy", (4, 4))
+
+
+def test_folders(tmp_path):
+    with pytest.raises(ValueError, match="no picture"):
+        files.find_images(tmp_path)
+    with pytest.raises(ValueError, match="not a folder"):
+        files.find_images(tmp_path / "none")
+    saved(tmp_path, PILImage.fromarray(gradient()), "b.png")
+    saved(tmp_path, PILImage.fromarray(gradient()), "a.jpg")
+    (tmp_path / "notes.txt").write_text("x")
+    assert [p.name for p in files.find_images(tmp_path)] == ["a.jpg", "b.png"]
+
+
+def test_an_output_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="cannot write"):
+        files.out_folder(tmp_path / "file" / "deeper")
+    assert files.out_folder(tmp_path / "new" / "one").is_dir()
+
+
+def test_nothing_half_written(tmp_path):
+    def write_and_fail():
+        with files.atomic(tmp_path / "result.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+    with files.atomic(tmp_path / "result.txt") as temporary:
+        temporary.write_text("whole")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["whole"]

@@ -1,0 +1,142 @@
+"""`jaxdiff train`: options to a configuration, a configuration to a run."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.training.config import TrainConfig, bundled, load_config
+
+__all__ = ["add_arguments", "config_from", "run"]
+
+_EXAMPLES = f"""examples:
+  jaxdiff train --config faces64_minutes --data faces.zip --out runs/first
+  jaxdiff train --config runs/first/config.json --out runs/first        go on, or start the same again in a new folder
+  jaxdiff train --init checkpoints/ffhq256 --data photos/ --data more.zip=4 --out runs/tuned
+
+configurations that come with jaxdiff: {", ".join(bundled())}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of ``jaxdiff train``."""
+    parser.description = "Train a prior on folders or zips of images, or go on with a run that was stopped."
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--out", required=True, help="folder of the run; a run that it holds is continued")
+    parser.add_argument("--config", help="a bundled configuration, or a file such as RUN/config.json")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="PATH[=WEIGHT]",
+        help="folder or zip of images, how often they are seen (1); may be given several times",
+    )
+    parser.add_argument(
+        "--init", metavar="PATH", help="start from these weights: a converted checkpoint or a prior's name"
+    )
+    parser.add_argument("--steps", type=int, help="number of updates")
+    parser.add_argument("--batch-size", type=int, help="images an update")
+    parser.add_argument("--seed", type=int, help="decides everything random")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any field of the configuration, e.g. optimizer.learning_rate=1e-4; may be given several times",
+    )
+    parser.add_argument("--show-config", action="store_true", help="print the configuration and stop")
+    parser.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
+    parser.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+
+
+def config_from(args: argparse.Namespace) -> TrainConfig:
+    """The configuration that the options describe.
+
+    Raises:
+        ValueError: an option that cannot be read or a configuration that cannot work.
+    """
+    changes: dict[str, Any] = {}
+    if args.data:
+        changes["data.sources"] = [_source(text) for text in args.data]
+    for name, value in (("steps", args.steps), ("optimizer.batch_size", args.batch_size), ("seed", args.seed)):
+        if value is not None:
+            changes[name] = value
+    if args.init is not None:
+        changes["init"] = _absolute(args.init)
+    for text in args.set:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ValueError(f"--set takes FIELD=VALUE, got {text!r}.")
+        changes[name] = _value(value)
+    base = args.config
+    if base is None:
+        going_on = Path(args.out) / "config.json"
+        base = str(going_on) if going_on.is_file() else None
+    if base is None and args.init is None:
+        raise ValueError(f"say what to train: --config with a file or one of {', '.join(bundled())}, or --init.")
+    if base is None:
+        from jaxdiff.checkpoints import load_checkpoint
+
+        base = "finetune"
+        changes = {"prior": load_checkpoint(args.init).config.to_dict()} | changes
+    return load_config(base, changes)
+
+
+def _source(text: str) -> dict[str, Any]:
+    path, sign, weight = text.rpartition("=")
+    if not sign or Path(text).exists():
+        return {"path": _absolute(text)}
+    try:
+        return {"path": _absolute(path), "weight": float(weight)}
+    except ValueError:
+        raise ValueError(f"--data takes PATH or PATH=WEIGHT with a number as weight, got {text!r}.") from None
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains as ``args`` say; returns the exit code.
+
+    Raises:
+        ValueError: one sentence for the user.
+    """
+    missing = [name for name in ("grain", "optax") if not _installed(name)]
+    if missing:
+        raise ValueError(f"training needs {' and '.join(missing)}; install with: pip install 'jaxdiff[train]'.")
+    if args.distributed:
+        import jax
+
+        jax.distributed.initialize()
+    config = config_from(args)
+    if args.show_config:
+        print(config.to_json(), end="")
+        return 0
+    from jaxdiff.training.loop import train
+
+    fresh = not Path(args.out).exists()
+    try:
+        result = train(config, args.out, progress=not args.no_progress)
+    except ValueError:
+        # Refused before the first checkpoint: leave nothing half-written behind in a folder that is ours.
+        if fresh and not any((Path(args.out) / "checkpoints").glob("[0-9]*")):
+            shutil.rmtree(args.out, ignore_errors=True)
+        raise
+    if result.finished and not args.no_progress:
+        print(f"{result.step} updates done; the prior is {Path(args.out) / 'prior.safetensors'}")
+    return 0
+
+
+def _installed(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None

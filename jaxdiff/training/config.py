@@ -1,0 +1,371 @@
+"""One readable description of a training run: what it says is checked before anything else happens."""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.models import PRESETS, PriorConfig
+
+__all__ = [
+    "DataConfig",
+    "LossConfig",
+    "OptimizerConfig",
+    "ReportConfig",
+    "Source",
+    "TrainConfig",
+    "bundled",
+    "load_config",
+]
+
+WEIGHTINGS = ("simple", "min_snr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder or zip of images.
+
+    Attributes:
+        path: the folder (searched below too) or .zip file.
+        weight: how many times as often one of its images is seen as one of a source of weight 1.
+    """
+
+    path: str
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is learned from, and what is kept apart to measure on.
+
+    Attributes:
+        sources: folders and zips.
+        flip: mirror each image left to right with probability 1/2.
+        random_crop: crop along the longer side at random; else at the centre.
+        holdout: how many images to keep out of training for the measurements (spread over the sources).
+        holdout_path: measure on these images instead, and train on all.
+        cache_gib: keep decoded images in memory up to this much; above it they are decoded each time.
+        workers: threads that decode.
+    """
+
+    sources: tuple[Source, ...] = ()
+    flip: bool = True
+    random_crop: bool = False
+    holdout: int = 64
+    holdout_path: str | None = None
+    cache_gib: float = 4.0
+    workers: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The loss of one image at one timestep.
+
+    Attributes:
+        weighting: "simple" (mean squared error of what the network predicts) or "min_snr".
+        min_snr_gamma: γ of min(SNR, γ).
+        vlb_weight: λ of the hybrid loss, for learned variances.
+    """
+
+    weighting: str = "simple"
+    min_snr_gamma: float = 5.0
+    vlb_weight: float = 0.001
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        batch_size: images an update, over all devices and hosts.
+        accumulate: parts into which a batch is cut to save memory; the result is that of the whole.
+        learning_rate: its peak.
+        warmup_steps: updates over which it rises from 0.
+        decay: "cosine" or "constant" afterwards.
+        final_fraction: fraction of the peak at the end of the cosine.
+        weight_decay: decoupled, of kernels only.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        clip_norm: largest global norm of a gradient; 0 for no clipping.
+    """
+
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 2e-4
+    warmup_steps: int = 500
+    decay: str = "cosine"
+    final_fraction: float = 0.01
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.99
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """How often to say, measure and keep what.
+
+    Attributes:
+        log_every: updates a row of ``log.csv``.
+        eval_every: updates between measurements and sample sheets; 0 for only at the end.
+        checkpoint_every: updates between checkpoints.
+        keep: checkpoints kept.
+        samples: images on a sample sheet; 0 for none.
+        sample_steps: DDIM steps of a sample.
+        times: timesteps at which held-out images are denoised.
+    """
+
+    log_every: int = 50
+    eval_every: int = 5000
+    checkpoint_every: int = 1000
+    keep: int = 2
+    samples: int = 16
+    sample_steps: int = 50
+    times: tuple[int, ...] = (10, 50, 100, 250, 500, 750)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run; ``to_json`` and ``from_json`` are exact inverses.
+
+    Attributes:
+        prior: network and diffusion process (or, in JSON, the name of a preset).
+        data: what is learned from.
+        loss: the loss.
+        optimizer: AdamW and its schedule.
+        report: measurements and checkpoints.
+        steps: updates.
+        ema: decays of the moving averages; the first is measured, sampled from and exported as ``prior``.
+        dtype: "float32" or "bfloat16", the type of the network's arithmetic; parameters stay float32.
+        seed: decides initial weights, order of images, crops, flips, timesteps and noise.
+        init: start from the weights of this checkpoint or embedded prior.
+    """
+
+    prior: PriorConfig
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    report: ReportConfig = ReportConfig()
+    steps: int = 100_000
+    ema: tuple[float, ...] = (0.9999, 0.999)
+    dtype: str = "float32"
+    seed: int = 0
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries."""
+        return _plain(dataclasses.asdict(self)) | {"prior": self.prior.to_dict()}
+
+    def to_json(self) -> str:
+        """Readable JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """The run that ``to_dict`` described; left-out fields take their defaults.
+
+        Raises:
+            ValueError: an unknown field (the nearest known one is named) or an impossible value.
+        """
+        if not isinstance(values, dict) or "prior" not in values:
+            raise ValueError('a training configuration needs "prior": the name of a preset or a description.')
+        prior = values["prior"]
+        if isinstance(prior, str):
+            if prior not in PRESETS:
+                raise ValueError(f"no preset is called {prior!r}; choose one of {', '.join(PRESETS)}.")
+            prior = PRESETS[prior]
+        elif isinstance(prior, dict):
+            prior = _prior(prior)
+        return _build(cls, values | {"prior": prior}, "")
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainConfig":
+        """The run that ``to_json`` described."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the configuration is no valid JSON ({error}).") from None
+        return cls.from_dict(values)
+
+
+def _prior(values: dict[str, Any]) -> PriorConfig:
+    """A prior from a description, where left-out fields take their defaults, or {"preset": name, ...changes}."""
+    values = dict(values)
+    base = PRESETS["faces64"].to_dict()
+    if "preset" in values:
+        name = values.pop("preset")
+        if name not in PRESETS:
+            raise ValueError(f"no preset is called {name!r}; choose one of {', '.join(PRESETS)}.")
+        base = PRESETS[name].to_dict()
+    unknown = sorted(set(values) - set(base))
+    if unknown:
+        raise ValueError(f"unknown field prior.{unknown[0]}; {_nearest(unknown[0], base)}")
+    unet = base["unet"] | values.get("unet", {})
+    return PriorConfig.from_dict(base | values | {"unet": unet})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else f"the fields are {', '.join(known)}."
+
+
+def _build(cls: Any, values: Any, where: str) -> Any:
+    """A dataclass from plain JSON values, each checked against its annotation."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where or 'the configuration'} must be a group of fields, got {values!r}.")
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            raise ValueError(f"unknown field {where}{name}; {_nearest(name, hints)}")
+    if cls is Source and "path" not in values:
+        raise ValueError("each of data.sources needs a path.")
+    return cls(**{name: _coerce(hints[name], value, where + name) for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else _build(hint, value, name + ".")  # type: ignore[arg-type]
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _coerce(typing.get_args(hint)[0], value, name)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, got {value!r}.")
+        return tuple(_coerce(typing.get_args(hint)[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    good = isinstance(value, (int, float) if hint is float else hint)
+    if not good or (isinstance(value, bool) and hint is not bool) or (hint is float and not math.isfinite(value)):
+        raise ValueError(f"{name} must be {kinds[hint]}, got {value!r}.")
+    return float(value) if hint is float else value
+
+
+def _check(config: TrainConfig) -> None:
+    """Refuse what cannot work, before anything is read or compiled."""
+    unet, opt, report = config.prior.unet, config.optimizer, config.report
+    if unet.image_size % 2**unet.depth:
+        raise ValueError(
+            f"image_size={unet.image_size} cannot be halved {unet.depth} times for {len(unet.channel_mult)} levels; "
+            f"use a multiple of {2**unet.depth} or fewer channel_mult."
+        )
+    if unet.in_channels != 3:
+        raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
+    positive = {
+        "steps": config.steps,
+        "optimizer.batch_size": opt.batch_size,
+        "optimizer.accumulate": opt.accumulate,
+        "optimizer.learning_rate": opt.learning_rate,
+        "loss.min_snr_gamma": config.loss.min_snr_gamma,
+        "report.log_every": report.log_every,
+        "report.checkpoint_every": report.checkpoint_every,
+        "report.keep": report.keep,
+        "report.sample_steps": report.sample_steps,
+        "data.workers": config.data.workers,
+    }
+    positive |= {f"data.sources[{i}].weight": s.weight for i, s in enumerate(config.data.sources)}
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}.")
+    not_negative = {
+        "optimizer.warmup_steps": opt.warmup_steps,
+        "optimizer.weight_decay": opt.weight_decay,
+        "optimizer.clip_norm": opt.clip_norm,
+        "loss.vlb_weight": config.loss.vlb_weight,
+        "report.eval_every": report.eval_every,
+        "report.samples": report.samples,
+        "data.holdout": config.data.holdout,
+        "data.cache_gib": config.data.cache_gib,
+        "seed": config.seed,
+    }
+    for name, value in not_negative.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}.")
+    _check_choices(config)
+    if opt.batch_size % opt.accumulate:
+        raise ValueError(
+            f"optimizer.accumulate={opt.accumulate} does not divide batch_size={opt.batch_size}; choose one that does."
+        )
+    if opt.warmup_steps >= config.steps:
+        raise ValueError(f"optimizer.warmup_steps={opt.warmup_steps} must be below steps={config.steps}.")
+
+
+def _check_choices(config: TrainConfig) -> None:
+    opt, total = config.optimizer, config.prior.num_steps
+    choices = {
+        "loss.weighting": (config.loss.weighting, WEIGHTINGS),
+        "optimizer.decay": (opt.decay, ("cosine", "constant")),
+        "dtype": (config.dtype, ("float32", "bfloat16")),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+    fractions = {"optimizer.b1": opt.b1, "optimizer.b2": opt.b2} | {f"ema[{i}]": d for i, d in enumerate(config.ema)}
+    for name, fraction in fractions.items():
+        if not 0 <= fraction < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {fraction}.")
+    if not 0 <= opt.final_fraction <= 1:
+        raise ValueError(f"optimizer.final_fraction must lie in [0, 1], got {opt.final_fraction}.")
+    if not config.ema or len(set(config.ema)) != len(config.ema):
+        raise ValueError(f"ema needs one or more different decays, got {list(config.ema)}; [0] averages nothing.")
+    if not config.report.times or not all(0 <= t < total for t in config.report.times):
+        raise ValueError(f"report.times must lie in 0 … {total - 1}, got {list(config.report.times)}.")
+    if config.report.sample_steps > total:
+        raise ValueError(f"report.sample_steps must be at most {total}, got {config.report.sample_steps}.")
+
+
+def bundled() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("jaxdiff.training").joinpath("configs")
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def load_config(name_or_path: str, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """Read a configuration, bundled (by name) or from a file, and change some of its fields.
+
+    Args:
+        name_or_path: e.g. "faces64_minutes" or "runs/a/config.json".
+        overrides: dotted field names → values, such as {"optimizer.learning_rate": 1e-4}.
+
+    Raises:
+        ValueError: no such configuration, or it is not a possible one.
+    """
+    path = Path(name_or_path)
+    if name_or_path in bundled():
+        text = resources.files("jaxdiff.training").joinpath(f"configs/{name_or_path}.json").read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        raise ValueError(f"there is no configuration {name_or_path}; give a file, or one of {', '.join(bundled())}.")
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name_or_path} is no valid JSON ({error}).") from None
+    return TrainConfig.from_dict(override(values, overrides or {}))
+
+
+def override(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested ``values`` with dotted fields set; a preset's name becomes a group where one is needed."""
+    values = json.loads(json.dumps(values))
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        inner = values
+        for group in groups:
+            if isinstance(inner.get(group), str) and group == "prior":
+                inner[group] = {"preset": inner[group]}
+            inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise ValueError(f"{name} cannot be set: {group} is not a group of fields.")
+        inner[last] = value
+    return values

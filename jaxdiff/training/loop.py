@@ -1,0 +1,381 @@
+"""The training run: data in, checkpoints and a prior out; killed and started again it goes on where it was."""
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.files import atomic, out_folder
+from jaxdiff.training.config import TrainConfig
+from jaxdiff.training.data import Dataset, Stream, prepare, stream
+from jaxdiff.training.evaluate import denoising_scores, draw
+from jaxdiff.training.report import Bar, Table, draw_curve, save_sheet
+from jaxdiff.training.state import (
+    TrainState,
+    data_mesh,
+    ema_name,
+    init_state,
+    learning_rate,
+    make_update,
+    network,
+    schedule_of,
+)
+from jaxdiff.training.storage import Checkpoints
+from jaxdiff.typing import PyTree
+
+__all__ = ["Result", "denoiser_of", "train"]
+
+_LOG = ("step", "images", "loss", "mse", "vlb", "grad_norm", "learning_rate", "images_per_second", "seconds")
+_EVALUATION = ("step", "images", "t", "psnr", "eps_mse")
+# What may differ between a run and its continuation without making it another run.
+_FREE = ("report", "steps", "data.workers", "data.cache_gib")
+
+
+class Result(NamedTuple):
+    """How a call of ``train`` ended.
+
+    Attributes:
+        state: parameters, moments and averages.
+        step: updates done.
+        finished: False where it was told to stop before the last step.
+    """
+
+    state: TrainState
+    step: int
+    finished: bool
+
+
+def denoiser_of(config: TrainConfig, params: PyTree) -> Denoiser:
+    """The denoiser of parameters that are being trained."""
+    prior, unet = config.prior, config.prior.unet
+    return Denoiser(
+        params=params,
+        schedule=schedule_of(prior),
+        module=network(config),
+        image_shape=(unet.image_size, unet.image_size, unet.in_channels),
+        prediction=prior.prediction,
+        variance=prior.variance,
+        rescale_timesteps=prior.rescale_timesteps,
+    )
+
+
+def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_at: int | None = None) -> Result:
+    """Train a prior, or go on with the run that ``out`` holds.
+
+    Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``samples/`` and the priors
+    ``prior.safetensors`` (first average) and ``prior-NAME.safetensors`` (the others), which ``load_denoiser`` reads.
+
+    Args:
+        config: the run.
+        out: its folder.
+        progress: show a bar, or lines where there is no terminal.
+        stop_at: stop after this many updates, as if told to by Ctrl-C.
+
+    Raises:
+        ValueError: a configuration that cannot work, no images, or ``out`` holds another run.
+    """
+    mesh = data_mesh()
+    _check_devices(config, mesh.size)
+    out = out_folder(out)
+    checkpoints = _claim(config, out)
+    data = _read_data(config, progress)
+    sharding = NamedSharding(mesh, P())
+    state = jax.device_put(init_state(config, _initial_params(config)), sharding)
+    batches = stream(
+        data,
+        config.prior.unet.image_size,
+        config.optimizer.batch_size,
+        seed=config.seed,
+        flip=config.data.flip,
+        workers=config.data.workers,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+    done = checkpoints.latest() or 0
+    if done:
+        state, place = checkpoints.restore(done, state)
+        batches.set_state(place)
+    try:
+        with _Stop() as stop, Bar("train", config.steps, done, show=progress and jax.process_index() == 0) as bar:
+            bar.say(_summary(config, data, state, mesh.size, done))
+            run = _Run(config, out, data, state, done, checkpoints, batches, mesh, bar)
+            return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
+    finally:
+        checkpoints.close()
+
+
+class _Run:
+    """One process's part of a run, from ``done`` updates on."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        data: Dataset,
+        state: TrainState,
+        done: int,
+        checkpoints: Checkpoints,
+        batches: Stream,
+        mesh: Any,
+        bar: Bar,
+    ) -> None:
+        self.config, self.out, self.data, self.state, self.done = config, out, data, state, done
+        self.checkpoints, self.batches, self.bar = checkpoints, batches, bar
+        self._update = make_update(config, mesh)
+        self._split = NamedSharding(mesh, P("data"))
+        self._main = jax.process_index() == 0
+        self._rate = learning_rate(config.optimizer, config.steps)
+        self._recent: list[Any] = []
+        self._clock = time.monotonic()
+        self._compiling = True
+        self._untimed = 0.0  # seconds of this interval that went into compiling
+        self._log = Table(out / "log.csv", _LOG, done) if self._main else None
+        self._evaluation = Table(out / "evaluation.csv", _EVALUATION, done) if self._main else None
+        self._seconds = self._log.column("seconds")[-1] if self._log is not None and self._log.rows else 0.0
+
+    def go(self, stop: "_Stop", last: int) -> Result:
+        report, saved = self.config.report, self.done
+        while self.done < last and not stop.asked:
+            batch = {k: jax.make_array_from_process_local_data(self._split, v) for k, v in next(self.batches).items()}
+            self.state, metrics = self._update(self.state, batch)
+            self.done += 1
+            self._recent.append(metrics)
+            if self._compiling:
+                jax.block_until_ready(metrics)
+                self._compiling, self._untimed = False, time.monotonic() - self._clock
+            elif len(self._recent) > 1:
+                # At most one update waits in the queue: memory stays bounded and the clock means something.
+                jax.block_until_ready(self._recent[-2])
+            if self.done % report.log_every == 0 or self.done == self.config.steps:
+                self._write_log()
+            else:
+                self.bar.advance(self.done, note=self._note())
+            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
+                self._evaluate()
+            if self.done % report.checkpoint_every == 0 or self.done == self.config.steps:
+                self._save()
+                saved = self.done
+        if self.done > saved:
+            self._save()
+        finished = self.done >= self.config.steps
+        if finished and not (self._evaluation is not None and self._evaluated(self.done)):
+            self._evaluate()
+        if not finished:
+            self.bar.say(
+                f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."
+            )
+        return Result(self.state, self.done, finished)
+
+    def _evaluated(self, step: int) -> bool:
+        return self._evaluation is not None and step in self._evaluation.column("step")
+
+    def _note(self) -> str:
+        if self._log is None or not self._log.rows:
+            return ""
+        row = self._log.rows[-1]
+        return f"loss {float(row['loss']):.4f}, {float(row['images_per_second']):.1f} images/s"
+
+    def _write_log(self) -> None:
+        values = np.asarray(jax.device_get(self._recent), np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the loss is no longer finite at update {self.done}; start again from the last checkpoint with a "
+                "lower optimizer.learning_rate or clip_norm."
+            )
+        now = time.monotonic()
+        spent, self._clock = now - self._clock, now
+        self._seconds += spent
+        updates = len(self._recent) - (self._untimed > 0)
+        rate = updates * self.config.optimizer.batch_size / (spent - self._untimed) if updates else float("nan")
+        self._recent, self._untimed = [], 0.0
+        if self._log is not None:
+            loss, mse, vlb, grad_norm = values.mean(0)
+            self._log.add(
+                step=self.done,
+                images=self.done * self.config.optimizer.batch_size,
+                loss=float(loss),
+                mse=float(mse),
+                vlb=float(vlb),
+                grad_norm=float(grad_norm),
+                learning_rate=float(self._rate(self.done - 1)),
+                images_per_second=rate,
+                seconds=self._seconds,
+            )
+            self.bar.advance(self.done, note=self._note(), line=True)
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        if not all(np.isfinite(np.asarray(m)).all() for m in jax.device_get(self._recent)):
+            self._write_log()  # refuses, so that a broken state never replaces a good checkpoint
+        self.checkpoints.save(self.done, self.state, self.batches.get_state())
+        if self._main:
+            _export(self.config, self.state, self.out)
+        self._clock += time.monotonic() - started
+
+    def _evaluate(self) -> None:
+        """Denoise held-out images and draw samples, on the first average and on the first device."""
+        config, started = self.config, time.monotonic()
+        if self._log is None or self._evaluation is None:
+            return
+        # Whole on each host already, so a host can use its own copy alone.
+        params = jax.tree.map(jnp.asarray, jax.device_get(self.state.ema[ema_name(config.ema[0])]))
+        denoiser = denoiser_of(config, params)
+        if len(self.data.holdout):
+            labels = self.data.holdout_labels
+            denoiser = denoiser if labels is None else denoiser.replace(label=jnp.asarray(labels[0]))  # type: ignore[attr-defined]
+            images = self.data.holdout.astype(np.float32) / 127.5 - 1
+            scores = denoising_scores(denoiser, images, config.report.times)
+            for t, psnr, eps in zip(config.report.times, *scores, strict=True):
+                self._evaluation.add(
+                    step=self.done,
+                    images=self.done * config.optimizer.batch_size,
+                    t=t,
+                    psnr=float(psnr),
+                    eps_mse=float(eps),
+                )
+            text = ", ".join(f"{psnr:.2f} at {t}" for t, psnr in zip(config.report.times, scores.psnr, strict=True))
+            self.bar.say(f"held-out PSNR of x̂₀ after {self.done} updates [dB]: {text}")
+        if config.report.samples:
+            classes = config.prior.unet.num_classes
+            wanted = None if classes is None else jnp.arange(config.report.samples) % classes
+            images = draw(denoiser, config.report.samples, steps=config.report.sample_steps, labels=wanted)
+            (self.out / "samples").mkdir(exist_ok=True)
+            save_sheet(self.out / "samples" / f"step_{self.done:08d}.png", images)
+        draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
+        self._clock += time.monotonic() - started
+
+
+class _Stop:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after this update; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.asked = True
+        signal.signal(number, self._old[number])
+
+    def __enter__(self) -> "_Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+def _check_devices(config: TrainConfig, devices: int) -> None:
+    batch, parts = config.optimizer.batch_size, config.optimizer.accumulate
+    if batch % (parts * devices):
+        raise ValueError(
+            f"a batch of {batch} cannot be split into {parts} part{'s' * (parts > 1)} on {devices} "
+            f"device{'s' * (devices > 1)}; choose a multiple of {parts * devices} for optimizer.batch_size."
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _claim(config: TrainConfig, out: Path) -> Checkpoints:
+    """Write the run's description into its folder, or see that the folder holds this very run."""
+    file = out / "config.json"
+    checkpoints = Checkpoints(out / "checkpoints", config.report.keep)
+    if file.exists() and checkpoints.latest() is not None:
+        there = _flat(TrainConfig.from_json(file.read_text()).to_dict())
+        here = _flat(config.to_dict())
+        free = lambda name: any(name == f or name.startswith(f + ".") for f in _FREE)  # noqa: E731
+        for name in sorted(set(there) | set(here)):
+            if there.get(name) != here.get(name) and not free(name):
+                checkpoints.close()
+                raise ValueError(
+                    f"{out} holds another run ({name} is {json.dumps(there.get(name))} there and "
+                    f"{json.dumps(here.get(name))} here); choose another --out, or go on with --config {file}."
+                )
+    if jax.process_index() == 0:
+        with atomic(file) as temporary:
+            temporary.write_text(config.to_json())
+    return checkpoints
+
+
+def _read_data(config: TrainConfig, progress: bool) -> Dataset:
+    with Bar("reading images", 1, show=progress and jax.process_index() == 0) as bar:
+
+        def report(done: int, total: int) -> None:
+            if done % 100 == 0 or done == total:
+                bar.resize(total)
+                bar.advance(done)
+
+        unet = config.prior.unet
+        data = prepare(config.data, unet.image_size, num_classes=unet.num_classes, report=report)
+        if data.skipped:
+            bar.say(f"skipped {data.skipped} image{'s' * (data.skipped > 1)} that cannot be read")
+    if not len(data):
+        raise ValueError("every image is held out and none is left to train on; lower data.holdout.")
+    return data
+
+
+def _initial_params(config: TrainConfig) -> PyTree | None:
+    if config.init is None:
+        return None
+    from jaxdiff.checkpoints import load_checkpoint
+
+    loaded = load_checkpoint(config.init)
+    there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
+    # The same weights serve any image size, with or without dropout.
+    other = [name for name in here if there[name] != here[name] and name not in ("image_size", "dropout")]
+    if other:
+        raise ValueError(
+            f"{config.init} has another architecture ({other[0]} is {there[other[0]]} there, {here[other[0]]} here); "
+            "leave out --config to take over the checkpoint's own, or change prior.unet."
+        )
+    return loaded.params
+
+
+def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
+    """Write each moving average as a prior that ``load_denoiser`` reads."""
+    from jaxdiff.checkpoints import save_checkpoint
+
+    for i, decay in enumerate(config.ema):
+        name = "prior" if i == 0 else f"prior-{ema_name(decay)}"
+        updates = int(state.step)
+        training = {
+            "updates": updates,
+            "images": updates * config.optimizer.batch_size,
+            "average": decay,
+            "sources": [Path(source.path).name for source in config.data.sources],
+        }
+        save_checkpoint(
+            out / f"{name}.safetensors",
+            jax.device_get(state.ema[ema_name(decay)]),
+            config.prior,
+            metadata={"training": training},
+            overwrite=True,
+        )
+
+
+def _summary(config: TrainConfig, data: Dataset, state: TrainState, devices: int, done: int) -> str:
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    start = (
+        f"going on after {done} updates" if done else "from scratch" if config.init is None else f"from {config.init}"
+    )
+    return (
+        f"{len(data):,} images ({len(data.holdout)} held out, {data.skipped} unreadable), {count:,} parameters, "
+        f"{config.prior.prediction}-prediction, {config.dtype}, {devices} device{'s' * (devices > 1)}, {start}"
+    )

@@ -1,0 +1,148 @@
+"""What a run says while it goes: progress bar, CSV log, curve, sample sheets."""
+
+import csv
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxdiff.files import atomic
+
+__all__ = ["Bar", "Table", "draw_curve", "save_sheet"]
+
+
+class Table:
+    """A CSV that grows by rows; taken up again at a step, the rows after it are dropped."""
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
+        self._path, self._columns = path, list(columns)
+        self.rows = [row for row in _read(path, self._columns) if int(row["step"]) <= step]
+        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def add(self, **values: Any) -> None:
+        """Append a row; floats are written with six digits."""
+        row = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in values.items()}
+        self.rows.append(row)
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def column(self, name: str) -> list[float]:
+        """The numbers of one column."""
+        return [float(row[name]) for row in self.rows]
+
+
+def _read(path: Path, columns: list[str]) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        # A kill can leave half a row at the end; a half row is no row.
+        return [row for row in reader if list(row) == columns and all(row[name] for name in columns)]
+
+
+class Bar:
+    """Steps, loss, images/s and time left: a live bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, title: str, total: int, done: int = 0, *, show: bool = True) -> None:
+        self._console = Console(stderr=True)
+        self._live = show and self._console.is_terminal
+        self._show, self._title, self._total, self._done = show, title, total, done
+        self._marks: deque[tuple[float, int]] = deque(maxlen=50)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._live,
+        )
+        self._task = self._progress.add_task(title, total=total, completed=done, note="")
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, done: int, *, note: str = "", line: bool = False) -> None:
+        """Show that ``done`` of all are done; ``line`` asks for a printed line where there is no live bar."""
+        self._marks.append((time.monotonic(), done))
+        self._done = done
+        self._progress.update(self._task, completed=done, note=note)
+        if line and self._show and not self._live:
+            (first, a), (last, b) = self._marks[0], self._marks[-1]
+            left = (self._total - done) * (last - first) / (b - a) if b > a else float("nan")
+            left_text = f", {_duration(left)} left" if left == left else ""
+            self.say(f"{self._title} {done}/{self._total}: {note}{left_text}")
+
+    def resize(self, total: int) -> None:
+        """Change how many there are in all."""
+        self._total = total
+        self._progress.update(self._task, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._show:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def save_sheet(path: Path, images: np.ndarray, gap: int = 2) -> None:
+    """Write images [n, H, W, 3] in [-1, 1] as one picture, about square."""
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1:3]
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)):
+        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    with atomic(path) as temporary:
+        PILImage.fromarray(sheet).save(temporary)
+
+
+def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) -> bool:
+    """Draw the loss and the held-out PSNR by noise level over images seen; False where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=120, layout="constrained")
+    left.plot(log.column("images"), log.column("loss"), linewidth=1)
+    left.set(xlabel="images seen", ylabel="loss", yscale="log")
+    seen, at = evaluation.column("images"), evaluation.column("t")
+    psnr = evaluation.column("psnr")
+    for t in times:
+        rows = [i for i, value in enumerate(at) if value == t]
+        right.plot([seen[i] for i in rows], [psnr[i] for i in rows], marker=".", linewidth=1, label=f"t = {t}")
+    right.set(xlabel="images seen", ylabel="held-out PSNR of x̂₀ [dB]")
+    if seen:
+        right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
+    plt.close(figure)
+    return True

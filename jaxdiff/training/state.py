@@ -1,0 +1,230 @@
+"""What a run carries from update to update, and the compiled update."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdiff import diffusion, schedules
+from jaxdiff.models import PriorConfig, UNet
+from jaxdiff.numerics import expand
+from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.training.config import OptimizerConfig, TrainConfig
+from jaxdiff.training.loss import Losses, denoising_loss
+from jaxdiff.typing import Array, Key, PyTree
+
+__all__ = [
+    "Metrics",
+    "TrainState",
+    "batch_loss",
+    "data_mesh",
+    "ema_name",
+    "init_state",
+    "learning_rate",
+    "make_update",
+    "network",
+    "optimizer",
+    "schedule_of",
+]
+
+_NOISE_STREAM, _DROPOUT_STREAM = 1, 2
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that an update changes.
+
+    Attributes:
+        step: updates done.
+        params: the network's parameters, float32.
+        opt_state: AdamW's moments.
+        ema: name (see `ema_name`) → moving average of ``params``.
+    """
+
+    step: Array
+    params: PyTree
+    opt_state: PyTree
+    ema: dict[str, PyTree]
+
+
+class Metrics(NamedTuple):
+    """What an update reports: means over the batch, and the gradient's global norm before clipping."""
+
+    loss: Array
+    mse: Array
+    vlb: Array
+    grad_norm: Array
+
+
+def ema_name(decay: float) -> str:
+    """The name of a moving average in checkpoints and file names.
+
+    >>> ema_name(0.9999)
+    'ema0_9999'
+    """
+    return f"ema{decay:g}".replace(".", "_")
+
+
+def schedule_of(prior: PriorConfig) -> NoiseSchedule:
+    """The noise schedule that a prior's description names."""
+    return getattr(schedules, prior.schedule)(prior.num_steps)
+
+
+def network(config: TrainConfig) -> UNet:
+    """The UNet, computing in the run's type."""
+    return UNet(config.prior.unet, dtype=jnp.dtype(config.dtype))
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Rises linearly from 0, then falls as a cosine to ``final_fraction`` of its peak, or stays."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.decay == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(1, steps - warmup), config.final_fraction)
+    else:
+        after = optax.constant_schedule(peak)
+    # Update number 0 already moves: it takes 1/(warmup + 1) of the peak.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup) if warmup else after
+    return optax.join_schedules([rise, after], [warmup]) if warmup else after
+
+
+def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Gradient clipping and AdamW with its schedule; weight decay acts on kernels, not on biases and norms."""
+
+    def kernels(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    adamw = optax.adamw(
+        learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=kernels
+    )
+    return optax.chain(clip, adamw)
+
+
+def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
+    """The state before the first update, with fresh parameters unless some are given."""
+    unet = config.prior.unet
+
+    def fresh(key: Key) -> PyTree:
+        image = jnp.zeros((1, unet.image_size, unet.image_size, unet.in_channels), jnp.float32)
+        label: dict[str, Any] = {} if unet.num_classes is None else {"y": jnp.zeros(1, jnp.int32)}
+        return network(config).init(key, image, jnp.zeros(1, jnp.int32), **label)["params"]
+
+    def around(params: PyTree) -> TrainState:
+        params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
+        averages = {ema_name(decay): params for decay in config.ema}
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, optimizer(config.optimizer, config.steps).init(params), averages
+        )
+
+    # Compiled as one program, which also gives every average a buffer of its own: the update uses up its inputs.
+    if params is not None:
+        return jax.jit(around)(params)
+    return jax.jit(lambda key: around(fresh(key)))(jax.random.key(config.seed))
+
+
+def batch_loss(
+    params: PyTree, batch: dict[str, Array], config: TrainConfig, schedule: NoiseSchedule, key: Key
+) -> Losses:
+    """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone."""
+    prior, unet = config.prior, network(config)
+    x0 = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _NOISE_STREAM), batch["index"])
+
+    def draw(key: Key, x0: Array) -> tuple[Array, Array, Array]:
+        t_key, noise_key = jax.random.split(key)
+        t = jax.random.randint(t_key, (), 0, prior.num_steps)
+        noise = jax.random.normal(noise_key, x0.shape, x0.dtype)
+        return t, noise, diffusion.q_sample(x0, noise, schedule.at(t))
+
+    t, noise, x_t = jax.vmap(draw)(keys, x0)
+    seen = t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t
+    label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
+    rngs = {}
+    if prior.unet.dropout:
+        # One key a micro-batch: dropout is the one thing that is not a function of each image's own number.
+        rngs["dropout"] = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT_STREAM), batch["index"][0])
+    output: Any = unet.apply({"params": params}, x_t, seen, train=True, rngs=rngs, **label)
+
+    def loss(output: Array, x0: Array, noise: Array, t: Array) -> Losses:
+        return denoising_loss(
+            output,
+            x0,
+            noise,
+            t,
+            schedule,
+            prediction=prior.prediction,
+            variance=prior.variance,
+            weighting=config.loss.weighting,
+            min_snr_gamma=config.loss.min_snr_gamma,
+            vlb_weight=config.loss.vlb_weight,
+        )
+
+    return jax.vmap(loss)(output, x0, noise, t)
+
+
+def data_mesh(devices: Any = None) -> Mesh:
+    """All devices of all hosts in one row named "data"."""
+    return Mesh(np.asarray(jax.devices() if devices is None else devices), ("data",))
+
+
+def make_update(
+    config: TrainConfig, mesh: Mesh
+) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]:
+    """Compile one update: losses and gradients of the batch, AdamW, moving averages.
+
+    The batch is split over the mesh's devices and the state is on each of them; the compiler adds the sums between
+    them. The state that goes in is used up.
+    """
+    schedule, parts = schedule_of(config.prior), config.optimizer.accumulate
+    transform = optimizer(config.optimizer, config.steps)
+    key = jax.random.key(config.seed)
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+
+    def mean_loss(params: PyTree, batch: dict[str, Array]) -> tuple[Array, Losses]:
+        losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key))
+        return losses.total, losses
+
+    def gradient(params: PyTree, batch: dict[str, Array]) -> tuple[PyTree, Losses]:
+        if parts == 1:
+            return jax.grad(mean_loss, has_aux=True)(params, batch)
+        # Every device keeps its own images: element j of each device's share goes into part j mod parts.
+        cut = {k: jnp.swapaxes(jnp.reshape(v, (-1, parts, *v.shape[1:])), 0, 1) for k, v in batch.items()}
+        cut = {k: jax.lax.with_sharding_constraint(v, NamedSharding(mesh, P(None, "data"))) for k, v in cut.items()}
+
+        def add(total: Any, part: dict[str, Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, jax.grad(mean_loss, has_aux=True)(params, part)), None
+
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(jax.grad(mean_loss, has_aux=True), params, jax.tree.map(lambda v: v[0], cut)),
+        )
+        total, _ = jax.lax.scan(add, zeros, cut)
+        return jax.tree.map(lambda leaf: leaf / parts, total)
+
+    def update(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
+        gradients, losses = gradient(state.params, batch)
+        changes, opt_state = transform.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        step = state.step + 1
+        averages = {ema_name(d): average(state.ema[ema_name(d)], params, d, step) for d in config.ema}
+        metrics = Metrics(losses.total, losses.mse, losses.vlb, _norm(gradients))
+        return TrainState(step, params, opt_state, averages), metrics
+
+    return jax.jit(update, in_shardings=(whole, split), out_shardings=(whole, whole), donate_argnums=0)
+
+
+def _norm(tree: PyTree) -> Array:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def average(old: PyTree, new: PyTree, decay: float, step: Array) -> PyTree:
+    """Moving average d·old + (1−d)·new, d = min(decay, (1 + n)/(10 + n)) after n updates: it forgets the start."""
+    n = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + n) / (10 + n))
+    return jax.tree.map(lambda a, b: a + expand(1 - d, a) * (b - a), old, new)

@@ -1,0 +1,182 @@
+"""Losses against closed forms, numerical integrals and finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+
+from jaxdiff import diffusion, schedules
+from jaxdiff.models import UNet
+from jaxdiff.training import state as state_module
+from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, vlb_term
+from jaxdiff.training.state import batch_loss, init_state, schedule_of
+
+SHAPE = (4, 4, 3)
+
+
+def _draws(seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.uniform(-0.9, 0.9, SHAPE), dtype), jnp.asarray(rng.standard_normal(SHAPE), dtype)
+
+
+@pytest.mark.parametrize("t", [0, 30, 70, 99])
+def test_min_snr_weighs_the_error_of_x0_alike_for_every_prediction(t):
+    with jax.enable_x64(True):
+        schedule, (x0, noise) = schedules.linear(100), _draws()
+        level = schedule.at(jnp.asarray(t))
+        x_t = diffusion.q_sample(x0, noise, level)
+        guess = x0 + 0.1 * noise
+        outputs = {
+            "x0": guess,
+            "eps": diffusion.eps_from_x0(x_t, guess, level),
+            "v": diffusion.v_from_x0(x_t, guess, level),
+        }
+        losses = [
+            denoising_loss(out, x0, noise, jnp.asarray(t), schedule, prediction=kind, weighting="min_snr").total
+            for kind, out in outputs.items()
+        ]
+        snr = float(level.alpha_bar) / float(level.one_minus_alpha_bar)
+        expected = min(snr, 5.0) * float(jnp.mean((guess - x0) ** 2))
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_target_is_what_conversion_takes_back(prediction):
+    schedule, (x0, noise) = schedules.cosine(50), _draws(dtype=np.float32)
+    level = schedule.at(jnp.asarray(20))
+    x_t = diffusion.q_sample(x0, noise, level)
+    wanted = target(prediction, x0, noise, level)
+    back = {"eps": diffusion.x0_from_eps, "v": diffusion.x0_from_v, "x0": lambda x, out, level: out}[prediction]
+    np.testing.assert_allclose(back(x_t, wanted, level), x0, atol=1e-5)
+    loss = denoising_loss(wanted, x0, noise, jnp.asarray(20), schedule, prediction=prediction)
+    assert float(loss.total) == 0.0
+
+
+def test_simple_weight_is_one_and_simple_loss_is_the_mean_square():
+    schedule, (x0, noise) = schedules.linear(100), _draws(dtype=np.float32)
+    loss = denoising_loss(jnp.zeros(SHAPE), x0, noise, jnp.asarray(3), schedule)
+    np.testing.assert_allclose(loss.total, np.mean(np.square(noise)), rtol=1e-6)
+    assert float(loss_weight("simple", "v", schedule.at(jnp.asarray(3)), 5.0)) == 1.0
+
+
+def test_vlb_of_the_true_posterior_is_zero():
+    schedule, (x0, noise) = schedules.linear(100), _draws(dtype=np.float32)
+    t = jnp.asarray(40)
+    x_t = diffusion.q_sample(x0, noise, schedule.at(t))
+    log_variance = jnp.full(SHAPE, diffusion.posterior_log_variance(schedule, t, t - 1))
+    np.testing.assert_allclose(vlb_term(schedule, x0, x_t, x0, log_variance, t), 0.0, atol=1e-6)
+
+
+def test_vlb_is_the_integral_of_the_divergence():
+    with jax.enable_x64(True):
+        schedule, t = schedules.linear(100), jnp.asarray(40)
+        x0, x_t, guess, log_variance = (jnp.full((1, 1, 1), v) for v in (0.3, -0.2, 0.6, -4.0))
+        q = diffusion.posterior_coefficients(schedule.at(t), schedule.at(t - 1))
+        means = [float(q.x0_weight * v + q.xt_weight * -0.2) for v in (0.3, 0.6)]
+        p_q = scipy.stats.norm(means[0], float(q.variance) ** 0.5)
+        p_p = scipy.stats.norm(means[1], np.exp(-2.0))
+        low, high = p_q.interval(1 - 1e-14)
+        kl, _ = scipy.integrate.quad(lambda z: p_q.pdf(z) * (p_q.logpdf(z) - p_p.logpdf(z)), low, high)
+        np.testing.assert_allclose(vlb_term(schedule, x0, x_t, guess, log_variance, t), kl / np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.1, -1.0), (-1.3, -2.0), (0.99, -3.0), (0.5, 0.5)])
+def test_8bit_likelihood_sums_to_one(mean, log_std):
+    values = jnp.linspace(-1, 1, 256)
+    logs = _log_likelihood_8bit(values, jnp.full(256, mean), jnp.full(256, log_std))
+    np.testing.assert_allclose(np.exp(np.asarray(logs, np.float64)).sum(), 1.0, rtol=2e-3)
+    inner = scipy.stats.norm.cdf((values + 1 / 255 - mean) / np.exp(log_std)) - scipy.stats.norm.cdf(
+        (values - 1 / 255 - mean) / np.exp(log_std)
+    )
+    near = np.asarray(inner) > 1e-4
+    near[[0, -1]] = False
+    np.testing.assert_allclose(np.exp(logs)[near], inner[near], rtol=5e-3)
+
+
+def test_8bit_likelihood_far_away_is_finite_with_a_finite_gradient():
+    def total(mean, log_std):
+        x = jnp.asarray([-1.0, -0.5, 0.0, 0.5, 1.0])
+        return _log_likelihood_8bit(x, jnp.full(5, mean), jnp.full(5, log_std)).sum()
+
+    for mean, log_std in [(5.0, -4.0), (-5.0, -4.0), (0.0, -9.0), (0.0, 4.0)]:
+        value, slopes = jax.value_and_grad(total, (0, 1))(mean, log_std)
+        assert np.isfinite(value)
+        assert np.isfinite(slopes).all()
+
+
+def test_hybrid_loss_leaves_the_mean_to_the_squared_error():
+    schedule, (x0, noise) = schedules.linear(100), _draws(dtype=np.float32)
+    output = jnp.concatenate([noise + 0.1, jnp.zeros(SHAPE)], -1)
+    options = {"variance": "learned_range", "vlb_weight": 0.01}
+
+    def total(output, weight=0.01):
+        return denoising_loss(output, x0, noise, jnp.asarray(50), schedule, **options | {"vlb_weight": weight}).total
+
+    slope, without = jax.grad(total)(output), jax.grad(lambda o: total(o, 0.0))(output)
+    np.testing.assert_allclose(slope[..., :3], without[..., :3])
+    assert np.abs(slope[..., 3:]).max() > 0
+    assert np.abs(without[..., 3:]).max() == 0
+    loss = denoising_loss(output, x0, noise, jnp.asarray(50), schedule, **options)
+    np.testing.assert_allclose(loss.total, loss.mse + 0.01 * 100 * loss.vlb, rtol=1e-6)
+
+
+def test_gradient_of_the_loss_by_finite_differences():
+    with jax.enable_x64(True):
+        schedule, (x0, noise) = schedules.linear(100), _draws()
+        output = jnp.concatenate([noise + 0.1, 0.5 * x0], -1)
+        direction = jnp.asarray(np.random.default_rng(1).standard_normal(output.shape))
+
+        def loss(output, t, prediction, vlb_weight=0.001):
+            return denoising_loss(
+                output,
+                x0,
+                noise,
+                t,
+                schedule,
+                prediction=prediction,
+                variance="learned_range",
+                weighting="min_snr",
+                vlb_weight=vlb_weight,
+            ).total
+
+        for t, prediction in ((0, "eps"), (1, "v"), (60, "x0"), (99, "eps")):
+            slope = jax.grad(loss)(output, t, prediction)
+            # The bound stops its gradient at the mean: difference it along the variance, the squared error along both.
+            for along, scale in ((direction.at[..., :3].set(0), 1.0), (direction.at[..., 3:].set(0), 0.0)):
+
+                def f(out, t=t, prediction=prediction, scale=scale):
+                    return loss(out, t, prediction, 0.001 * scale)
+
+                numeric = (f(output + 1e-5 * along) - f(output - 1e-5 * along)) / 2e-5
+                np.testing.assert_allclose(jnp.vdot(slope, along), numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch):
+    config = tiny()
+    params = init_state(config).params
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        monkeypatch.setattr(state_module, "network", lambda config: UNet(config.prior.unet, dtype=jnp.float64))
+        # Away from the zero-initialised head, where most gradients vanish.
+        params = jax.tree.map(lambda p: jnp.asarray(p + 0.1 * rng.standard_normal(p.shape), jnp.float64), params)
+        direction = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
+        batch = {"image": jnp.asarray(rng.integers(0, 256, (2, 8, 8, 3)), jnp.uint8), "index": jnp.arange(2)}
+        schedule, key = schedule_of(config.prior), jax.random.key(0)
+        loss = jax.jit(lambda p: batch_loss(p, batch, config, schedule, key).total.mean())
+        slope = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, jax.jit(jax.grad(loss))(params), direction)))
+        step = 1e-6
+        ahead, behind = (loss(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction)) for s in (step, -step))
+        np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-5)
+
+
+def test_strict_types(tiny):
+    config = tiny(prior__variance="learned_range", prior__unet__out_channels=6, dtype="bfloat16")
+    state = init_state(config)
+    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8), "index": jnp.arange(2, dtype=jnp.uint32)}
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        losses = batch_loss(state.params, batch, config, schedule_of(config.prior), jax.random.key(0))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
+    assert losses.total.dtype == jnp.float32
+    assert np.isfinite(losses.total).all()

@@ -1,0 +1,251 @@
+"""Whole runs: what they write, killing and going on, stopping, starting from weights, and refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from jaxdiff import load_denoiser
+from jaxdiff.checkpoints import save_checkpoint
+from jaxdiff.training import loop, train
+from jaxdiff.training import state as state_module
+from jaxdiff.training.command import _absolute
+from jaxdiff.training.data import Stream
+from jaxdiff.training.state import init_state
+
+LONG = {"steps": 120, "report__checkpoint_every": 40, "report__log_every": 5}
+
+
+def _quick(monkeypatch, small_network):
+    """Three layers instead of a UNet, and so no export of a prior."""
+    monkeypatch.setattr(state_module, "network", small_network)
+    monkeypatch.setattr(loop, "network", small_network)
+    monkeypatch.setattr(loop, "_export", lambda *_: None)
+
+
+def _same(a, b):
+    leaves = jax.tree.leaves(jax.tree.map(lambda x, y: bool((np.asarray(x) == np.asarray(y)).all()), a, b))
+    return all(leaves)
+
+
+def _rows(file):
+    header, *rows = file.read_text().splitlines()
+    return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+
+
+def _start(script, environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _kill_when(process, condition, patience=240):
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    config = tiny(**LONG, report__eval_every=0, report__samples=2, report__sample_steps=3)
+    (tmp_path / "config.json").write_text(config.to_json())
+    out = tmp_path / "killed"
+
+    def script(folder):
+        return (
+            "from jaxdiff.training import load_config, train\n"
+            f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r}, progress=False)"
+        )
+
+    environment = dict(os.environ)
+    whole = _start(script(tmp_path / "whole"), environment)
+    assert whole.wait(300) == 0, whole.stderr.read()[-2000:]
+
+    # Once while the second checkpoint is being written, once between two checkpoints, then to the end.
+    first = _start(script(out), environment)
+    _kill_when(first, lambda: list(out.glob("checkpoints/80*tmp*")))
+    assert {p.name for p in out.glob("checkpoints/[0-9]*") if p.name.isdigit()} <= {"40", "80"}
+    second = _start(script(out), environment)
+    _kill_when(second, lambda: (out / "log.csv").exists() and int(_rows(out / "log.csv")[-1]["step"]) in (55, 95))
+    third = _start(script(out), environment)
+    assert third.wait(300) == 0, third.stderr.read()[-2000:]
+
+    for name in ("prior.safetensors", "prior-ema0_5.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    like = init_state(config)
+    for folder in (out, tmp_path / "whole"):
+        checkpoints = loop.Checkpoints(folder / "checkpoints")
+        assert checkpoints.latest() == 120
+        like, place = checkpoints.restore(120, like)
+        checkpoints.close()
+        if folder == out:
+            ours, our_place = like, place
+    assert _same(ours, like)
+    assert our_place == place
+    steps = [int(row["step"]) for row in _rows(out / "log.csv")]
+    assert steps == sorted(set(steps))
+    assert [p.name for p in (out / "samples").iterdir()] == ["step_00000120.png"]
+    assert not list(out.glob("checkpoints/*tmp*"))
+
+    denoiser = load_denoiser(str(out / "prior.safetensors"))
+    assert (denoiser.prediction, denoiser.image_shape) == ("v", (8, 8, 3))
+    np.testing.assert_array_equal(denoiser.params["out_2"]["bias"], ours.ema["ema0_9"]["out_2"]["bias"])
+    assert json.loads((out / "prior.json").read_text())["training"]["images"] == 960
+    evaluation = _rows(out / "evaluation.csv")
+    assert [(row["step"], row["t"]) for row in evaluation] == [("120", "10"), ("120", "50")]
+    assert float(evaluation[0]["psnr"]) > float(evaluation[1]["psnr"])
+    assert (out / "loss.png").stat().st_size > 5000
+
+
+def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    config = tiny(steps=11)
+    expected = train(config, tmp_path / "whole", progress=False)
+    for stop_at in (1, 4, 5, 11):
+        result = train(config, tmp_path / "parts", progress=False, stop_at=stop_at)
+        assert (result.step, result.finished) == (stop_at, stop_at == 11)
+    assert expected.finished
+    assert _same(result.state, expected.state)
+    rows = _rows(tmp_path / "parts" / "log.csv")
+    assert [int(row["step"]) for row in rows] == list(range(1, 12))
+    for ours, theirs in zip(rows, _rows(tmp_path / "whole" / "log.csv"), strict=True):
+        assert ours["loss"] == theirs["loss"]
+    again = train(config, tmp_path / "parts", progress=False)
+    assert again.finished
+    assert _same(again.state, expected.state)
+
+
+def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, capfd):
+    _quick(monkeypatch, small_network)
+    following = Stream.__next__
+    seen = []
+
+    def next_(self):
+        seen.append(1)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return following(self)
+
+    monkeypatch.setattr(Stream, "__next__", next_)
+    before = signal.getsignal(signal.SIGTERM)
+    result = train(tiny(steps=50), tmp_path / "run", progress=True)
+    assert (result.step, result.finished) == (5, False)
+    assert (tmp_path / "run" / "checkpoints" / "5").is_dir()
+    assert signal.getsignal(signal.SIGTERM) is before
+    err = capfd.readouterr().err
+    assert "22 images (2 held out, 0 unreadable)" in err
+    assert "the same command goes on from there" in err
+    assert "images/s" in err
+
+
+def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    results = []
+    thread = threading.Thread(target=lambda: results.append(train(tiny(steps=3), tmp_path / "r", progress=False)))
+    thread.start()
+    thread.join()
+    assert results[0].finished
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    out = tmp_path / "run"
+    train(tiny(), out, progress=False, stop_at=3)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"optimizer.learning_rate is 0.002 there and 0.1 here"):
+        train(tiny(optimizer__learning_rate=0.1), out, progress=False)
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
+    longer = train(tiny(steps=10, report__log_every=5), out, progress=False)
+    assert longer.step == 10
+
+
+def test_a_damaged_checkpoint_is_named(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    out = tmp_path / "run"
+    train(tiny(), out, progress=False, stop_at=3)
+    for file in (out / "checkpoints" / "3").rglob("*"):
+        if file.is_file() and file.parent.name != "3":
+            file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"checkpoint 3 in .* cannot be taken up"):
+        train(tiny(), out, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    config = tiny(optimizer__learning_rate=1e30, optimizer__clip_norm=0.0, report__log_every=8)
+    with pytest.raises(ValueError, match="no longer finite"):
+        train(config, tmp_path / "run", progress=False)
+    assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+def test_batches_that_devices_cannot_share_are_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match="multiple of 16"):
+        loop._check_devices(tiny(optimizer__batch_size=8, optimizer__accumulate=2), 8)
+    loop._check_devices(tiny(optimizer__batch_size=16, optimizer__accumulate=2), 8)
+
+
+def test_starting_from_weights(tiny, tmp_path):
+    source = tiny(seed=5)
+    params = init_state(source).params
+    save_checkpoint(tmp_path / "given.safetensors", params, source.prior)
+    config = tiny(init=str(tmp_path / "given.safetensors"))
+    assert _same(loop._initial_params(config), params)
+    assert loop._initial_params(tiny()) is None
+    bigger = tiny(init=str(tmp_path / "given.safetensors"), prior__unet__image_size=16)
+    assert _same(loop._initial_params(bigger), params)
+    with pytest.raises(ValueError, match="model_channels is 32 there, 64 here"):
+        loop._initial_params(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
+    assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
+
+
+def test_unwritable_folder(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write to"):
+        train(tiny(), tmp_path / "file" / "run", progress=False)
+
+
+def test_paths_that_exist_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.zip").write_bytes(b"")
+    assert _absolute("a.zip") == str(tmp_path / "a.zip")
+    assert _absolute("faces64") == "faces64"
+
+
+def test_evaluation_is_the_same_for_every_split_into_batches(tiny, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    from jaxdiff.training.evaluate import denoising_scores, draw
+
+    config = tiny()
+    denoiser = loop.denoiser_of(config, init_state(config).params)
+    images = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
+    a, b = (denoising_scores(denoiser, images, (10, 50), batch_size=size) for size in (2, 5))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    # A fresh network puts out 0 = v̂, so x̂₀ = √ᾱ x_t and its PSNR is known from the noise alone.
+    fewer, more = (draw(denoiser, 3, steps=3, batch_size=size) for size in (2, 3))
+    np.testing.assert_allclose(fewer, more, atol=1e-5)
+    assert fewer.shape == (3, 8, 8, 3)
+
+
+def test_sample_sheets(tmp_path):
+    from jaxdiff.training.report import save_sheet
+
+    save_sheet(tmp_path / "a.png", np.stack([np.full((4, 4, 3), v, np.float32) for v in (-1, 0, 1, 2, 0.5)]))
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape == (10, 16, 3)
+    assert sheet[0, 0, 0] == 0
+    assert sheet[6, 0, 0] == 255
+    assert sheet[6, 6, 0] == 191

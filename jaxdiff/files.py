@@ -69,14 +69,13 @@ def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
         raise ValueError(f"{path} is a folder; name one picture in it.")
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        picture = PILImage.open(path)
-        picture.load()
+        with open(path, "rb") as file:
+            picture = PILImage.open(file)
+            frames = getattr(picture, "n_frames", 1)
+            picture.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a picture ({error}); save it as PNG and try again.") from None
-    notes = []
-    if getattr(picture, "n_frames", 1) > 1:
-        notes.append("took the first of several frames")
-    return ImageOps.exif_transpose(picture), notes
+    return ImageOps.exif_transpose(picture), ["took the first of several frames"] if frames > 1 else []
 
 
 def _to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:

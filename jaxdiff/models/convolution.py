@@ -1,9 +1,12 @@
-"""Convolution whose input gradient is again a plain convolution, so that it is fast inside a compiled loop on the CPU.
+"""Stride-1 convolution whose input gradient is again one, so that it is fast inside a compiled loop on the CPU.
 
 XLA's CPU backend brings convolutions into the layout of its fast kernels (NHWC, HWIO) only outside of loops. JAX's own
-gradient of a convolution has the kernel's channels swapped, which is not that layout: inside ``lax.scan``, where samplers
-live, a DPS step took four to eight times as long as outside. Here the swap is done on the kernel itself, and the gradient
-is the same primitive again: fast at every order of derivative, forward and reverse mode.
+gradient of a convolution has the kernel's channels swapped, which is not that layout: inside ``lax.scan``, where
+samplers live, a DPS step took four to eight times as long as outside. Here the swap is done on the kernel itself, and
+the gradient is the same primitive again: fast at every order of derivative, forward and reverse mode.
+
+Resampling by two is built from it: the phases of a nearest-neighbour upsampled image, or of a strided convolution, are
+small stride-1 convolutions.
 """
 
 from functools import partial
@@ -18,57 +21,122 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxdiff.typing import Array
 
-__all__ = ["conv_same", "flax_conv"]
+__all__ = ["convolve", "convolve_by_two", "convolve_upsampled"]
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _plain(x: Array, kernel: Array) -> Array:
-    half = [((size - 1) // 2, (size - 1) // 2) for size in kernel.shape[:2]]
-    return lax.conv_general_dilated(x, kernel, (1, 1), half, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def convolve(x: Array, kernel: Array, padding: Padding) -> Array:
+    """Cross-correlation of stride 1.
+
+    Args:
+        x: [N, H, W, I].
+        kernel: [h, w, I, O], of the type of ``x``.
+        padding: zeros before and after, for rows and for columns; fewer than the kernel's size.
+
+    Returns:
+        [N, H + Σ padding − h + 1, W + Σ padding − w + 1, O].
+    """
+    return conv_p.bind(x, kernel, padding=padding)
 
 
-def conv_same(x: Array, kernel: Array) -> Array:
-    """Cross-correlation of stride 1 that keeps the size: x [N, H, W, I], kernel [h, w, I, O] with odd h, w → [N, H, W, O]."""
-    return conv_p.bind(x, kernel)
+def convolve_upsampled(x: Array, kernel: Array) -> Array:
+    """3×3 convolution of the nearest-neighbour upsampled image, with 16 products a pixel in place of 36.
+
+    An output pixel of an even row sees input rows (i−1, i, i), one of an odd row (i, i, i+1), so each of the four
+    phases is a 2×2 convolution of the small image with sums of the kernel's rows and columns.
+
+    Args:
+        x: [N, H, W, I].
+        kernel: [3, 3, I, O]; sums are taken in its own type, then cast to that of ``x``.
+
+    Returns:
+        [N, 2H, 2W, O].
+    """
+    n, h, w, _ = x.shape
+    rows = []
+    for i, by_row in enumerate(_phases(kernel, axis=0)):
+        columns = [
+            convolve(x, phase.astype(x.dtype), ((1 - i, i), (1 - j, j)))
+            for j, phase in enumerate(_phases(by_row, axis=1))
+        ]
+        rows.append(jnp.stack(columns, axis=3))
+    return jnp.reshape(jnp.stack(rows, axis=2), (n, 2 * h, 2 * w, kernel.shape[3]))
 
 
-def flax_conv(x: Array, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
-    """``lax.conv_general_dilated`` for ``nn.Conv``, through ``conv_same`` where the case is its case."""
-    half = [((size - 1) // 2, (size - 1) // 2) for size in kernel.shape[:2]]
-    same = list(map(tuple, padding)) == half if not isinstance(padding, str) else False
-    if tuple(strides) == (1, 1) and same and all(size % 2 for size in kernel.shape[:2]):
-        return conv_same(x, kernel)
-    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+def _phases(kernel: Array, axis: int) -> tuple[Array, Array]:
+    """Two taps for even and for odd outputs, from the three taps along ``axis``."""
+    first, middle, last = jnp.split(kernel, 3, axis=axis)
+    even = jnp.concatenate([first, middle + last], axis=axis)
+    return even, jnp.concatenate([first + middle, last], axis=axis)
 
 
-conv_p = Primitive("conv_same")
-conv_p.def_impl(jax.jit(_plain))
-conv_p.def_abstract_eval(lambda x, kernel: ShapedArray((*x.shape[:3], kernel.shape[3]), x.dtype))
+def convolve_by_two(x: Array, kernel: Array) -> Array:
+    """3×3 convolution of stride 2 with one zero around: the sum of four convolutions, one a phase of the input.
+
+    Args:
+        x: [N, 2H, 2W, I].
+        kernel: [3, 3, I, O], of the type of ``x``.
+
+    Returns:
+        [N, H, W, O].
+    """
+    n, h, w, c = x.shape
+    pixels = jnp.reshape(x, (n, h // 2, 2, w // 2, 2, c))
+    # Output i is centred on the even input 2i (tap 1), with the odd inputs 2i−1 and 2i+1 beside it (taps 0 and 2).
+    taps = (slice(1, 2), slice(0, 3, 2))
+    padding = ((0, 0), (1, 0))
+    terms = [
+        convolve(pixels[:, :, i, :, j], kernel[taps[i], taps[j]], (padding[i], padding[j]))
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    return (terms[0] + terms[1]) + (terms[2] + terms[3])
+
+
+def _plain(x: Array, kernel: Array, *, padding: Padding) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _abstract(x: Any, kernel: Any, *, padding: Padding) -> ShapedArray:
+    sizes = (
+        side + sum(pad) - window + 1 for side, pad, window in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)
+    )
+    return ShapedArray((x.shape[0], *sizes, kernel.shape[3]), x.dtype)
+
+
+conv_p = Primitive("conv_stride_1")
+conv_p.def_impl(jax.jit(_plain, static_argnames="padding"))
+conv_p.def_abstract_eval(_abstract)
 mlir.register_lowering(conv_p, mlir.lower_fun(_plain, multiple_results=False))
 
 
-def _transpose_input(ct: Array, x: Any, kernel: Array) -> Array:
+def _transpose_input(ct: Array, x: Any, kernel: Array, *, padding: Padding) -> Array:
     # The transpose of a correlation is the correlation with the kernel turned by 180° and its channels swapped.
     del x
-    return conv_same(ct, jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3))
+    (top, bottom), (left, right) = padding
+    h, w = kernel.shape[0] - 1, kernel.shape[1] - 1
+    turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+    return convolve(ct, turned, ((h - top, h - bottom), (w - left, w - right)))
 
 
-def _transpose_kernel(ct: Array, x: Array, kernel: Any) -> Array:
+def _transpose_kernel(ct: Array, x: Array, kernel: Any, *, padding: Padding) -> Array:
     shape = jax.ShapeDtypeStruct(kernel.aval.shape, kernel.aval.dtype)
-    (gradient,) = jax.linear_transpose(partial(_plain, x), shape)(ct)
+    (gradient,) = jax.linear_transpose(partial(_plain, x, padding=padding), shape)(ct)
     return gradient
 
 
 ad.defbilinear(conv_p, _transpose_input, _transpose_kernel)
 
 
-def _batch(arguments: tuple[Array, Array], axes: tuple[Any, Any]) -> tuple[Array, int]:
+def _batch(arguments: tuple[Array, Array], axes: tuple[Any, Any], *, padding: Padding) -> tuple[Array, int]:
     x, kernel = arguments
     if axes[1] is None:
         x = jnp.moveaxis(x, axes[0], 0)
-        merged = conv_same(jnp.reshape(x, (-1, *x.shape[2:])), kernel)
+        merged = convolve(jnp.reshape(x, (-1, *x.shape[2:])), kernel, padding)
         return jnp.reshape(merged, (*x.shape[:2], *merged.shape[1:])), 0
     # A network a batch entry: rare, and grouped convolution is what JAX makes of it.
-    return jax.vmap(_plain, axes)(x, kernel), 0
+    return jax.vmap(partial(_plain, padding=padding), axes)(x, kernel), 0
 
 
 batching.primitive_batchers[conv_p] = _batch

@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxdiff.models.config import NORM_GROUPS, Layer, UNetConfig, layout
-from jaxdiff.models.convolution import flax_conv
+from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
 from jaxdiff.typing import Array, Shape
 
 __all__ = ["UNet", "parameter_shapes", "timestep_embedding"]
@@ -96,28 +96,44 @@ def _per_group(moment: Array) -> Array:
 
 
 def _upsample(x: Array) -> Array:
-    """Nearest neighbour, twice the size."""
+    """Nearest neighbour, twice the size. Stacking has a cheaper gradient (two adds) than broadcasting (a reduction)."""
     n, h, w, c = x.shape
-    return jnp.reshape(jnp.broadcast_to(x[:, :, None, :, None, :], (n, h, 2, w, 2, c)), (n, 2 * h, 2 * w, c))
+    x = jnp.reshape(jnp.stack([x, x], axis=3), (n, h, 2 * w, c))
+    return jnp.reshape(jnp.stack([x, x], axis=2), (n, 2 * h, 2 * w, c))
 
 
 def _downsample(x: Array) -> Array:
-    """Mean of 2×2 pixels."""
+    """Mean of 2×2 pixels, as three adds: a reduction over such short axes is many times slower."""
     n, h, w, c = x.shape
-    return jnp.mean(jnp.reshape(x, (n, h // 2, 2, w // 2, 2, c)), axis=(2, 4))
+    x = jnp.reshape(x, (n, h // 2, 2, w, c))
+    x = jnp.reshape(x[:, :, 0] + x[:, :, 1], (n, h // 2, w // 2, 2, c))
+    return (x[:, :, :, 0] + x[:, :, :, 1]) * 0.25
 
 
-def _conv(features: int, name: str, dtype: Any, *, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=stride,
-        padding=[(size // 2, size // 2)] * 2,
-        dtype=dtype,
-        kernel_init=_zeros if zero else _uniform,
-        conv_general_dilated=flax_conv,
-        name=name,
-    )
+class Conv(nn.Module):
+    """Convolution with zero padding, size 3 or 1; ``resample`` "up": of the upsampled image, "down": of stride 2."""
+
+    features: int
+    size: int = 3
+    resample: str | None = None
+    zero: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Apply to ``x`` [N, H, W, C]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _zeros if self.zero else _uniform, shape, jnp.float32)
+        bias = self.param("bias", _zeros, (self.features,), jnp.float32)
+        x = x.astype(self.dtype)
+        if self.resample == "up":
+            x = convolve_upsampled(x, kernel)
+        elif self.resample == "down":
+            x = convolve_by_two(x, kernel.astype(self.dtype))
+        else:
+            pad = (self.size // 2, self.size // 2)
+            x = convolve(x, kernel.astype(self.dtype), (pad, pad))
+        return x + bias.astype(self.dtype)[None, None, None, :]
 
 
 class ResBlock(nn.Module):
@@ -132,10 +148,12 @@ class ResBlock(nn.Module):
         """Apply to ``x`` [N, H, W, C] with the timestep's features ``emb`` [N, E] (after SiLU)."""
         config, features = self.config, self.layer.channels_out
         h = nn.silu(GroupNorm(self.dtype, name="in_layers_0")(x)).astype(self.dtype)
-        if self.layer.kind in ("res_up", "res_down"):
-            resample = _upsample if self.layer.kind == "res_up" else _downsample
-            h, x = resample(h), resample(x)
-        h = _conv(features, "in_layers_2", self.dtype)(h)
+        up = self.layer.kind == "res_up"
+        if self.layer.kind == "res_down":
+            h, x = _downsample(h), _downsample(x)
+        elif up:
+            x = _upsample(x)  # and h, within the convolution
+        h = Conv(features, resample="up" if up else None, dtype=self.dtype, name="in_layers_2")(h)
         film_features = 2 * features if config.use_scale_shift_norm else features
         # The features of t stay float32: they are a vector an image, and cost nothing.
         film = nn.Dense(film_features, dtype=emb.dtype, kernel_init=_uniform, name="emb_layers_1")(emb)
@@ -143,9 +161,9 @@ class ResBlock(nn.Module):
         h = norm(h, film) if config.use_scale_shift_norm else norm(h.astype(film.dtype) + film[:, None, None, :])
         h = nn.silu(h).astype(self.dtype)
         h = nn.Dropout(config.dropout, deterministic=not train)(h)
-        h = _conv(features, "out_layers_3", self.dtype, zero=True)(h)
+        h = Conv(features, zero=True, dtype=self.dtype, name="out_layers_3")(h)
         if features != x.shape[-1]:
-            x = _conv(features, "skip_connection", self.dtype, size=1)(x)
+            x = Conv(features, size=1, dtype=self.dtype, name="skip_connection")(x)
         return x + h
 
 
@@ -188,10 +206,10 @@ class Resample(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Halve or double ``x`` [N, H, W, C]."""
+        channels = x.shape[-1]
         if self.kind == "down":
-            return _conv(x.shape[-1], "op", self.dtype, stride=2)(x) if self.conv else _downsample(x)
-        x = _upsample(x)
-        return _conv(x.shape[-1], "conv", self.dtype)(x) if self.conv else x
+            return Conv(channels, resample="down", dtype=self.dtype, name="op")(x) if self.conv else _downsample(x)
+        return Conv(channels, resample="up", dtype=self.dtype, name="conv")(x) if self.conv else _upsample(x)
 
 
 class UNet(nn.Module):
@@ -236,7 +254,7 @@ class UNet(nn.Module):
         for block in blocks.outputs:
             h = self._run(block, jnp.concatenate([h, skips.pop()], axis=-1), emb, train)
         h = nn.silu(GroupNorm(wide, name="out_0")(h))
-        return _conv(config.out_channels, "out_2", wide, zero=True)(h)
+        return Conv(config.out_channels, zero=True, dtype=wide, name="out_2")(h)
 
     def _embed(self, t: Array, y: Array | None, dtype: Any) -> Array:
         """Features of timestep and label, after the SiLU that every residual block would start with."""
@@ -262,7 +280,7 @@ class UNet(nn.Module):
     def _layer(self, layer: Layer, h: Array, emb: Array, train: bool) -> Array:
         config = self.config
         if layer.kind == "conv":
-            return _conv(layer.channels_out, layer.name, self.dtype)(h)
+            return Conv(layer.channels_out, dtype=self.dtype, name=layer.name)(h)
         if layer.kind == "attention":
             return Attention(layer.heads, config.attention_order, self.dtype, name=layer.name)(h)
         if layer.kind in ("down", "up"):

@@ -1,0 +1,133 @@
+"""The command as a user meets it: one sentence and exit code 2 for bad input, nothing half-written, real results."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from jaxdiff import cli
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as stop:
+        cli.entry_point(["jaxdiff", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def face(tmp_path):
+    """A smooth 64×64 picture: enough for the prior to chew on."""
+    rows, columns = np.mgrid[:64, :64]
+    pixels = np.stack([128 + 60 * np.sin(rows / 9), 128 + 60 * np.cos(columns / 7), 90 + rows], -1)
+    PILImage.fromarray(pixels.astype(np.uint8)).save(tmp_path / "face.png")
+    return tmp_path / "face.png"
+
+
+def test_info_lists_what_is_here(capsys):
+    code, out, _ = run(capsys, "info")
+    assert not code
+    for name in ("faces64", "ffhq_256", "inpaint_box", "score_ald", "dps", "cpu"):
+        assert name in out
+
+
+def bad_inputs(folder):
+    """Arguments → words that the sentence has."""
+    (folder / "text.png").write_text("no picture")
+    PILImage.new("RGB", (80, 80)).save(folder / "large.png")
+    PILImage.new("RGB", (64, 64)).save(folder / "right.png")
+    PILImage.new("L", (10, 10)).save(folder / "mask.png")
+    PILImage.new("L", (64, 64)).save(folder / "black.png")
+    (folder / "prior.safetensors").write_bytes(b"\x00" * 50)
+    (folder / "file").write_text("x")
+    right, out = folder / "right.png", ("--out", folder / "out")
+    return {
+        ("restore", folder / "none.png", *out): ["none.png"],
+        ("restore", folder / "text.png", *out): ["cannot be read"],
+        ("restore", folder / "large.png", *out): ["80×80", "--resize"],
+        ("restore", right, "--task", "inpaint_bx", *out): ["inpaint_bx", "inpaint_box"],
+        ("restore", right, "--method", "dbs", *out): ["dbs", "dps"],
+        ("restore", right, "--prior", "faces46", *out): ["faces46", "faces64"],
+        ("restore", right, "--prior", folder / "prior.safetensors", *out): ["prior"],
+        ("restore", right, "--steps", 0, *out): ["--steps 0", "1000"],
+        ("restore", right, "--steps", 5000, *out): ["--steps 5000", "1000"],
+        ("restore", right, "--samples", 0, *out): ["--samples 0"],
+        ("restore", right, "--noise_std", -1, *out): ["--noise_std -1"],
+        ("restore", right, "--noise_std", "nan", *out): ["--noise_std nan"],
+        ("restore", right, "--zeta", -1, *out): ["zeta"],
+        ("restore", right, "--method", "sdedit", "--zeta", 1, *out): ["sdedit", "zeta"],
+        ("restore", right, "--spacing", "odd", *out): ["odd", "trailing"],
+        ("restore", right, "--task", "inpaint_mask", *out): ["--mask"],
+        ("restore", right, "--task", "inpaint_mask", "--mask", folder / "mask.png", *out): ["10×10"],
+        ("restore", right, "--task", "inpaint_mask", "--mask", folder / "black.png", *out): ["keeps nothing"],
+        ("restore", right, "--out", folder / "file" / "deeper"): ["cannot write"],
+        ("sample", "-n", 0): ["-n 0"],
+        ("sample", "--out", folder / "samples"): ["samples.png"],
+        ("sample", "--sampler", "ddmp"): ["ddmp", "ddpm"],
+        ("reproduce", "--images", folder / "nowhere", *out): ["not a folder"],
+        ("reproduce", "--seeds", 0, *out): ["--seeds 0"],
+    }
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
+    for arguments, words in bad_inputs(tmp_path).items():
+        code, _, error = run(capsys, *arguments)
+        assert code == 2, arguments
+        lines = [line for line in error.splitlines() if line.startswith("jaxdiff:")]
+        assert len(lines) == 1, error
+        assert "Traceback" not in error
+        for word in words:
+            assert word in lines[0], (word, lines[0])
+    out = tmp_path / "out"
+    assert not out.exists() or list(out.iterdir()) == [], "nothing half-written"
+
+
+@pytest.mark.parametrize("arguments", [(), ("restorx",), ("restore",), ("restore", "a.png", "--nosuchflag")])
+def test_wrong_usage_is_exit_code_2(capsys, arguments):
+    assert run(capsys, *arguments)[0] == 2
+
+
+def test_sample_writes_a_sheet(capsys, tmp_path):
+    code, _, error = run(capsys, "sample", "-n", 2, "--steps", 2, "--out", tmp_path / "s" / "sheet.png")
+    assert not code, error
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["sheet.png"]
+    assert PILImage.open(tmp_path / "s" / "sheet.png").size == (2 * 64 + 2, 64)
+
+
+def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
+    out = tmp_path / "out"
+    code, stdout, error = run(capsys, "restore", face, "--steps", 3, "--samples", 2, "--out", out)
+    assert not code, error
+    assert "0.025 on [0, 1]" in error, "both noise scales are printed"
+    names = {p.name for p in out.iterdir()}
+    wanted = {"measured.png", "truth.png", "restored_0.png", "restored_1.png", "mean.png", "overview.png", "metrics.csv"}
+    assert names == wanted
+    with open(out / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert all(0 < float(row["psnr"]) < 60 for row in rows)
+    assert "PSNR" in stdout
+    truth = np.asarray(PILImage.open(out / "truth.png"))
+    np.testing.assert_array_equal(truth, np.asarray(PILImage.open(face)))
+
+
+def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[20:40, 20:40] = 0
+    PILImage.fromarray(mask).save(tmp_path / "mask.png")
+    out = tmp_path / "out"
+    flags = ("--task", "inpaint_mask", "--mask", tmp_path / "mask.png", "--measured", "--steps", 2, "--out", out)
+    code, _, error = run(capsys, "restore", face, *flags)
+    assert not code, error
+    assert {p.name for p in out.iterdir()} == {"measured.png", "restored_0.png", "overview.png"}
+    measured = np.asarray(PILImage.open(out / "measured.png"))
+    assert np.all(measured[25, 25] == 128), "a masked pixel is grey"
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "jaxdiff", "--help"], capture_output=True, text=True, check=False)
+    assert "restore" in done.stdout

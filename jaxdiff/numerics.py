@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdiff.typing import Array, Key, Scalar, Shape
 
-__all__ = ["CGResult", "conjugate_gradient", "expand", "is_key", "normal", "safe_norm"]
+__all__ = ["CGResult", "conjugate_gradient", "expand", "is_key", "normal", "safe_norm", "safe_sqrt"]
 
 
 def safe_norm(x: Array) -> Scalar:
@@ -20,6 +20,16 @@ def safe_norm(x: Array) -> Scalar:
     squared = jnp.sum(jnp.square(jnp.abs(x)))
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, jnp.ones_like(squared))), jnp.zeros_like(squared))
+
+
+def safe_sqrt(x: Array) -> Array:
+    """√max(x, 0), entry by entry, with gradient 0 (not infinity) at 0 and below.
+
+    >>> float(jax.grad(safe_sqrt)(0.0))
+    0.0
+    """
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x))), jnp.zeros_like(x))
 
 
 class CGResult(NamedTuple):

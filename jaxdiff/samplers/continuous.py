@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.schedules import Level, NoiseSchedule
 from jaxdiff.typing import Array, Key
 
@@ -112,7 +112,7 @@ def reverse_ve(
         x0 = denoise_ve(denoiser, x, now).x0
         share = (after / now) ** 2
         noise = normal(key, x.shape, x.dtype)
-        spread = after * jnp.sqrt(jnp.maximum(1 - share, 0))
+        spread = after * safe_sqrt(1 - share)
         return x0 + expand(share, x) * (x - x0) + expand(spread, x) * noise, None
 
     return jax.lax.scan(body, x, (levels[:-1], levels[1:], jax.random.split(key, steps)))[0]

@@ -5,7 +5,7 @@ from flax import struct
 
 from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
@@ -67,7 +67,7 @@ class DDNM:
             )
         pull, left, full = self._weights(problem, level, x)
         eta = self.eta.astype(x.dtype)
-        mixed = expand(jnp.sqrt(1 - eta**2), x) * prediction.eps + expand(eta, x) * noise
+        mixed = expand(safe_sqrt(1 - eta**2), x) * prediction.eps + expand(eta, x) * noise
         residual = operator.keep_observed(problem.residual(prediction.x0))
         # Less noise is added where y brings its own; the null space gets all of it. One pseudo-inverse for both.
         change = expand(pull, residual) * residual - expand(full - left, residual) * operator(mixed)
@@ -82,7 +82,7 @@ class DDNM:
         carried = a * problem.noise_std.astype(x.dtype)
         tiny = jnp.finfo(x.dtype).tiny
         pull = jnp.where(b >= carried, jnp.ones_like(b), b / jnp.maximum(carried, tiny))
-        return a * pull, jnp.sqrt(jnp.maximum(b**2 - (pull * carried) ** 2, 0)), b
+        return a * pull, safe_sqrt(b**2 - (pull * carried) ** 2), b
 
 
 def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:

@@ -32,7 +32,7 @@ class DDRM:
         """x_T with mean √ᾱ_T y/s in the directions where y is cleaner than x_T, pure noise elsewhere."""
         problem = need_problem(problem, "DDRM")
         operator = need_spectral(problem, "DDRM")
-        noise = normal(key, image_shape_of(problem, denoiser))
+        noise = normal(key, image_shape_of(problem, denoiser), denoiser.schedule.alpha_bar.dtype)
         nothing = jnp.zeros_like(noise)
         one = jnp.ones((), noise.dtype)
         # With x̂₀ = 0, η = 1: √(1−ᾱ) z where y says less, and √ᾱ y/s + what is left of the noise where it says more.

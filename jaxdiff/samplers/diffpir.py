@@ -5,7 +5,7 @@ from flax import struct
 
 from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import proximal
@@ -57,7 +57,7 @@ class DiffPIR:
         eps = diffusion.eps_from_x0(x, x0, level_t)
         zeta = self.zeta.astype(x.dtype)
         noise = normal(key, x.shape, x.dtype)
-        mixed = expand(jnp.sqrt(1 - zeta), x) * eps + expand(jnp.sqrt(zeta), x) * noise
+        mixed = expand(safe_sqrt(1 - zeta), x) * eps + expand(safe_sqrt(zeta), x) * noise
         return State(diffusion.q_sample(x0, mixed, level_s)), Info(residual_norm(problem, prediction.x0))
 
 

@@ -43,11 +43,12 @@ class FPS:
         operator = need_linear(problem, "FPS", WHAT, "tds, dps or mmps")
         particle_key, y_key = jax.random.split(key)
         shape = image_shape_of(problem, denoiser)
-        particles = normal(particle_key, (self.particles, *shape))
+        dtype = denoiser.schedule.alpha_bar.dtype
+        particles = normal(particle_key, (self.particles, *shape), dtype)
         y = operator.keep_observed(problem.y)
         level = denoiser.schedule.at(t)
-        image = expand(jnp.sqrt(level.one_minus_alpha_bar).astype(particles.dtype), particles[0])
-        noised = _scale(level.alpha_bar**0.5, y) + operator(image * normal(y_key, shape))
+        sigma = expand(jnp.sqrt(level.one_minus_alpha_bar), particles[0])
+        noised = _scale(level.alpha_bar**0.5, y) + operator(sigma * normal(y_key, shape, dtype))
         return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), noised)
 
     def restart(self, state: ParticleState, x: Image) -> ParticleState:
@@ -114,7 +115,8 @@ def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Sc
 def fps(*, particles: int = 16, threshold: float | Array = 0.5) -> FPS:
     """Filtering posterior sampling with sequential Monte-Carlo, for linear operators.
 
-    Network calls a step: N, no gradient through the network.
+    Network calls a step: N, no gradient through the network. Exact as N grows for measurements without noise. With
+    σ > 0 it is over-confident: the one noise of y is taken for a new one at every level.
 
     Args:
         particles: N; 1 is plain FPS.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
 from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, sigma_of
@@ -45,7 +45,7 @@ class Heun:
             x0 = denoiser(state.x, t, s).x0
         else:
             raised = level_of_sigma(schedule, sigma_t * (1 + self.churn.astype(dtype))).sigma
-            extra = jnp.sqrt(jnp.maximum(raised**2 - sigma_t**2, 0)) * self.churn_noise.astype(dtype)  # type: ignore[union-attr]
+            extra = safe_sqrt(raised**2 - sigma_t**2) * self.churn_noise.astype(dtype)  # type: ignore[union-attr]
             x = x + expand(extra, x) * normal(key, x.shape, dtype)
             sigma_t = raised
             x0 = denoise_ve(denoiser, x, sigma_t).x0

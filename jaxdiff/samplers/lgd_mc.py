@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, normal, safe_norm
+from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.measurement import noise_variance
@@ -53,17 +53,12 @@ class LGDMC(GuidedSampler):
             losses = jax.vmap(squared)(offsets)
             weights = jax.lax.stop_gradient(jax.nn.softmax(-losses / (2 * variance)))
             # Its gradient is Σ w_i ∇‖r_i‖² / (2 √(Σ w_i ‖r_i‖²)); the square root is safe at 0.
-            value = safe_norm(jnp.sqrt(weights) * _safe_sqrt(losses))
+            value = safe_norm(jnp.sqrt(weights) * safe_sqrt(losses))
             return value, (prediction, residual_norm(problem, prediction.x0))
 
         gradient, (prediction, residual) = jax.grad(surrogate, has_aux=True)(x)
         x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
         return State(x_s - expand(self.zeta.astype(x.dtype), x) * gradient), Info(residual)
-
-
-def _safe_sqrt(x: Array) -> Array:
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x))), jnp.zeros_like(x))
 
 
 def lgd_mc(

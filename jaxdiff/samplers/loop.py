@@ -1,6 +1,8 @@
 """The only scan: any sampler over any grid of timesteps, whole or in chunks."""
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,6 +51,7 @@ def run(
     sampler: Sampler,
     steps: tuple[Array, Array, Array],
     noise: Array | None = None,
+    checkpoint: str | int | None = None,
 ) -> tuple[Any, Any]:
     """Advance ``state`` through a stretch of a grid.
 
@@ -62,6 +65,7 @@ def run(
         sampler: the method.
         steps: (index, t, s) of the stretch, each [n].
         noise: recorded noise [n, H, W, C], in place of draws by key.
+        checkpoint: what a gradient through the run keeps in memory, see ``sample``.
 
     Returns:
         The state after the stretch, and the infos of its steps stacked.
@@ -72,7 +76,40 @@ def run(
         step_key = jax.random.fold_in(key, index) if recorded is None else recorded
         return sampler.step(step_key, state, t, s, problem, denoiser)
 
-    return jax.lax.scan(body, state, (*steps, noise))
+    count = steps[0].shape[0]
+    return _scan(body, state, (*steps, noise), count, _depth(checkpoint, count))
+
+
+def _depth(checkpoint: str | int | None, count: int) -> int:
+    depths = {None: 0, "step": 1, "sqrt": 2, "log": max(1, math.ceil(math.log2(max(count, 2))))}
+    if isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1:
+        return checkpoint
+    if checkpoint not in depths:
+        raise ValueError(
+            f"unknown checkpoint {checkpoint!r}; choose None, 'step', 'sqrt', 'log' or a depth of at least 1."
+        )
+    return depths[checkpoint]
+
+
+def _scan(body: Callable, state: Any, inputs: Any, count: int, depth: int) -> tuple[Any, Any]:
+    """The scan, nested ``depth`` deep in stretches that a backward pass computes anew."""
+    if depth == 0 or count == 0:
+        return jax.lax.scan(body, state, inputs)
+    if depth == 1 or count == 1:
+        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), state, inputs)  # type: ignore[arg-type]
+    size = max(1, math.ceil(count ** ((depth - 1) / depth)))
+    whole = count // size * size
+
+    def stretch(state: Any, inputs: Any) -> tuple[Any, Any]:
+        return _scan(body, state, inputs, jax.tree.leaves(inputs)[0].shape[0], depth - 1)
+
+    first = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), inputs)
+    state, infos = jax.lax.scan(jax.checkpoint(stretch, prevent_cse=False), state, first)  # type: ignore[arg-type]
+    infos = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), infos)
+    if whole == count:
+        return state, infos
+    state, rest = jax.checkpoint(stretch)(state, jax.tree.map(lambda a: a[whole:], inputs))
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), infos, rest)
 
 
 def sample(
@@ -85,6 +122,7 @@ def sample(
     spacing: str = "dps",
     x_init: Image | None = None,
     noise: Array | None = None,
+    checkpoint: str | int | None = None,
 ) -> tuple[Image, Any]:
     """Restore (or, with ``problem=None``, draw) one image.
 
@@ -100,6 +138,9 @@ def sample(
         spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``.
         x_init: start from this x_T instead of a draw.
         noise: recorded noise [number of steps, H, W, C], to replay a reference run.
+        checkpoint: what a gradient through the run of N steps keeps: None everything; "step" one state a step; "sqrt"
+            about 2√N states, for one more forward pass; "log" about 2 log₂ N, for log₂ N more; a number d in general,
+            d N^{1/d} states for d − 1 more. The image is the same.
 
     Returns:
         The image [H, W, C] after the last step (not clipped), and the sampler's infos, stacked over steps.
@@ -118,7 +159,7 @@ def sample(
         restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
         state = state._replace(x=x_init) if restart is None else restart(state, x_init)
     steps_taken = (jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s))
-    state, info = run(run_key, state, denoiser, problem, sampler, steps_taken, noise)
+    state, info = run(run_key, state, denoiser, problem, sampler, steps_taken, noise, checkpoint)
     return state.x, info
 
 

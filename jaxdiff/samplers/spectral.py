@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxdiff.numerics import expand
+from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.schedules import Level
@@ -50,10 +50,10 @@ def spectral_step(
     measured = s > 0
     safe_s = jnp.where(measured, s, jnp.ones_like(s))
     safe_sigma = jnp.where(sigma > 0, sigma, jnp.ones_like(sigma))
-    keep = jnp.sqrt(1 - eta**2)
+    keep = safe_sqrt(1 - eta**2)
     missing = x0_bar + target * (keep * eps_bar + eta * z_bar)
     noisier = x0_bar + target * (keep * (y_bar - s * x0_bar) / safe_sigma + eta * z_bar)
-    left = jnp.sqrt(jnp.maximum(target**2 - (eta_b * sigma / safe_s) ** 2, 0))
+    left = safe_sqrt(target**2 - (eta_b * sigma / safe_s) ** 2)
     cleaner = (1 - eta_b) * x0_bar + eta_b * y_bar / safe_s + left * z_bar
     moved = jnp.where(measured, jnp.where(s * target < sigma, noisier, cleaner), missing)
     signal = expand(jnp.sqrt(level.alpha_bar).astype(x0.dtype), x0)

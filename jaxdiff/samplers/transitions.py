@@ -7,7 +7,7 @@ from flax import struct
 
 from jaxdiff import diffusion
 from jaxdiff.denoisers import Prediction
-from jaxdiff.numerics import expand
+from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, static
 
@@ -80,8 +80,8 @@ class DDIM:
         sigma_s = jnp.sqrt(level_s.one_minus_alpha_bar)
         return (
             expand(jnp.sqrt(level_s.alpha_bar), x_t) * prediction.x0
-            + expand(sigma_s * jnp.sqrt(1 - fraction), x_t) * eps
-            + expand(sigma_s * jnp.sqrt(fraction), x_t) * noise
+            + expand(sigma_s * safe_sqrt(1 - fraction), x_t) * eps
+            + expand(sigma_s * safe_sqrt(fraction), x_t) * noise
         )
 
 

@@ -1,0 +1,128 @@
+"""Many draws, their calibration, sweeps over hyper-parameters, and gradients with less memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
+from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample
+from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
+
+
+def test_mean_and_std_are_those_of_the_posterior(world):
+    here = world("mask")
+    run = jax.jit(
+        lambda key: posterior(key, here.prior, here.problem, mmps(iterations=4), n=600, steps=60, spacing="karras")
+    )
+    found = run(jax.random.key(0))
+    std = jnp.sqrt(jnp.diag(here.covariance)).reshape(found.std.shape)
+    assert float(jnp.abs((found.mean - here.mean) / std).max()) < 5 / np.sqrt(600)
+    np.testing.assert_allclose(found.std, std, rtol=0.15)
+    low, high = found.interval(0.9)
+    np.testing.assert_allclose(high - low, 2 * 1.645 * std, rtol=0.25)
+    assert found.info.residual.shape == (600, 60)
+
+
+def test_draws_extend_each_other_and_batches_do_not_matter(world):
+    here = world("mask")
+
+    def run(n, batch_size=None):
+        return posterior(
+            jax.random.key(1), here.prior, here.problem, ddim(eta=1.0), n=n, batch_size=batch_size, steps=4
+        )
+
+    few, many = run(2), run(5, batch_size=2)
+    np.testing.assert_allclose(many.samples[:2], few.samples, atol=1e-5)
+    assert not bool(jnp.any(run(1).std))
+    with pytest.raises(ValueError, match="at least one draw"):
+        run(0)
+
+
+def test_calibration_of_right_and_wrong_draws():
+    """Truth and draws from one Gaussian lie on the diagonal; draws of half the width cover as erf says."""
+    key_a, key_b = jax.random.split(jax.random.key(0))
+    truth = jax.random.normal(key_a, (60, 60, 1))
+    draws = jax.random.normal(key_b, (99, 60, 60, 1))
+    assert calibration(draws, truth).error < 0.02
+    narrow = calibration(draws / 2, truth)
+    nominal = jax.scipy.stats.norm.ppf(0.5 + narrow.levels / 2)
+    expected = 2 * jax.scipy.stats.norm.cdf(nominal / 2) - 1
+    np.testing.assert_allclose(narrow.coverage, expected, atol=0.03)
+    assert float(coverage(draws, truth, 1.0)) == 1.0
+
+
+def test_a_sweep_over_zeta_is_one_program(world):
+    here = world("mask")
+    key = jax.random.key(0)
+
+    def run(zeta):
+        return sample(key, here.prior, here.problem, dps(zeta=zeta), steps=5)[0]
+
+    swept = jax.jit(jax.vmap(run))(jnp.asarray([0.1, 0.5, 1.0]))
+    for i, zeta in enumerate((0.1, 0.5, 1.0)):
+        np.testing.assert_allclose(swept[i], run(zeta), atol=1e-5)
+
+
+def test_checkpointing_changes_memory_and_nothing_else(world):
+    here = world("mask")
+    steps = 50
+
+    def program(checkpoint):
+        def loss(zeta):
+            image, info = sample(
+                jax.random.key(0), here.prior, here.problem, dps(zeta=zeta), steps=steps, checkpoint=checkpoint
+            )
+            return jnp.sum((image - here.mean) ** 2), info.residual
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(jnp.asarray(0.3)).compile()
+
+    plain = program(None)
+    (value, residual), gradient = plain(jnp.asarray(0.3))
+    memory = {None: plain.memory_analysis().temp_size_in_bytes}
+    for checkpoint in ("step", "sqrt", 3, "log"):
+        compiled = program(checkpoint)
+        memory[checkpoint] = compiled.memory_analysis().temp_size_in_bytes
+        (other, infos), slope = compiled(jnp.asarray(0.3))
+        np.testing.assert_allclose(other, value, rtol=1e-5)
+        np.testing.assert_allclose(infos, residual, rtol=1e-4)
+        np.testing.assert_allclose(slope, gradient, rtol=1e-3)
+    print(memory)
+    assert memory["step"] < memory[None]
+    assert memory["sqrt"] < memory["step"]
+    with pytest.raises(ValueError, match="unknown checkpoint"):
+        program("all")
+
+
+def test_mixture_posterior_is_bayes(world):
+    """Against importance weights over many draws of the prior, and one component against the Gaussian's closed form."""
+    here = world("mask", sigma=0.6)
+    shape = here.prior.mean.shape
+    means = jax.random.normal(jax.random.key(1), (3, *shape)) / 3
+    weights, variances = jnp.asarray([0.5, 0.3, 0.2]), jnp.asarray([0.1, 0.2, 0.05])
+    mixture = gaussian_mixture_prior(weights, means, variances, here.prior.schedule)
+    found = mixture_posterior(mixture, here.problem)
+    which = jax.random.choice(jax.random.key(2), 3, (100_000,), p=weights)
+    noise = jax.random.normal(jax.random.key(3), (100_000, *shape))
+    draws = means[which] + jnp.sqrt(variances)[which].reshape(-1, 1, 1, 1) * noise
+    observed = jax.vmap(lambda x: here.problem.operator.keep_observed(here.problem.residual(x)))(draws)
+    importance = jax.nn.softmax(-jnp.sum(observed**2, axis=(1, 2, 3)) / (2 * 0.6**2))
+    assert 1 / float(jnp.sum(importance**2)) > 500
+    share = jax.ops.segment_sum(importance, which, 3)
+    np.testing.assert_allclose(found.weights, share, atol=0.05)
+    np.testing.assert_allclose(found.mean, (importance @ draws.reshape(100_000, -1)), atol=0.06)
+    one = gaussian_mixture_prior(jnp.ones(1), means[:1], variances[:1], here.prior.schedule)
+    gaussian = gaussian_prior(means[0], variances[0] * jnp.eye(means[0].size), here.prior.schedule)
+    mean, covariance = gaussian_posterior(gaussian, here.problem)
+    single = mixture_posterior(one, here.problem)
+    np.testing.assert_allclose(single.means[0], mean.ravel(), atol=1e-4)
+    np.testing.assert_allclose(single.covariances[0], covariance, atol=1e-4)
+    exact = single.draw(jax.random.key(4), 4000)
+    np.testing.assert_allclose(jnp.cov(exact.T), covariance, atol=0.02)
+
+
+def test_sliced_wasserstein_of_a_shift():
+    """A shift by d moves every projection by ⟨u, d⟩, whose mean square over directions is ‖d‖²/D."""
+    draws = jax.random.normal(jax.random.key(0), (500, 8))
+    distance = sliced_wasserstein(jax.random.key(1), draws, draws + 0.7, directions=4000)
+    assert float(distance) == pytest.approx(0.7, rel=0.03)

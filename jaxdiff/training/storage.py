@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxdiff.training.state import TrainState
+from jaxdiff.typing import PyTree
 
 __all__ = ["Checkpoints"]
 
@@ -53,6 +54,14 @@ class Checkpoints:
                 f"checkpoint {step} in {self._manager.directory} cannot be taken up ({first}); delete that folder to "
                 "go on from the one before, or choose another --out."
             ) from error
+        return restored["state"], json.loads(restored["place"]["place"])
+
+    def read(self, step: int) -> tuple[PyTree, dict[str, Any]]:
+        """A checkpoint as plain nested dictionaries of arrays, without knowing the run, and the place in the stream."""
+        args = self._ocp.args
+        restored = self._manager.restore(
+            step, args=args.Composite(state=args.StandardRestore(), place=args.JsonRestore())
+        )
         return restored["state"], json.loads(restored["place"]["place"])
 
     def close(self) -> None:

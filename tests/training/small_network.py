@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdiff.models import timestep_embedding
-from jaxdiff.training import state
+from jaxdiff.training import loop, state
 
 
 class SmallNetwork(nn.Module):
@@ -27,4 +27,5 @@ def network(config):
 
 def install():
     """For scripts; tests use monkeypatch."""
-    state.network = network
+    state.network = loop.network = network
+    loop._export = lambda *_: None

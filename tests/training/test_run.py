@@ -1,7 +1,9 @@
 """Whole runs: what they write, killing and going on, stopping, starting from weights, and refusals."""
 
+import argparse
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -16,13 +18,13 @@ from PIL import Image
 
 from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import save_checkpoint
-from jaxdiff.training import loop, train
+from jaxdiff.training import TrainConfig, loop, train
 from jaxdiff.training import state as state_module
-from jaxdiff.training.command import _absolute
+from jaxdiff.training.command import _absolute, add_arguments, run
 from jaxdiff.training.data import Stream
 from jaxdiff.training.state import init_state
 
-LONG = {"steps": 120, "report__checkpoint_every": 40, "report__log_every": 5}
+FOLDER = pathlib.Path(__file__).parent
 
 
 def _quick(monkeypatch, small_network):
@@ -42,73 +44,87 @@ def _rows(file):
     return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
 
 
-def _start(script, environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def _start(script, errors):
+    with errors.open("w") as file:
+        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=file)
 
 
-def _kill_when(process, condition, patience=240):
+def _kill_when(process, condition, errors, patience=240):
     deadline = time.monotonic() + patience
     while not condition():
-        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert process.poll() is None, errors.read_text()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
 
-def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    config = tiny(**LONG, report__eval_every=0, report__samples=2, report__sample_steps=3)
+def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path):
+    config = tiny(steps=90, report__checkpoint_every=30, report__log_every=5, data__holdout=0)
     (tmp_path / "config.json").write_text(config.to_json())
-    out = tmp_path / "killed"
+    out, errors = tmp_path / "killed", tmp_path / "errors.txt"
 
     def script(folder):
         return (
+            f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
+            "import small_network; small_network.install()\n"
             "from jaxdiff.training import load_config, train\n"
             f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r}, progress=False)"
         )
 
-    environment = dict(os.environ)
-    whole = _start(script(tmp_path / "whole"), environment)
-    assert whole.wait(300) == 0, whole.stderr.read()[-2000:]
+    whole = _start(script(tmp_path / "whole"), errors)
+    assert whole.wait(300) == 0, errors.read_text()[-2000:]
 
     # Once while the second checkpoint is being written, once between two checkpoints, then to the end.
-    first = _start(script(out), environment)
-    _kill_when(first, lambda: list(out.glob("checkpoints/80*tmp*")))
-    assert {p.name for p in out.glob("checkpoints/[0-9]*") if p.name.isdigit()} <= {"40", "80"}
-    second = _start(script(out), environment)
-    _kill_when(second, lambda: (out / "log.csv").exists() and int(_rows(out / "log.csv")[-1]["step"]) in (55, 95))
-    third = _start(script(out), environment)
-    assert third.wait(300) == 0, third.stderr.read()[-2000:]
+    first = _start(script(out), errors)
+    _kill_when(first, lambda: list(out.glob("checkpoints/60*tmp*")), errors)
+    assert {p.name for p in out.glob("checkpoints/[0-9]*") if p.name.isdigit()} <= {"30", "60"}
+    second = _start(script(out), errors)
+    _kill_when(second, lambda: int(_rows(out / "log.csv")[-1]["step"]) in (45, 75), errors)
+    third = _start(script(out), errors)
+    assert third.wait(300) == 0, errors.read_text()[-2000:]
 
-    for name in ("prior.safetensors", "prior-ema0_5.safetensors"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    like = init_state(config)
+    ends = []
     for folder in (out, tmp_path / "whole"):
         checkpoints = loop.Checkpoints(folder / "checkpoints")
-        assert checkpoints.latest() == 120
-        like, place = checkpoints.restore(120, like)
+        assert checkpoints.latest() == 90
+        ends.append(checkpoints.read(90))
         checkpoints.close()
-        if folder == out:
-            ours, our_place = like, place
-    assert _same(ours, like)
-    assert our_place == place
+    (ours, our_place), (theirs, their_place) = ends
+    assert (
+        len(jax.tree.leaves(ours)) == 1 + 5 * 6 + 2
+    )  # updates done; parameters, moments, averages; the moments' counts
+    assert _same(ours, theirs)
+    assert our_place == their_place
     steps = [int(row["step"]) for row in _rows(out / "log.csv")]
     assert steps == sorted(set(steps))
-    assert [p.name for p in (out / "samples").iterdir()] == ["step_00000120.png"]
     assert not list(out.glob("checkpoints/*tmp*"))
+
+
+def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
+    (tmp_path / "config.json").write_text(tiny(steps=4, report__samples=3, report__sample_steps=2).to_json())
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    out = tmp_path / "run"
+    assert run(parser.parse_args(["--config", str(tmp_path / "config.json"), "--out", str(out)])) == 0
+    assert f"4 updates done; the prior is {out / 'prior.safetensors'}" in capfd.readouterr().out
+    assert TrainConfig.from_json((out / "config.json").read_text()).steps == 4
 
     denoiser = load_denoiser(str(out / "prior.safetensors"))
     assert (denoiser.prediction, denoiser.image_shape) == ("v", (8, 8, 3))
-    np.testing.assert_array_equal(denoiser.params["out_2"]["bias"], ours.ema["ema0_9"]["out_2"]["bias"])
-    assert json.loads((out / "prior.json").read_text())["training"]["images"] == 960
+    checkpoints = loop.Checkpoints(out / "checkpoints")
+    state, _ = checkpoints.read(4)
+    checkpoints.close()
+    assert _same(denoiser.params, state["ema"]["ema0_9"])
+    assert _same(load_denoiser(str(out / "prior-ema0_5.safetensors")).params, state["ema"]["ema0_5"])
+    assert json.loads((out / "prior.json").read_text())["training"]["images"] == 32
+
     evaluation = _rows(out / "evaluation.csv")
-    assert [(row["step"], row["t"]) for row in evaluation] == [("120", "10"), ("120", "50")]
+    assert [(row["step"], row["t"]) for row in evaluation] == [("4", "10"), ("4", "50")]
     assert float(evaluation[0]["psnr"]) > float(evaluation[1]["psnr"])
     assert (out / "loss.png").stat().st_size > 5000
+    with Image.open(out / "samples" / "step_00000004.png") as sheet:
+        assert sheet.size == (18, 18)
 
 
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
@@ -244,7 +260,8 @@ def test_sample_sheets(tmp_path):
     from jaxdiff.training.report import save_sheet
 
     save_sheet(tmp_path / "a.png", np.stack([np.full((4, 4, 3), v, np.float32) for v in (-1, 0, 1, 2, 0.5)]))
-    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    with Image.open(tmp_path / "a.png") as file:
+        sheet = np.asarray(file)
     assert sheet.shape == (10, 16, 3)
     assert sheet[0, 0, 0] == 0
     assert sheet[6, 0, 0] == 255

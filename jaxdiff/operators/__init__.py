@@ -1,30 +1,136 @@
-"""Forward models y = A(x): frozen pytrees, built by the factories below."""
+"""Forward models y = A(x): frozen pytrees, built by the lower-case functions below."""
 
+from jaxdiff.operators.algebra import compose, scale, stack, sum_operators
 from jaxdiff.operators.base import LinearOperator, Operator, SpectralOperator
+from jaxdiff.operators.color import ColorMatrix, Mosaic, bayer_mosaic, color_matrix, grayscale
 from jaxdiff.operators.convolution import Blur, CircularBlur, blur, defocus_blur, gaussian_blur, motion_blur
+from jaxdiff.operators.fourier import MRI, MultiCoilMRI, mri, multicoil_mri
+from jaxdiff.operators.functions import from_function, from_linear_function
+from jaxdiff.operators.geometry import Crop, Pad, crop, pad
+from jaxdiff.operators.jpeg import JPEG, jpeg
 from jaxdiff.operators.kernels import disc_kernel, gaussian_kernel, motion_kernel
+from jaxdiff.operators.mask_shapes import inpaint_strokes, inpaint_text, outpaint
 from jaxdiff.operators.masking import Denoise, Mask, denoise, inpaint_box, inpaint_mask, inpaint_random
+from jaxdiff.operators.nonlinear import (
+    CameraBlur,
+    CodedPhaseRetrieval,
+    Gamma,
+    HighDynamicRange,
+    PhaseRetrieval,
+    Quantize,
+    ToneCurve,
+    camera_blur,
+    coded_phase_retrieval,
+    gamma_curve,
+    high_dynamic_range,
+    phase_retrieval,
+    quantize,
+    tone_curve,
+)
+from jaxdiff.operators.resampling import (
+    BlockAverage,
+    BlurDownsample,
+    Subsample,
+    block_average,
+    blur_downsample,
+    nearest_downsample,
+    resize,
+    super_resolution,
+)
+from jaxdiff.operators.sampling import cartesian_mask, coil_sensitivities, equispaced_mask, radial_mask, spiral_mask
+from jaxdiff.operators.sensing import (
+    Hadamard,
+    Matrix,
+    compressed_sensing,
+    from_matrix,
+    gaussian_sensing,
+    single_pixel_camera,
+)
 from jaxdiff.operators.separable import Separable, separable
+from jaxdiff.operators.tomography import Radon, ct
+from jaxdiff.operators.varying import VaryingBlur, blend_weights, varying_blur
 
 __all__ = [
+    "BlockAverage",
     "Blur",
+    "BlurDownsample",
+    "CameraBlur",
     "CircularBlur",
+    "CodedPhaseRetrieval",
+    "ColorMatrix",
+    "Crop",
     "Denoise",
+    "Gamma",
+    "Hadamard",
+    "HighDynamicRange",
+    "JPEG",
     "LinearOperator",
+    "MRI",
     "Mask",
+    "Matrix",
+    "Mosaic",
+    "MultiCoilMRI",
     "Operator",
+    "Pad",
+    "PhaseRetrieval",
+    "Quantize",
+    "Radon",
     "Separable",
     "SpectralOperator",
+    "Subsample",
+    "ToneCurve",
+    "VaryingBlur",
+    "bayer_mosaic",
+    "blend_weights",
+    "block_average",
     "blur",
+    "blur_downsample",
+    "camera_blur",
+    "cartesian_mask",
+    "coded_phase_retrieval",
+    "coil_sensitivities",
+    "color_matrix",
+    "compose",
+    "compressed_sensing",
+    "crop",
+    "ct",
     "defocus_blur",
     "denoise",
     "disc_kernel",
+    "equispaced_mask",
+    "from_function",
+    "from_linear_function",
+    "from_matrix",
+    "gamma_curve",
     "gaussian_blur",
     "gaussian_kernel",
+    "gaussian_sensing",
+    "grayscale",
+    "high_dynamic_range",
     "inpaint_box",
     "inpaint_mask",
     "inpaint_random",
+    "inpaint_strokes",
+    "inpaint_text",
+    "jpeg",
     "motion_blur",
     "motion_kernel",
+    "mri",
+    "multicoil_mri",
+    "nearest_downsample",
+    "outpaint",
+    "pad",
+    "phase_retrieval",
+    "quantize",
+    "radial_mask",
+    "resize",
+    "scale",
     "separable",
+    "single_pixel_camera",
+    "spiral_mask",
+    "stack",
+    "sum_operators",
+    "super_resolution",
+    "tone_curve",
+    "varying_blur",
 ]

@@ -56,6 +56,24 @@ class Operator:
         """Set to zero the entries of y that say nothing of x (masked pixels, which otherwise carry bare noise)."""
         return y
 
+    def __matmul__(self, inner: "Operator") -> "Operator":
+        """The operator A @ B: measure with B, then with A."""
+        from jaxdiff.operators import algebra  # here, since what it makes are operators
+
+        return algebra.compose(self, inner)
+
+    def __add__(self, other: "Operator") -> "Operator":
+        """The operator A + B: both measurements, added."""
+        from jaxdiff.operators import algebra
+
+        return algebra.sum_operators(self, other)
+
+    def __rmul__(self, factor: float | Array) -> "Operator":
+        """The operator c * A: the measurement, scaled."""
+        from jaxdiff.operators import algebra
+
+        return algebra.scale(self, factor)
+
 
 @struct.dataclass(eq=False)
 class LinearOperator(Operator):

@@ -206,8 +206,7 @@ def k_space_picture(k_space: Array, zero_filled: Image, complex_image: bool) -> 
     left = pictures.picture(pictures.log_magnitude(k_space))
     image = magnitude(zero_filled)[..., None] if complex_image else zero_filled
     right = pictures.picture(image)
-    channels = max(left.shape[-1], right.shape[-1])
-    return jnp.concatenate([jnp.broadcast_to(p, (*p.shape[:2], channels)) for p in (left, right)], axis=1)
+    return pictures.side_by_side([left, right])
 
 
 def _check(image_shape: Shape, mask: Array | np.ndarray, complex_image: bool) -> tuple[Shape, Array]:

@@ -79,7 +79,7 @@ def denoise(*, image_shape: Shape) -> Denoise:
     return Denoise(image_shape=check_image_shape(image_shape))
 
 
-def inpaint_mask(*, image_shape: Shape, mask: Array) -> Mask:
+def inpaint_mask(*, image_shape: Shape, mask: Array | np.ndarray) -> Mask:
     """Any mask, y = m ⊙ x.
 
     Args:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from jaxdiff.typing import Array
 
-__all__ = ["log_magnitude", "picture", "stretch"]
+__all__ = ["log_magnitude", "picture", "side_by_side", "stretch"]
 
 
 def stretch(y: Array) -> Array:
@@ -38,3 +38,12 @@ def picture(y: Array) -> Array:
     rows = -(-flat.size // width)
     sheet = jnp.pad(flat, (0, rows * width - flat.size), constant_values=0)
     return stretch(jnp.reshape(sheet, (rows, width)))[..., None]
+
+
+def side_by_side(pictures: list[Array]) -> Array:
+    """Pictures in a row, the lower ones with black below, grey ones in three channels where one has colour."""
+    height = max(p.shape[0] for p in pictures)
+    channels = max(p.shape[-1] for p in pictures)
+    wide = [jnp.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures]
+    same = [jnp.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=-1) for p in wide]
+    return jnp.concatenate(same, axis=1)

@@ -1,0 +1,99 @@
+"""Any JAX function as an operator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.operators._validation import check_image_shape, concrete
+from jaxdiff.operators.base import LinearOperator, Operator
+from jaxdiff.typing import Array, Image, Measurement, PyTree, Shape
+
+__all__ = ["Function", "LinearFunction", "from_function", "from_linear_function"]
+
+
+@struct.dataclass(eq=False)
+class Function(Operator):
+    """y = f(x), or f(params, x)."""
+
+    params: PyTree
+    function: Callable[..., Array] = struct.field(pytree_node=False)
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: f."""
+        return self.function(x) if self.params is None else self.function(self.params, x)
+
+
+@struct.dataclass(eq=False)
+class LinearFunction(LinearOperator):
+    """y = f(x), or f(params, x), linear in x; the adjoint by ``jax.linear_transpose``."""
+
+    params: PyTree
+    function: Callable[..., Array] = struct.field(pytree_node=False)
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: f."""
+        return self.function(x) if self.params is None else self.function(self.params, x)
+
+
+def from_function(function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None) -> Function:
+    """Any differentiable JAX function of one image as an operator.
+
+    The function shapes the program: another function object compiles anew, so define it once. Numbers that vary
+    belong into ``params``.
+
+    Args:
+        function: f(x), or f(params, x) where ``params`` are given.
+        image_shape: (H, W, C).
+        params: pytree of arrays, leaves of the operator.
+
+    Raises:
+        ValueError: if the function cannot take such an image.
+
+    >>> squares = from_function(jnp.square, image_shape=(4, 4, 1))
+    >>> squares(-jnp.ones((4, 4, 1))).sum().item()
+    16.0
+    """
+    operator = Function(params, function, image_shape=check_image_shape(image_shape))
+    _check_function(operator)
+    return operator
+
+
+def from_linear_function(
+    function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None
+) -> LinearFunction:
+    """Any linear JAX function of one image as a linear operator; its adjoint is derived.
+
+    Args:
+        function: f(x), or f(params, x) where ``params`` are given; linear in x.
+        image_shape: (H, W, C).
+        params: pytree of arrays, leaves of the operator.
+
+    Raises:
+        ValueError: if the function cannot take such an image, or is not linear in it.
+    """
+    operator = LinearFunction(params, function, image_shape=check_image_shape(image_shape))
+    y = _check_function(operator)
+    try:
+        jax.eval_shape(operator.adjoint, y)
+        at_zero = operator(jnp.zeros(operator.image_shape, jnp.float32))
+        linear = not concrete(at_zero) or not np.asarray(at_zero).any()
+    except (TypeError, ValueError, NotImplementedError, AssertionError):
+        linear = False
+    if not linear:
+        raise ValueError("the function is not linear in the image, so it has no adjoint; use from_function.")
+    return operator
+
+
+def _check_function(operator: Operator) -> Any:
+    x = jax.ShapeDtypeStruct(operator.image_shape, jnp.float32)
+    try:
+        y = jax.eval_shape(operator.__call__, x)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"the function does not take an image of shape {operator.image_shape}: {error}") from error
+    if not isinstance(y, jax.ShapeDtypeStruct) or y.dtype != jnp.float32:
+        raise ValueError(f"the function must return one real array for an image, got {y}.")
+    return y

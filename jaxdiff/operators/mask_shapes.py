@@ -1,0 +1,122 @@
+"""Masks of other shapes: outpainting, free-form strokes, lettering."""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.operators._validation import check_image_shape, check_range
+from jaxdiff.operators.masking import Mask, inpaint_mask
+from jaxdiff.typing import Array, Key, Shape
+
+__all__ = ["inpaint_strokes", "inpaint_text", "outpaint"]
+
+Side = Literal["left", "right", "top", "bottom", "border"]
+
+
+def outpaint(*, image_shape: Shape, side: Side = "right", fraction: float = 0.5) -> Mask:
+    """Hide one side of the image, or a border all round.
+
+    Args:
+        image_shape: (H, W, C).
+        side: which part is hidden: "left", "right", "top", "bottom", or "border".
+        fraction: share of the image's side that is hidden; of a border, both edges together.
+
+    Raises:
+        ValueError: on an unknown side, or a fraction that hides nothing or everything.
+
+    >>> outpaint(image_shape=(4, 4, 1), side="right").mask[0, :, 0].tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    """
+    height, width, _ = check_image_shape(image_shape)
+    if side not in get_args(Side):
+        raise ValueError(f"side must be one of {', '.join(get_args(Side))}, got {side!r}.")
+    check_range("fraction", fraction, 0, 1)
+    row, column = np.mgrid[:height, :width]
+    distance, length = {
+        "left": (column, width),
+        "right": (width - 1 - column, width),
+        "top": (row, height),
+        "bottom": (height - 1 - row, height),
+        "border": (np.minimum.reduce([row, column, height - 1 - row, width - 1 - column]), min(height, width) / 2),
+    }[side]
+    keep = distance >= round(fraction * length)
+    if keep.all():
+        raise ValueError(f"fraction {fraction} of a {height}x{width} image hides nothing; use a larger one.")
+    return inpaint_mask(image_shape=image_shape, mask=keep)
+
+
+def inpaint_strokes(
+    key: Key, *, image_shape: Shape, strokes: int = 6, thickness: float = 0.06, length: float = 0.8
+) -> Mask:
+    """Hide free-form brush strokes, each a smooth random walk of its own width.
+
+    Args:
+        key: for the strokes.
+        image_shape: (H, W, C).
+        strokes: how many.
+        thickness: mean width of the brush, in units of the image's shorter side.
+        length: mean length of a stroke, in the same unit.
+
+    Raises:
+        ValueError: if there is no stroke, or thickness or length are not positive.
+    """
+    height, width, channels = check_image_shape(image_shape)
+    if strokes < 1:
+        raise ValueError(f"there must be at least one stroke, got {strokes}.")
+    check_range("thickness", thickness, 0, open_low=True)
+    check_range("length", length, 0, open_low=True)
+    side, points = min(height, width), 48
+    row = jnp.arange(height, dtype=jnp.float32)[:, None]
+    column = jnp.arange(width, dtype=jnp.float32)[None, :]
+
+    def draw(seen: Array, key: Key) -> tuple[Array, None]:
+        start_key, heading_key, turn_key, size_key = jax.random.split(key, 4)
+        start = jax.random.uniform(start_key, (2,), jnp.float32, 0.15, 0.85) * jnp.asarray([height, width], jnp.float32)
+        scale = jax.random.uniform(size_key, (2,), jnp.float32, 0.5, 1.5)
+        heading = jax.random.uniform(heading_key, (), jnp.float32, 0, 2 * jnp.pi)
+        heading = heading + jnp.cumsum(jax.random.normal(turn_key, (points,), jnp.float32)) * 0.25
+        step = scale[0] * (length * side / points)
+        rows = start[0] + step * jnp.cumsum(jnp.sin(heading))
+        columns = start[1] + step * jnp.cumsum(jnp.cos(heading))
+        radius = jnp.maximum(scale[1] * (thickness * side / 2), 0.6)
+
+        def dab(seen: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+            outside = jnp.square(row - place[0]) + jnp.square(column - place[1]) > jnp.square(radius)
+            return seen & outside, None
+
+        return jax.lax.scan(dab, seen, (rows, columns))[0], None
+
+    seen, _ = jax.lax.scan(draw, jnp.ones((height, width), bool), jax.random.split(key, strokes))
+    return Mask(seen.astype(jnp.float32)[..., None], image_shape=(height, width, channels))
+
+
+def inpaint_text(*, image_shape: Shape, text: str = "jaxdiff ", size: float = 0.14, spacing: float = 1.5) -> Mask:
+    """Hide lettering written over the whole image, in Pillow's own font.
+
+    Args:
+        image_shape: (H, W, C).
+        text: repeated along every line; each line begins a little further on in it.
+        size: of the letters, in units of the image's shorter side (at least 6 pixels).
+        spacing: distance of the lines, in units of the size.
+
+    Raises:
+        ValueError: if there is nothing to write, or the letters are too small or too large.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width, _ = check_image_shape(image_shape)
+    if not text.strip():
+        raise ValueError("text must hold at least one letter.")
+    check_range("size", size, 0, 1, open_low=True)
+    check_range("spacing", spacing, 1)
+    pixels = max(6.0, size * min(height, width))
+    sheet = Image.new("1", (width, height), 1)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(pixels)
+    for line, top in enumerate(np.arange(0, height, pixels * spacing)):
+        shift = (3 * line) % len(text)
+        repeats = 2 + int(width / max(1.0, draw.textlength(text, font=font)))
+        draw.text((0, float(top)), (text * (repeats + 1))[shift:], fill=0, font=font)
+    return inpaint_mask(image_shape=image_shape, mask=np.asarray(sheet, np.float32))

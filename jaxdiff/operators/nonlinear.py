@@ -1,0 +1,341 @@
+"""Nonlinear forward models: magnitudes of spectra, clipping, quantisation, tone curves, blur in linear light."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdiff.operators import pictures
+from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
+from jaxdiff.operators.base import LinearOperator, Operator
+from jaxdiff.operators.convolution import Padding, blur
+from jaxdiff.operators.fourier import fourier
+from jaxdiff.operators.kernels import motion_kernel
+from jaxdiff.typing import Array, Image, Key, Measurement, Shape
+
+__all__ = [
+    "CameraBlur",
+    "CodedPhaseRetrieval",
+    "Gamma",
+    "HighDynamicRange",
+    "PhaseRetrieval",
+    "Quantize",
+    "ToneCurve",
+    "camera_blur",
+    "coded_phase_retrieval",
+    "gamma_curve",
+    "high_dynamic_range",
+    "phase_retrieval",
+    "quantize",
+    "tone_curve",
+]
+
+DARKEST = 1e-4
+"""Least linear light: below it the slope of a power curve would be without bound."""
+
+
+@struct.dataclass(eq=False)
+class PhaseRetrieval(Operator):
+    """y = |F P (a x + b)|, F centred and orthonormal, P zero padding on every side.
+
+    Attributes:
+        scale: a, 1 or what maps [-1, 1] to another range.
+        shift: b.
+        padding: rows and columns of zeros on either side.
+    """
+
+    scale: Array
+    shift: Array
+    padding: tuple[int, int] = struct.field(pytree_node=False)
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: the magnitude of the spectrum."""
+        rows, columns = self.padding
+        shown = self.scale.astype(x.dtype) * x + self.shift.astype(x.dtype)
+        return jnp.abs(fourier(jnp.pad(shown, ((rows, rows), (columns, columns), (0, 0)))))
+
+    def view(self, y: Measurement) -> Array:
+        """The logarithm of the magnitude."""
+        return pictures.picture(pictures.log_magnitude(y))
+
+
+@struct.dataclass(eq=False)
+class CodedPhaseRetrieval(Operator):
+    """y [masks, H, W, C] = |F (e^{iφ_k} ⊙ x)|: several spectra of one image behind known phase masks.
+
+    Attributes:
+        phases: φ [masks, H, W], radians.
+
+    Reference:
+        Candès, Li and Soltanolkotabi, "Phase Retrieval from Coded Diffraction Patterns", 2015.
+    """
+
+    phases: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: the magnitude of each coded spectrum."""
+        phases = self.phases.astype(x.dtype)
+        code = jax.lax.complex(jnp.cos(phases), jnp.sin(phases))[..., None]
+        return jnp.abs(fourier(code * x.astype(code.dtype)[None]))
+
+    def view(self, y: Measurement) -> Array:
+        """The logarithm of the magnitudes, side by side."""
+        sheets = jnp.concatenate(list(pictures.log_magnitude(y)), axis=1)
+        return pictures.picture(sheets)
+
+
+@struct.dataclass(eq=False)
+class HighDynamicRange(Operator):
+    """y = clip(a x, -1, 1): a sensor that saturates.
+
+    Attributes:
+        factor: a.
+    """
+
+    factor: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: amplify and clip."""
+        return jnp.clip(self.factor.astype(x.dtype) * x, -1, 1)
+
+    def initial(self, y: Measurement) -> Image:
+        """The inverse where nothing was clipped, y / a."""
+        return y / self.factor.astype(y.dtype)
+
+
+@struct.dataclass(eq=False)
+class Quantize(Operator):
+    """y = x rounded to so many equally spaced levels on [-1, 1]; its gradient is that of clipping (straight through).
+
+    Attributes:
+        levels: number of levels.
+    """
+
+    straight_through: ClassVar[bool] = True
+
+    levels: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: round."""
+        clipped = jnp.clip(x, -1, 1)
+        steps = (self.levels.astype(x.dtype) - 1) / 2
+        rounded = jnp.round((clipped + 1) * steps) / steps - 1
+        return clipped + jax.lax.stop_gradient(rounded - clipped)
+
+
+@struct.dataclass(eq=False)
+class ToneCurve(Operator):
+    """y = the curve through given values at equally spaced x in [-1, 1], linear between them, on each channel.
+
+    Attributes:
+        values: y at the knots, [knots].
+    """
+
+    values: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: look each value up."""
+        values = self.values.astype(x.dtype)
+        last = values.shape[0] - 1
+        place = (jnp.clip(x, -1, 1) + 1) * (last / 2)
+        knot = jnp.clip(jnp.floor(place), 0, last - 1)
+        index, part = knot.astype(jnp.int32), place - knot
+        return values[index] * (1 - part) + values[index + 1] * part
+
+
+@struct.dataclass(eq=False)
+class Gamma(Operator):
+    """y = 2 ((x + 1)/2)^γ − 1.
+
+    Attributes:
+        gamma: γ; above 1 darkens, below 1 brightens.
+    """
+
+    gamma: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: the power curve on [0, 1]."""
+        return _from_light(_to_light(x) ** self.gamma.astype(x.dtype))
+
+    def initial(self, y: Measurement) -> Image:
+        """The inverse curve."""
+        return _from_light(_to_light(y) ** (1 / self.gamma.astype(y.dtype)))
+
+
+@struct.dataclass(eq=False)
+class CameraBlur(Operator):
+    """y = f(K (e f⁻¹(x))): blur of the light itself, between a camera's tone curve and its inverse.
+
+    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1], exposure e amplifies it, K blurs it, what exceeds 1
+    saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes.
+
+    Attributes:
+        blur: K.
+        gamma: γ, 2.2 for common displays.
+        exposure: e; above 1 highlights saturate.
+    """
+
+    blur: LinearOperator
+    gamma: Array
+    exposure: Array
+
+    def __call__(self, x: Image) -> Measurement:
+        """Measure: to linear light, expose, blur, saturate, back."""
+        gamma = self.gamma.astype(x.dtype)
+        light = self.blur(self.exposure.astype(x.dtype) * _to_light(x) ** gamma)
+        return _from_light(jnp.clip(light, DARKEST, 1) ** (1 / gamma))
+
+
+def phase_retrieval(
+    *,
+    image_shape: Shape,
+    oversample: float = 2.0,
+    padding: int | tuple[int, int] | None = None,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> PhaseRetrieval:
+    """Fourier phase retrieval: the magnitude of an oversampled spectrum.
+
+    Args:
+        image_shape: (H, W, C).
+        oversample: pads ⌊oversample/8 · side⌋ zeros on either side; 2 (of DPS and DAPS) makes 256 into 384.
+        padding: zeros on either side, pixels, instead of ``oversample``.
+        value_range: what -1 and 1 are mapped to before the transform: (-1, 1) in DPS, (0, 1) in DAPS.
+
+    Raises:
+        ValueError: on a negative padding or an empty range.
+
+    >>> phase_retrieval(image_shape=(256, 256, 3)).measurement_shape
+    (384, 384, 3)
+    """
+    shape = check_image_shape(image_shape)
+    check_range("oversample", oversample, 0)
+    if padding is None:
+        padding = (int(oversample / 8 * shape[0]), int(oversample / 8 * shape[1]))
+    rows, columns = (padding, padding) if isinstance(padding, int | np.integer) else padding
+    if min(rows, columns) < 0:
+        raise ValueError(f"padding must be zero or positive, got {padding!r}.")
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"value_range must be (low, high) with low below high, got {value_range!r}.")
+    scale, shift = leaf("value_range", (high - low) / 2), leaf("value_range", (high + low) / 2)
+    return PhaseRetrieval(scale, shift, (int(rows), int(columns)), image_shape=shape)
+
+
+def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> CodedPhaseRetrieval:
+    """Phase retrieval from coded diffraction patterns, with uniform random phases.
+
+    Args:
+        key: for the phases.
+        image_shape: (H, W, C).
+        masks: number of patterns.
+
+    Raises:
+        ValueError: if there is no mask.
+    """
+    shape = check_image_shape(image_shape)
+    if masks < 1:
+        raise ValueError(f"coded phase retrieval needs at least one mask, got {masks}.")
+    phases = jax.random.uniform(key, (masks, *shape[:2]), jnp.float32, 0, 2 * jnp.pi)
+    return CodedPhaseRetrieval(phases, image_shape=shape)
+
+
+def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> HighDynamicRange:
+    """A saturating sensor, y = clip(factor · x, -1, 1); the default is that of DAPS.
+
+    Raises:
+        ValueError: if the factor is not positive.
+    """
+    check_range("factor", factor, 0, open_low=True)
+    return HighDynamicRange(leaf("factor", factor), image_shape=check_image_shape(image_shape))
+
+
+def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
+    """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
+
+    Raises:
+        ValueError: on fewer than two levels.
+
+    >>> quantize(image_shape=(1, 3, 1), levels=2)(jnp.array([[[-0.3], [0.1], [0.9]]])).ravel().tolist()
+    [-1.0, 1.0, 1.0]
+    """
+    check_range("levels", levels, 2)
+    return Quantize(leaf("levels", levels), image_shape=check_image_shape(image_shape))
+
+
+def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
+    """A power curve, y = 2 ((x + 1)/2)^γ − 1.
+
+    Raises:
+        ValueError: if γ is not positive.
+    """
+    check_range("gamma", gamma, 0, open_low=True)
+    return Gamma(leaf("gamma", gamma), image_shape=check_image_shape(image_shape))
+
+
+def tone_curve(*, image_shape: Shape, values: Any) -> ToneCurve:
+    """Any tone curve, given by its values at equally spaced points of [-1, 1].
+
+    Args:
+        image_shape: (H, W, C).
+        values: [knots], the curve at linspace(-1, 1, knots).
+
+    Raises:
+        ValueError: on fewer than two knots.
+    """
+    knots = leaf("values", values)
+    if knots.ndim != 1 or knots.shape[0] < 2:
+        raise ValueError(f"a tone curve needs its values at two points or more, got shape {knots.shape}.")
+    return ToneCurve(knots, image_shape=check_image_shape(image_shape))
+
+
+def camera_blur(
+    key: Key | None = None,
+    *,
+    image_shape: Shape,
+    kernel: Array | np.ndarray | None = None,
+    size: int = 61,
+    intensity: float = 0.5,
+    gamma: float | Array = 2.2,
+    exposure: float | Array = 1.5,
+    padding: Padding = "reflect",
+) -> CameraBlur:
+    """A nonlinear blur without a network: a shaken camera with a tone curve and a sensor that saturates.
+
+    It stands in the place of the nonlinear blur of DPS and DAPS, which needs the weights of a third party's network;
+    it is another operator, and numbers measured with one do not compare with the other.
+
+    Args:
+        key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`; or
+        image_shape: (H, W, C).
+        kernel: a given one [h, w].
+        size: of the random kernel, odd.
+        intensity: of the random kernel.
+        gamma: of the tone curve.
+        exposure: factor on the light; above 1 highlights saturate.
+        padding: of the blur.
+
+    Raises:
+        ValueError: unless exactly one of ``key`` and ``kernel`` is given, and as :func:`jaxdiff.operators.blur`.
+    """
+    shape = check_image_shape(image_shape)
+    if (key is None) == (kernel is None):
+        raise ValueError("give camera_blur either a key for a random motion kernel or a kernel.")
+    check_range("gamma", gamma, 0, open_low=True)
+    check_range("exposure", exposure, 0, open_low=True)
+    if kernel is None and key is not None:
+        kernel = motion_kernel(key, size=size, intensity=intensity)
+    assert kernel is not None
+    if concrete(kernel) and np.min(np.asarray(kernel)) < 0:
+        raise ValueError("the kernel of a blur of light must not be negative.")
+    inner = blur(image_shape=shape, kernel=kernel, padding=padding)
+    return CameraBlur(inner, leaf("gamma", gamma), leaf("exposure", exposure), image_shape=shape)
+
+
+def _to_light(x: Array) -> Array:
+    return jnp.clip((x + 1) / 2, DARKEST, 1)
+
+
+def _from_light(light: Array) -> Array:
+    return 2 * light - 1

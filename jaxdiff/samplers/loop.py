@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,6 +44,7 @@ def start(key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sa
     return sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
 
 
+@partial(jax.jit, static_argnames="checkpoint")
 def run(
     key: Key,
     state: Any,
@@ -55,7 +57,8 @@ def run(
 ) -> tuple[Any, Any]:
     """Advance ``state`` through a stretch of a grid.
 
-    Step i of the whole run uses ``fold_in(key, i)``, so a run cut into chunks equals the unbroken one.
+    Step i of the whole run uses ``fold_in(key, i)``, so a run cut into chunks equals the unbroken one. Compiled on first
+    use for each structure of its arguments, also where the caller does not ``jit``.
 
     Args:
         key: the run's key.
@@ -81,7 +84,7 @@ def run(
 
 
 def _depth(checkpoint: str | int | None, count: int) -> int:
-    depths = {None: 0, "step": 1, "sqrt": 2, "log": max(1, math.ceil(math.log2(max(count, 2))))}
+    depths = {None: 0, "step": 1, "sqrt": 2, "log": max(1, int(math.log2(max(count, 2))))}
     if isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1:
         return checkpoint
     if checkpoint not in depths:
@@ -92,24 +95,40 @@ def _depth(checkpoint: str | int | None, count: int) -> int:
 
 
 def _scan(body: Callable, state: Any, inputs: Any, count: int, depth: int) -> tuple[Any, Any]:
-    """The scan, nested ``depth`` deep in stretches that a backward pass computes anew."""
+    """The scan, nested ``depth`` deep in stretches that a backward pass computes anew.
+
+    The steps are cut into stretches of r^(depth−1), r = ⌊count^(1/depth)⌋, which nest evenly, so the whole nest holds
+    ``body`` once; what is left over is nested one level less.
+    """
     if depth == 0 or count == 0:
         return jax.lax.scan(body, state, inputs)
-    if depth == 1 or count == 1:
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), state, inputs)  # type: ignore[arg-type]
-    size = max(1, math.ceil(count ** ((depth - 1) / depth)))
+    radix = max(2, int(count ** (1 / depth) + 1e-9))
+    size = radix ** (depth - 1)
+    if depth == 1 or size >= count:
+        return _nested(body, 1, radix)(state, inputs) if depth == 1 else _scan(body, state, inputs, count, depth - 1)
     whole = count // size * size
-
-    def stretch(state: Any, inputs: Any) -> tuple[Any, Any]:
-        return _scan(body, state, inputs, jax.tree.leaves(inputs)[0].shape[0], depth - 1)
-
     first = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), inputs)
-    state, infos = jax.lax.scan(jax.checkpoint(stretch, prevent_cse=False), state, first)  # type: ignore[arg-type]
+    stretch = jax.checkpoint(_nested(body, depth - 1, radix), prevent_cse=False)  # type: ignore[arg-type]
+    state, infos = jax.lax.scan(stretch, state, first)
     infos = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), infos)
     if whole == count:
         return state, infos
-    state, rest = jax.checkpoint(stretch)(state, jax.tree.map(lambda a: a[whole:], inputs))
+    state, rest = _scan(body, state, jax.tree.map(lambda a: a[whole:], inputs), count - whole, depth - 1)
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), infos, rest)
+
+
+def _nested(body: Callable, depth: int, radix: int) -> Callable:
+    """A scan over radix^depth steps (any number for depth 1), each level of which is computed anew going back."""
+    if depth == 1:
+        return lambda state, inputs: jax.lax.scan(jax.checkpoint(body, prevent_cse=False), state, inputs)  # type: ignore[arg-type]
+    inner = jax.checkpoint(_nested(body, depth - 1, radix), prevent_cse=False)  # type: ignore[arg-type]
+
+    def run_level(state: Any, inputs: Any) -> tuple[Any, Any]:
+        cut = jax.tree.map(lambda a: a.reshape(radix, -1, *a.shape[1:]), inputs)
+        state, infos = jax.lax.scan(inner, state, cut)
+        return state, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), infos)
+
+    return run_level
 
 
 def sample(

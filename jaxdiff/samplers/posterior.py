@@ -79,8 +79,8 @@ def posterior(
 def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
     """Share of pixels whose true value lies in their central credible interval: ``level``, if the draws are right.
 
-    Judged by the rank of the truth among the draws, u = (#{draws < truth} + ½)/(n + 1) within level/2 of ½, which has no
-    bias from interpolating quantiles of few draws.
+    Judged by the rank of the truth among the draws, u = (#{draws < truth} + ½)/(n + 1) within level/2 of ½, which has
+    no bias from interpolating quantiles of few draws.
 
     Args:
         samples: [n, H, W, C].

@@ -1,0 +1,171 @@
+"""How far each method's draws are from a posterior that is known exactly.
+
+What it measures: on 4x4 images, with exact denoisers of a Gaussian and of a Gaussian-mixture prior, the mean and covariance
+(sliced Wasserstein distance for the mixture) of N independent runs against the true posterior, beside what N exact
+draws would show. No network, so all error is the method's.
+
+Run:    python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
+
+The table in docs/samplers.md was made by this command; what it ran on is stated there.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxdiff as jd
+from jaxdiff import operators, samplers, schedules
+from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
+
+SHAPE = (4, 4, 1)
+SIZE = 16
+SIGMA = 0.2
+SCHEDULE = schedules.linear(1000)
+
+# name -> (sampler, network calls a step: forward, backward)
+METHODS = {
+    "exact draws": (None, 0, 0),
+    "ddpm": (samplers.ddpm(), 1, 0),
+    "sdedit(start=300)": (samplers.sdedit(start=300), 1, 0),
+    "score_ald()": (samplers.score_ald(), 1, 0),
+    "dps(zeta=1)": (samplers.dps(), 1, 1),
+    "dps(zeta=0.3)": (samplers.dps(zeta=0.3), 1, 1),
+    "mmps(iterations=1)": (samplers.mmps(), 1, 2),
+    "mmps(iterations=5)": (samplers.mmps(iterations=5), 1, 6),
+    "pigdm()": (samplers.pigdm(), 1, 1),
+    "pigdm(prior_std=0.5)": (samplers.pigdm(prior_std=0.5), 1, 1),
+    "pigdm(form=original)": (samplers.pigdm(form="original"), 1, 1),
+    "tmpd()": (samplers.tmpd(), 1, 2),
+    "mcg()": (samplers.mcg(), 1, 1),
+    "dsg(rate=0.1)": (samplers.dsg(), 1, 1),
+    "lgd_mc(zeta=1)": (samplers.lgd_mc(), 1, 1),
+    "ddnm()": (samplers.ddnm(), 1, 0),
+    "ddrm()": (samplers.ddrm(), 1, 0),
+    "repaint(1, 1)": (samplers.repaint(jump_length=1, jump_samples=1), 1, 0),
+    "repaint(5, 5)": (samplers.repaint(jump_length=5, jump_samples=5), 5, 0),
+    "diffpir()": (samplers.diffpir(), 1, 0),
+    "diffpir(lam=1, zeta=1)": (samplers.diffpir(lam=1.0, zeta=1.0), 1, 0),
+    "reddiff()": (samplers.reddiff(), 1, 0),
+    "sitcom(iterations=10)": (samplers.sitcom(iterations=10), 11, 10),
+    "pnp_dm()": (samplers.pnp_dm(), 20, 0),
+    "fast_dips()": (samplers.fast_dips(), 1, 0),
+    "daps(step_size=4e-3, decay=1)": (samplers.daps(step_size=4e-3, decay=1.0), 5, 0),
+    "annealed_langevin()": (samplers.annealed_langevin(), 3, 0),
+    "tds(particles=16)": (samplers.tds(), 16, 16),
+    "fps(particles=16)": (samplers.fps(), 16, 0),
+}
+
+
+class Case(NamedTuple):
+    """One posterior: its prior, its problem, and the truth."""
+
+    prior: object
+    problem: jd.Problem
+    truth: object
+
+
+def cases() -> dict[str, Case]:
+    rng = np.random.default_rng(0)
+    mean = jnp.asarray(rng.normal(size=SHAPE) / 3, jnp.float32)
+    row, column = np.arange(SIZE) // 4, np.arange(SIZE) % 4
+    distance = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
+    gaussian = gaussian_prior(mean, jnp.asarray(0.25 * 0.6**distance, jnp.float32), SCHEDULE)
+    means = jnp.asarray(rng.normal(size=(3, *SHAPE)) / 2, jnp.float32)
+    mixture = gaussian_mixture_prior(jnp.asarray([0.5, 0.3, 0.2]), means, jnp.asarray([0.02, 0.05, 0.03]), SCHEDULE)
+    seen = rng.permutation(SIZE).reshape(4, 4) < 9
+    mask = operators.inpaint_mask(image_shape=SHAPE, mask=jnp.asarray(seen, jnp.float32))
+    line = np.array([[0.6, 0.4, 0, 0], [0.3, 0.4, 0.3, 0], [0, 0.3, 0.4, 0.3], [0, 0, 0.4, 0.6]])
+    blur = operators.separable(image_shape=SHAPE, rows=line, columns=line)
+    corner = operators.inpaint_mask(image_shape=SHAPE, mask=jnp.zeros((4, 4)).at[:2, :2].set(1.0))
+    key = jax.random.key(1)
+    image = mean + (gaussian.basis @ (jnp.sqrt(gaussian.eigenvalues) * jax.random.normal(key, (SIZE,)))).reshape(SHAPE)
+    out = {}
+    for name, operator in (("mask", mask), ("blur", blur)):
+        problem = jd.observe(jax.random.key(2), operator, image, SIGMA)
+        out[name] = Case(gaussian, problem, samplers.gaussian_posterior(gaussian, problem))
+    problem = jd.observe(jax.random.key(3), corner, 0.5 * (means[0] + means[1]), 0.5)
+    out["mixture"] = Case(mixture, problem, samplers.mixture_posterior(mixture, problem))
+    return out
+
+
+def grid_of(name: str, steps: int) -> schedules.TimeGrid:
+    if name.startswith("daps"):
+        return samplers.karras_grid(SCHEDULE, steps, sigma_max=100.0, sigma_min=0.1)
+    if name.startswith("pnp_dm"):
+        return samplers.karras_grid(SCHEDULE, steps, sigma_max=10.0, sigma_min=0.1)
+    if name.startswith("sdedit"):
+        return samplers.karras_grid(SCHEDULE, 2 * steps)
+    return samplers.karras_grid(SCHEDULE, steps)
+
+
+def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
+    sampler = METHODS[name][0]
+    keys = jax.random.split(jax.random.key(7), count)
+    if sampler is None and isinstance(case.truth, samplers.exact.MixturePosterior):
+        return case.truth.draw(keys[0], count)
+    if sampler is None:
+        mean, covariance = case.truth
+        root = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(SIZE))
+        return mean.ravel() + jax.random.normal(keys[0], (count, SIZE)) @ root.T
+    grid = grid_of(name, steps)
+    run = jax.jit(lambda k: jax.lax.map(lambda k: jd.sample(k, case.prior, case.problem, sampler, steps=grid)[0], k,
+                                        batch_size=250))  # fmt: skip
+    return run(keys)
+
+
+def judge(case: Case, images: jax.Array) -> tuple[str, ...]:
+    flat = images.reshape(images.shape[0], -1)
+    if not bool(jnp.all(jnp.isfinite(flat))):
+        return ("diverges",)
+    if isinstance(case.truth, samplers.exact.MixturePosterior):
+        exact = case.truth.draw(jax.random.key(11), flat.shape[0])
+        return (f"{float(samplers.sliced_wasserstein(jax.random.key(12), flat, exact)):.3f}",)
+    e = samplers.moment_errors(images, *case.truth)
+    return f"{float(e.mean):.2f}", f"{float(e.covariance):.2f}", f"{float(e.spread):.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--only", nargs="*", help="methods whose name starts so")
+    parser.add_argument("--out", type=Path, help="write the table here too")
+    options = parser.parse_args()
+    here = cases()
+    mean, covariance = here["mask"].truth
+    floor = samplers.moment_errors(jnp.zeros((options.draws, SIZE)), mean, covariance)
+    lines = [
+        f"{options.draws} draws, {options.steps} steps, sigma {SIGMA}; for the mask, {options.draws} exact draws show on "
+        f"average: mean error {float(floor.mean_floor):.2f}, covariance error {float(floor.covariance_floor):.2f}, "
+        f"spread 1 ± {float(floor.spread_floor):.3f}.",
+        "",
+        "| method | calls a step (forward + backward) | mask: mean | cov | spread | blur: mean | cov | spread | mixture: SW |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (_, forward, backward) in METHODS.items():
+        if options.only and not name.startswith(tuple(options.only)):
+            continue
+        start, cells = time.perf_counter(), []
+        for kind, case in here.items():
+            try:
+                found = judge(case, draws(name, case, options.draws, options.steps))
+            except ValueError as refusal:
+                print(refusal, file=sys.stderr)
+                found = ("refused",)
+            width = 1 if kind == "mixture" else 3
+            cells += [*found, *[""] * (width - len(found))]
+        lines.append(f"| `{name}` | {forward} + {backward} | " + " | ".join(cells) + " |")
+        print(f"{lines[-1]}  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        if options.out:
+            options.out.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

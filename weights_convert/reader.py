@@ -5,6 +5,7 @@ bytes that are there before an array is made.
 """
 
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -28,6 +29,11 @@ NESTED_KEYS = (
     "state_dict", "model_state_dict", "model", "module", "net", "params",
 )  # fmt: skip
 """Where training codes put the state dict; averaged weights first."""
+
+ZIP_ERRORS = (
+    zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OverflowError, struct.error, OSError,
+)  # fmt: skip
+"""What zipfile raises on damaged files."""
 
 Path = str | os.PathLike[str]
 
@@ -96,7 +102,7 @@ def _read_zip(file: IO[bytes], key: str | None) -> StateDict:
     """Torch's format since 1.6: an uncompressed zip of ``data.pkl`` and one ``data/KEY`` a storage."""
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise MalformedError("its zip directory is damaged or cut off") from error
     entries = _checked_entries(archive, os.fstat(file.fileno()).st_size)
     pickles = [name for name in entries if name.split("/")[-1] == "data.pkl" and name.count("/") <= 1]
@@ -106,8 +112,8 @@ def _read_zip(file: IO[bytes], key: str | None) -> StateDict:
     if entries[pickles[0]].file_size > MAX_PICKLE_BYTES:
         raise MalformedError("its data.pkl is far larger than a checkpoint needs")
     order = _member(archive, entries, root + "byteorder") if root + "byteorder" in entries else b"little"
-    with archive.open(entries[pickles[0]]) as stream:
-        tensors, where = _select(torch_pickle.load(stream).value, key)
+    stream = io.BytesIO(_member(archive, entries, pickles[0]))
+    tensors, where = _select(torch_pickle.load(stream).value, key)
 
     def storage_bytes(storage: Storage) -> bytes:
         return _member(archive, entries, f"{root}data/{storage.key}")
@@ -134,7 +140,7 @@ def _member(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], na
         raise MalformedError(f"the storage {name} is missing")
     try:
         return archive.read(entries[name])  # checks the CRC
-    except (zipfile.BadZipFile, EOFError, ValueError, struct.error) as error:
+    except ZIP_ERRORS as error:
         raise MalformedError(f"its entry {name} is damaged or cut off") from error
 
 

@@ -174,7 +174,7 @@ def _read_off(shapes: Mapping[str, Shape]) -> UNetConfig:
 
 
 def _block_count(shapes: Mapping[str, Shape], prefix: str) -> int:
-    return 1 + max(int(match[1]) for name in shapes if (match := re.match(rf"{prefix}\.(\d+)\.", name)))
+    return 1 + max((int(match[1]) for name in shapes if (match := re.match(rf"{prefix}\.(\d+)\.", name))), default=-1)
 
 
 def _resampling(shapes: Mapping[str, Shape], blocks: int) -> tuple[str, int]:

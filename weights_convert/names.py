@@ -65,7 +65,7 @@ def from_torch(tensors: Mapping[str, np.ndarray]) -> Named:
 
 
 def to_torch(params: Mapping[str, np.ndarray]) -> Named:
-    """A state dict by guided-diffusion's names from parameters by jaxdiff's, the inverse of ``from_torch``."""
+    """A state dict by guided-diffusion's names from parameters by jaxdiff's (views): the inverse of ``from_torch``."""
     named = {to_torch_name(name): (name, value) for name, value in params.items()}
     return {torch_name: _layout_to_torch(name, value) for torch_name, (name, value) in named.items()}
 
@@ -85,6 +85,5 @@ def _layout_to_torch(name: str, value: np.ndarray) -> np.ndarray:
     if leaf != "kernel":
         return value
     if value.ndim == 4:
-        return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
-    transposed = np.ascontiguousarray(value.T)
-    return transposed[:, :, None] if module.split("/")[-1] in POINTWISE else transposed
+        return value.transpose(3, 2, 0, 1)
+    return value.T[:, :, None] if module.split("/")[-1] in POINTWISE else value.T

@@ -2,6 +2,7 @@
 
 from jaxdiff.models.config import UNetConfig
 from jaxdiff.models.presets import PRESETS, PriorConfig
-from jaxdiff.models.unet import UNet, parameter_shapes, timestep_embedding
+from jaxdiff.models.shapes import parameter_shapes
+from jaxdiff.models.unet import UNet, timestep_embedding
 
 __all__ = ["PRESETS", "PriorConfig", "UNet", "UNetConfig", "parameter_shapes", "timestep_embedding"]

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import traverse_util
 
 from jaxdiff.models.config import NORM_GROUPS, Layer, UNetConfig, layout
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
-from jaxdiff.typing import Array, Shape
+from jaxdiff.typing import Array
 
-__all__ = ["UNet", "parameter_shapes", "timestep_embedding"]
+__all__ = ["UNet", "timestep_embedding"]
 
 MAX_PERIOD = 10_000.0
 EPSILON = 1e-5
@@ -307,17 +306,3 @@ def _check_inputs(config: UNetConfig, x: Array, t: Array, y: Array | None) -> No
         raise ValueError(f"this network {need}.")
     if y is not None and (y.shape != (n,) or not jnp.issubdtype(y.dtype, jnp.integer)):
         raise ValueError(f"labels must be whole numbers, y [{n}], got shape {y.shape} of {y.dtype}.")
-
-
-def parameter_shapes(config: UNetConfig) -> dict[str, Shape]:
-    """Shape of each parameter of a configuration, by its full name ("middle_block_0/in_layers_2/kernel").
-
-    >>> parameter_shapes(UNetConfig())["out_2/kernel"]
-    (3, 3, 128, 3)
-    """
-    side = 2**config.depth
-    labels = None if config.num_classes is None else jnp.zeros((1,), jnp.int32)
-    shapes = jax.eval_shape(
-        UNet(config).init, jax.random.key(0), jnp.zeros((1, side, side, config.in_channels)), jnp.zeros((1,)), labels
-    )
-    return {name: leaf.shape for name, leaf in traverse_util.flatten_dict(shapes["params"], sep="/").items()}

@@ -1,5 +1,7 @@
 """Blur kernels: Gaussian (any shape and turn), disc, and random camera shake, each [h, w] and summing to one."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +94,11 @@ def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -
     """
     (side, _) = check_size("size", size, odd=True)
     check_range("intensity", intensity, 0, 1)
-    strength = jnp.asarray(intensity, jnp.float32)
+    return _motion_trace(key, jnp.asarray(intensity, jnp.float32), side)
+
+
+@partial(jax.jit, static_argnames="side")
+def _motion_trace(key: Key, strength: Array, side: int) -> Array:
     points = 4 * side
     angle_key, wander_key, jerk_key, jerk_angle_key, speed_key, length_key = jax.random.split(key, 6)
 

@@ -1,5 +1,6 @@
 """Masks of other shapes: outpainting, free-form strokes, lettering."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -67,6 +68,14 @@ def inpaint_strokes(
         raise ValueError(f"there must be at least one stroke, got {strokes}.")
     check_range("thickness", thickness, 0, open_low=True)
     check_range("length", length, 0, open_low=True)
+    seen = _paint(key, (height, width), strokes, thickness, length)
+    return Mask(seen, image_shape=(height, width, channels))
+
+
+@partial(jax.jit, static_argnames=("size", "strokes"))
+def _paint(key: Key, size: tuple[int, int], strokes: int, thickness: float, length: float) -> Array:
+    """1 where no stroke went, [H, W, 1]."""
+    height, width = size
     side, points = min(height, width), 48
     row = jnp.arange(height, dtype=jnp.float32)[:, None]
     column = jnp.arange(width, dtype=jnp.float32)[None, :]
@@ -89,7 +98,7 @@ def inpaint_strokes(
         return jax.lax.scan(dab, seen, (rows, columns))[0], None
 
     seen, _ = jax.lax.scan(draw, jnp.ones((height, width), bool), jax.random.split(key, strokes))
-    return Mask(seen.astype(jnp.float32)[..., None], image_shape=(height, width, channels))
+    return seen.astype(jnp.float32)[..., None]
 
 
 def inpaint_text(*, image_shape: Shape, text: str = "jaxdiff ", size: float = 0.14, spacing: float = 1.5) -> Mask:

@@ -1,0 +1,115 @@
+"""Bad parameters are refused with a sentence that says what to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff import operators as ops
+
+KEY = jax.random.key(0)
+S = (16, 16, 3)
+IMAGE = {"image_shape": S}
+
+BAD = {
+    "shape of two": lambda: ops.denoise(image_shape=(8, 8)),
+    "shape with zero": lambda: ops.denoise(image_shape=(8, 0, 3)),
+    "box too large": lambda: ops.inpaint_box(**IMAGE, size=17),
+    "box hides all": lambda: ops.inpaint_box(**IMAGE, size=16),
+    "box outside": lambda: ops.inpaint_box(**IMAGE, size=8, position=(10, 0)),
+    "box placed twice": lambda: ops.inpaint_box(**IMAGE, size=8, position=(0, 0), key=KEY),
+    "box without room": lambda: ops.inpaint_box(**IMAGE, size=12, key=KEY, margin=4),
+    "box of no size": lambda: ops.inpaint_box(**IMAGE, size=0),
+    "fraction of all": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=1.0),
+    "fraction above one": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=1.2),
+    "no fraction": lambda: ops.inpaint_random(KEY, **IMAGE),
+    "half a range": lambda: ops.inpaint_random(KEY, **IMAGE, min_fraction=0.1),
+    "two fractions": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=0.1, min_fraction=0.1),
+    "mask of another shape": lambda: ops.inpaint_mask(**IMAGE, mask=np.ones((8, 8))),
+    "mask keeps nothing": lambda: ops.inpaint_mask(**IMAGE, mask=np.zeros((16, 16))),
+    "mask of levels": lambda: ops.inpaint_mask(**IMAGE, mask=np.full((16, 16), 255)),
+    "mask with NaN": lambda: ops.inpaint_mask(**IMAGE, mask=np.full((16, 16), np.nan)),
+    "outpaint unknown side": lambda: ops.outpaint(**IMAGE, side="up"),
+    "outpaint all": lambda: ops.outpaint(**IMAGE, fraction=1.0),
+    "outpaint nothing": lambda: ops.outpaint(**IMAGE, fraction=0.0),
+    "no strokes": lambda: ops.inpaint_strokes(KEY, **IMAGE, strokes=0),
+    "no text": lambda: ops.inpaint_text(**IMAGE, text=" "),
+    "even kernel": lambda: ops.blur(**IMAGE, kernel=np.ones((4, 4))),
+    "even size": lambda: ops.gaussian_blur(**IMAGE, size=60),
+    "negative std": lambda: ops.gaussian_blur(**IMAGE, std=-1.0),
+    "kernel too far": lambda: ops.gaussian_blur(**IMAGE, std=5.0),
+    "motion too far": lambda: ops.motion_blur(KEY, **IMAGE, size=61),
+    "kernel of zeros": lambda: ops.blur(**IMAGE, kernel=np.zeros((3, 3))),
+    "kernel with NaN": lambda: ops.blur(**IMAGE, kernel=np.full((3, 3), np.nan)),
+    "kernel of three axes": lambda: ops.blur(**IMAGE, kernel=np.ones((3, 3, 1))),
+    "unknown padding": lambda: ops.gaussian_blur(**IMAGE, std=1.0, padding="edge"),
+    "intensity above one": lambda: ops.motion_blur(KEY, **IMAGE, size=5, intensity=2.0),
+    "disc of no radius": lambda: ops.defocus_blur(**IMAGE, radius=0.0),
+    "disc too large": lambda: ops.defocus_blur(**IMAGE, radius=4.0, size=5),
+    "weights that do not fit": lambda: ops.varying_blur(
+        **IMAGE, kernels=np.ones((2, 3, 3)), weights=np.ones((3, 16, 16))
+    ),
+    "factor that does not divide": lambda: ops.super_resolution(**IMAGE, factor=3),
+    "factor of zero": lambda: ops.block_average(**IMAGE, factor=0),
+    "offset too large": lambda: ops.nearest_downsample(**IMAGE, factor=2, offset=2),
+    "unknown method": lambda: ops.resize(**IMAGE, size=8, method="spline"),
+    "matrix that does not fit": lambda: ops.separable(**IMAGE, rows=np.ones((3, 3)), columns=np.ones((3, 16))),
+    "mosaic of one channel": lambda: ops.bayer_mosaic(image_shape=(8, 8, 1)),
+    "unknown pattern": lambda: ops.bayer_mosaic(**IMAGE, pattern="rgbg"),
+    "luma of two channels": lambda: ops.grayscale(image_shape=(8, 8, 2), weights="luma"),
+    "colours that do not fit": lambda: ops.color_matrix(**IMAGE, matrix=np.ones((2, 4))),
+    "colours of zero": lambda: ops.color_matrix(**IMAGE, matrix=np.zeros((2, 3))),
+    "k-space mask that does not fit": lambda: ops.mri(**IMAGE, mask=np.ones((8, 8))),
+    "k-space mask of nothing": lambda: ops.mri(**IMAGE, mask=np.zeros((16, 16))),
+    "soft k-space mask": lambda: ops.mri(**IMAGE, mask=np.full((16, 16), 0.5)),
+    "complex image of three": lambda: ops.mri(**IMAGE, mask=np.ones((16, 16)), complex_image=True),
+    "coils that do not fit": lambda: ops.multicoil_mri(
+        **IMAGE, mask=np.ones((16, 16)), sensitivities=np.ones((2, 8, 8))
+    ),
+    "acceleration too high": lambda: ops.cartesian_mask(KEY, shape=(16, 16), acceleration=40),
+    "middle too wide": lambda: ops.cartesian_mask(KEY, shape=(16, 64), acceleration=8, center_fraction=0.5),
+    "no spokes": lambda: ops.radial_mask(shape=(16, 16), spokes=0),
+    "no turns": lambda: ops.spiral_mask(shape=(16, 16), turns=0),
+    "no coils": lambda: ops.coil_sensitivities(shape=(16, 16), coils=0),
+    "no angles": lambda: ops.ct(**IMAGE, angles=np.zeros(0)),
+    "zero angles": lambda: ops.ct(**IMAGE, angles=0),
+    "angle of NaN": lambda: ops.ct(**IMAGE, angles=np.array([np.nan])),
+    "no power of two": lambda: ops.compressed_sensing(KEY, image_shape=(12, 16, 3), ratio=0.5),
+    "ratio above one": lambda: ops.single_pixel_camera(**IMAGE, ratio=1.5),
+    "no ratio": lambda: ops.single_pixel_camera(**IMAGE),
+    "dense and large": lambda: ops.gaussian_sensing(KEY, image_shape=(128, 128, 3), ratio=0.1),
+    "matrix of another width": lambda: ops.from_matrix(np.ones((3, 5)), **IMAGE),
+    "matrix of zeros": lambda: ops.from_matrix(np.zeros((3, 12)), image_shape=(2, 2, 3)),
+    "negative padding": lambda: ops.phase_retrieval(**IMAGE, padding=-1),
+    "empty range": lambda: ops.phase_retrieval(**IMAGE, value_range=(1, 1)),
+    "no masks": lambda: ops.coded_phase_retrieval(KEY, **IMAGE, masks=0),
+    "factor not positive": lambda: ops.high_dynamic_range(**IMAGE, factor=0.0),
+    "one level": lambda: ops.quantize(**IMAGE, levels=1),
+    "quality of zero": lambda: ops.jpeg(**IMAGE, quality=0),
+    "JPEG of two channels": lambda: ops.jpeg(image_shape=(8, 8, 2)),
+    "unknown subsampling": lambda: ops.jpeg(**IMAGE, subsampling="4:1:1"),
+    "gamma not positive": lambda: ops.gamma_curve(**IMAGE, gamma=0.0),
+    "curve of one knot": lambda: ops.tone_curve(**IMAGE, values=[0.0]),
+    "camera without kernel": lambda: ops.camera_blur(**IMAGE),
+    "light below zero": lambda: ops.camera_blur(**IMAGE, kernel=-np.ones((3, 3))),
+    "composition that does not fit": lambda: ops.denoise(**IMAGE) @ ops.grayscale(**IMAGE),
+    "sum that does not fit": lambda: ops.denoise(**IMAGE) + ops.grayscale(**IMAGE),
+    "stack of two images": lambda: ops.stack(ops.denoise(**IMAGE), ops.denoise(image_shape=(8, 8, 3))),
+    "stack of nothing": lambda: ops.stack(),
+    "scale by zero": lambda: 0.0 * ops.denoise(**IMAGE),
+    "scale by an array": lambda: ops.scale(ops.denoise(**IMAGE), jnp.ones(3)),
+    "window outside": lambda: ops.crop(**IMAGE, size=8, corner=(10, 0)),
+    "pad below zero": lambda: ops.pad(**IMAGE, width=-1),
+    "function that does not fit": lambda: ops.from_function(lambda x: x @ jnp.ones((5, 5)), **IMAGE),
+    "function of two arrays": lambda: ops.from_function(lambda x: (x, x), **IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refused_with_one_sentence(name):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the sentence is examined below
+        BAD[name]()
+    sentence = str(caught.value)
+    assert sentence.endswith((".", "]", "}")) or sentence[-1].isalnum()
+    assert 20 < len(sentence) < 400
+    assert "\n" not in sentence.split(": ", 1)[0]

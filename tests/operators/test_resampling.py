@@ -1,0 +1,58 @@
+"""Resizing against Pillow and scikit-image; closed forms of the reductions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.measure import block_reduce
+
+from jaxdiff import operators as ops
+
+PILLOW = {"bicubic": 3, "bilinear": 2, "lanczos3": 1, "box": 4}
+
+
+def _image(shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", PILLOW)
+@pytest.mark.parametrize("size", [(8, 9), (12, 36), (48, 54)])
+def test_resize_equals_pillow_away_from_the_edge(method, size):
+    x = _image((24, 36, 1))
+    expected = Image.fromarray(x[..., 0], mode="F").resize(size[::-1], PILLOW[method])
+    y = ops.resize(image_shape=x.shape, size=size, method=method)(jnp.asarray(x))[..., 0]
+    margin = 3 * max(1, size[0] // 24)  # Pillow cuts the kernel at the edge, the resizer of DPS mirrors the image
+    inner = np.s_[margin:-margin, margin:-margin] if method != "box" else np.s_[:, :]
+    if method == "box" and size[0] > 24:
+        pytest.skip("half-pixel ties of the box go either way")
+    np.testing.assert_allclose(y[inner], np.asarray(expected)[inner], atol=1e-6)
+
+
+def test_block_average_is_the_block_mean():
+    x = _image((8, 12, 3))
+    y = ops.block_average(image_shape=x.shape, factor=4)(jnp.asarray(x))
+    np.testing.assert_allclose(y, block_reduce(x, (4, 4, 1), np.mean), atol=1e-6)
+
+
+def test_nearest_keeps_a_lattice():
+    x = _image((6, 9, 2))
+    operator = ops.nearest_downsample(image_shape=x.shape, factor=3, offset=1)
+    np.testing.assert_array_equal(operator(jnp.asarray(x)), x[1::3, 1::3])
+    np.testing.assert_array_equal(operator.initial(operator(jnp.asarray(x)))[1::3, 1::3], x[1::3, 1::3])
+
+
+def test_blur_downsample_composes():
+    kernel = ops.gaussian_kernel(5, 1.0)
+    x = jnp.asarray(_image((12, 8, 3)))
+    for padding in ("circular", "reflect"):
+        operator = ops.blur_downsample(image_shape=x.shape, kernel=kernel, factor=4, offset=2, padding=padding)
+        blurred = ops.blur(image_shape=x.shape, kernel=kernel, padding=padding)(x)
+        np.testing.assert_allclose(operator(x), blurred[2::4, 2::4], atol=1e-6)
+        assert operator.closed_solve == operator.closed_pinv == (padding == "circular")
+
+
+def test_super_resolution_pinv_solves_exactly():
+    operator = ops.super_resolution(image_shape=(64, 48, 3), factor=4)
+    y = jnp.asarray(_image((16, 12, 3)))
+    np.testing.assert_allclose(jax.jit(lambda y: operator(operator.pinv(y)))(y), y, atol=2e-5)

@@ -53,9 +53,7 @@ def trained_denoiser(**options: object) -> jd.Denoiser:
     """The small network that the original code trained, with its learned variance."""
     params = traverse_util.unflatten_dict(from_torch(read_tensors(GOLDEN / "trained32.pt")), sep="/")
     given = {"schedule": jd.schedules.linear(1000), "variance": "learned_range", **options}
-    return jd.Denoiser(
-        jax.tree.map(jnp.asarray, params), module=UNet(ARCHITECTURE), image_shape=(32, 32, 3), **given
-    )
+    return jd.Denoiser(jax.tree.map(jnp.asarray, params), module=UNet(ARCHITECTURE), image_shape=(32, 32, 3), **given)
 
 
 def trajectory(name: str) -> tuple[jax.Array, jax.Array, dict[str, np.ndarray]]:
@@ -70,7 +68,9 @@ def trajectory(name: str) -> tuple[jax.Array, jax.Array, dict[str, np.ndarray]]:
         problem = jd.Problem(operator_of(name, record), image(record["y"]), jnp.float32(0.05))
         sampler = jd.samplers.dps(zeta=0.3)
     noise = jnp.asarray(np.moveaxis(record["z"][:, 0], 1, -1))
-    run = jax.jit(lambda x, noise: jd.sample(jax.random.key(0), denoiser, problem, sampler, steps=20, x_init=x, noise=noise))
+    run = jax.jit(
+        lambda x, noise: jd.sample(jax.random.key(0), denoiser, problem, sampler, steps=20, x_init=x, noise=noise)
+    )
     x, info = run(image(record["x_T"]), noise)
     return x, info.residual, record
 
@@ -113,7 +113,9 @@ def gradients(tasks: tuple[str, ...] = ("inpainting", "gaussian_blur", "super_re
                 found = guide(x_t, jnp.int32(t), problem, denoiser)
                 # At t = 999 ε is amplified 157 times and x̂₀ saturates: torch's own float32 error is 4e-5 there.
                 limit = 2e-4 if t == 999 else 2e-5
-                rows.append(Row(f"DPS gradient, {task}, {name}", relative(found, image(golden[f"{name}/{task}/grad"])), limit))
+                rows.append(
+                    Row(f"DPS gradient, {task}, {name}", relative(found, image(golden[f"{name}/{task}/grad"])), limit)
+                )
     return rows
 
 

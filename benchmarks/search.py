@@ -47,7 +47,8 @@ def evaluate(
         problems.append(jd.observe(noise, operator, jnp.asarray(image), tasks.get_task(task).noise_std))
     sampler = tasks.METHODS[method](**{option: value})
     with progress() as bar:
-        report = bar(f"{task}, {method} {value:g}", len(images) * steps, steps)
+        calls = len(jd.samplers.grid_for(denoiser, sampler, steps).t)
+        report = bar(f"{task}, {method} {value:g}", len(images) * calls, calls)
         keys = batch_keys(key, len(images))
         x = restore_many(keys, denoiser, stack(problems), sampler, steps=steps, report=report).x
     truths = jnp.asarray(images)
@@ -72,6 +73,17 @@ def write_record(record: dict[tuple[str, ...], tuple[float, float]]) -> None:
         writer.writerows([*key, f"{psnr:.3f}", f"{lpips:.4f}"] for key, (psnr, lpips) in record.items())
 
 
+def _overall(record: dict[tuple[str, ...], tuple[float, float]], prior: str, method: str) -> dict[str, float]:
+    """The setting with the least LPIPS on average over the tasks searched, for tasks that were not."""
+    option, values = GRIDS[method]
+
+    def mean(value: float) -> float:
+        found = [v[1] for k, v in record.items() if (k[0], k[3], k[5]) == (prior, method, f"{value:g}")]
+        return float(np.mean(found)) if found else np.inf
+
+    return {option: min(values, key=mean)}
+
+
 def settle(record: dict[tuple[str, ...], tuple[float, float]], prior: str) -> None:
     """Write the best of each pair into the settings and a page of all."""
     settings = json.loads(SETTINGS.read_text("utf-8"))
@@ -82,6 +94,7 @@ def settle(record: dict[tuple[str, ...], tuple[float, float]], prior: str) -> No
     chosen: dict[str, dict[str, dict[str, float]]] = {}
     for (task, method), (_, option, value) in sorted(best.items()):
         chosen.setdefault(task, {})[method] = {option: int(value) if option == "start" else value}
+    chosen["default"] = {method: _overall(record, prior, method) for method in GRIDS}
     settings[prior] = chosen
     with atomic(SETTINGS) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -94,7 +107,7 @@ def settle(record: dict[tuple[str, ...], tuple[float, float]], prior: str) -> No
     steps = ", ".join(sorted({key[1] for key in record if key[0] == prior}))
     text = (
         f"# Search for default settings\n\nPrior {prior}, {steps} steps, σ of each task's default, faces that no table "
-        f"evaluates. {(__doc__ or '').strip().splitlines()[2].split('.')[0]}. Criterion: least mean LPIPS.\n\n"
+        f"evaluates: `python -m benchmarks.search --images FOLDER`. Criterion: least mean LPIPS.\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "LPIPS", ""], lines)
     )
     with atomic(ROOT / "docs" / "search.md") as temporary:
@@ -108,7 +121,9 @@ def main() -> None:
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--num_images", type=int, default=4)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--tasks", nargs="*", default=["gaussian_blur", "inpaint_box", "inpaint_random", "motion_blur", "denoise"])
+    parser.add_argument(
+        "--tasks", nargs="*", default=["gaussian_blur", "inpaint_box", "inpaint_random", "motion_blur", "denoise"]
+    )
     parser.add_argument("--methods", nargs="*", default=list(GRIDS))
     args = parser.parse_args()
     denoiser = jd.load_denoiser(args.prior)

@@ -117,7 +117,7 @@ class Denoiser:
         seen = t
         if self.rescale_timesteps:
             seen = t.astype(jnp.float32) * (1000.0 / self.schedule.num_steps)
-        labels = {} if self.label is None else {"y": jnp.asarray(self.label)[None]}
+        labels: dict[str, Any] = {} if self.label is None else {"y": jnp.asarray(self.label)[None]}
         output: Any = self.module.apply({"params": self.params}, x_t[None], seen[None], **labels)
         return output[0].astype(x_t.dtype)
 

@@ -11,7 +11,17 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
-__all__ = ["LoadedImage", "atomic", "find_images", "from_uint8", "load_image", "load_mask", "out_folder", "save_image", "to_uint8"]
+__all__ = [
+    "LoadedImage",
+    "atomic",
+    "find_images",
+    "from_uint8",
+    "load_image",
+    "load_mask",
+    "out_folder",
+    "save_image",
+    "to_uint8",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
 
@@ -116,7 +126,9 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     else:
         values = np.asarray(_open(path)[0].convert("L")) > 127
     if values.shape != tuple(size):
-        raise ValueError(f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {size[0]}×{size[1]}; make them equal.")
+        raise ValueError(
+            f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {size[0]}×{size[1]}; make them equal."
+        )
     return values[..., None].astype(np.float32)
 
 

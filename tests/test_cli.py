@@ -104,7 +104,15 @@ def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
     assert not code, error
     assert "0.025 on [0, 1]" in error, "both noise scales are printed"
     names = {p.name for p in out.iterdir()}
-    wanted = {"measured.png", "truth.png", "restored_0.png", "restored_1.png", "mean.png", "overview.png", "metrics.csv"}
+    wanted = {
+        "measured.png",
+        "truth.png",
+        "restored_0.png",
+        "restored_1.png",
+        "mean.png",
+        "overview.png",
+        "metrics.csv",
+    }
     assert names == wanted
     with open(out / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -74,7 +74,9 @@ def test_learned_variance_is_the_extra_channels():
 
 def test_rescaled_timesteps():
     schedule = schedules.linear(4000)
-    denoiser = denoisers.Denoiser({}, schedule, module=ShowTime(), image_shape=(2, 2, 1), clip=False, rescale_timesteps=True)
+    denoiser = denoisers.Denoiser(
+        {}, schedule, module=ShowTime(), image_shape=(2, 2, 1), clip=False, rescale_timesteps=True
+    )
     assert denoiser(jnp.zeros((2, 2, 1)), jnp.int32(2000)).eps[0, 0, 0] == 500
     plain = denoiser.replace(rescale_timesteps=False)
     assert plain(jnp.zeros((2, 2, 1)), jnp.int32(2000)).eps[0, 0, 0] == 2000
@@ -121,9 +123,18 @@ def test_mixture_prior_is_the_score_of_its_density():
     ("make", "message"),
     [
         (lambda: denoisers.gaussian_prior(jnp.zeros((2, 2, 1)), jnp.eye(3), SCHEDULE), r"\[4, 4\]"),
-        (lambda: denoisers.gaussian_prior(jnp.zeros((2, 1, 1)), jnp.diag(jnp.array([1.0, -1.0])), SCHEDULE), "negative"),
-        (lambda: denoisers.gaussian_mixture_prior(jnp.ones(2), jnp.zeros((3, 1, 1, 1)), jnp.ones(2), SCHEDULE), "differs"),
-        (lambda: denoisers.gaussian_mixture_prior(jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), jnp.ones(1), SCHEDULE), "positive"),
+        (
+            lambda: denoisers.gaussian_prior(jnp.zeros((2, 1, 1)), jnp.diag(jnp.array([1.0, -1.0])), SCHEDULE),
+            "negative",
+        ),
+        (
+            lambda: denoisers.gaussian_mixture_prior(jnp.ones(2), jnp.zeros((3, 1, 1, 1)), jnp.ones(2), SCHEDULE),
+            "differs",
+        ),
+        (
+            lambda: denoisers.gaussian_mixture_prior(jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), jnp.ones(1), SCHEDULE),
+            "positive",
+        ),
     ],
 )
 def test_impossible_priors_are_refused(make, message):

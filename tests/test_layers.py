@@ -75,7 +75,20 @@ def test_no_torch_and_heavy_libraries_only_inside_functions(path):
 
 def test_methods_do_not_import_each_other():
     shared = {"base", "transitions", "loop"}
-    methods = {"sdedit", "dps", "score_ald", "ddnm", "ddrm", "diffpir", "reddiff", "daps", "mmps", "pigdm", "repaint", "sitcom"}
+    methods = {
+        "sdedit",
+        "dps",
+        "score_ald",
+        "ddnm",
+        "ddrm",
+        "diffpir",
+        "reddiff",
+        "daps",
+        "mmps",
+        "pigdm",
+        "repaint",
+        "sitcom",
+    }
     for path in (ROOT / "samplers").glob("*.py"):
         if path.stem in methods:
             used = {name.split(".")[2] for name in imports(path) if name.startswith("jaxdiff.samplers.")}

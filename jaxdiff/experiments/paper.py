@@ -133,9 +133,7 @@ class _Runner:
     def __init__(self, study: Study, denoiser: DenoiserLike, report: Any, resume: Path | None) -> None:
         self.study, self.denoiser, self.report, self.resume = study, denoiser, report, resume
 
-    def __call__(
-        self, stage: str, keys: Any, problems: Problem | None, sampler: Any, steps: int | TimeGrid
-    ) -> Outcome:
+    def __call__(self, stage: str, keys: Any, problems: Problem | None, sampler: Any, steps: int | TimeGrid) -> Outcome:
         name = "".join(c if c.isalnum() else "_" for c in stage)
         callback: Report | None = self.report(stage)
         return restore_many(
@@ -174,20 +172,13 @@ def _table_1(run: _Runner, key: Key, pictures: Sequence[Picture], count: int, re
     ]
 
 
-def _table_2(
-    run: _Runner, key: Key, pictures: Sequence[Picture], task: str, method: str, results: Results
-) -> None:
+def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, method: str, results: Results) -> None:
     study = run.study
     ours = study.tasks[task]
     shape = pictures[0].pixels.shape
     sampler = make_sampler(method, ours, study.prior)
     names = [picture.name for picture in pictures]
-    runs = [
-        (picture, seed, std)
-        for std in study.noise_stds
-        for seed in range(study.seeds)
-        for picture in pictures
-    ]
+    runs = [(picture, seed, std) for std in study.noise_stds for seed in range(study.seeds) for picture in pictures]
     problems = []
     for picture, seed, std in runs:
         # Noise and mask depend on image and seed alone: every method and every σ meets the same ones.

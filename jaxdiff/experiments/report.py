@@ -13,7 +13,18 @@ from jaxdiff import plots
 from jaxdiff.experiments.paper import Results, Study
 from jaxdiff.files import atomic
 
-__all__ = ["Cell", "Claim", "Results", "claims", "face_drift", "mean_and_error", "run_time_ratios", "table_1", "table_2", "write_report"]
+__all__ = [
+    "Cell",
+    "Claim",
+    "Results",
+    "claims",
+    "face_drift",
+    "mean_and_error",
+    "run_time_ratios",
+    "table_1",
+    "table_2",
+    "write_report",
+]
 
 STUDY_TABLE_1 = {10: (41.6, 0.012, 38.8, 0.008), 100: (32.5, 0.101, 27.6, 0.167), 500: (23.4, 0.323, 20.3, 0.701)}
 """Forward steps → in-distribution PSNR, LPIPS, out-of-distribution PSNR, LPIPS, as the study prints them."""
@@ -31,6 +42,9 @@ STUDY_TABLE_2 = {
 }
 """(method, σ) → deconvolution PSNR, LPIPS, inpainting PSNR, LPIPS."""
 
+Table = tuple[list[str], list[list[str]]]
+"""A header and lines."""
+
 TITLES = {"sdedit": "SDEdit", "score_ald": "Score ALD", "dps": "DPS"}
 
 
@@ -39,13 +53,13 @@ class Cell(NamedTuple):
 
     mean: float
     error: float
-    count: int
+    runs: int
 
     def text(self, digits: int) -> str:
         """Such as ``23.41 ± 0.12``."""
-        if self.count == 0:
+        if self.runs == 0:
             return "–"
-        error = f" ± {self.error:.{digits}f}" if self.count > 1 else ""
+        error = f" ± {self.error:.{digits}f}" if self.runs > 1 else ""
         return f"{self.mean:.{digits}f}{error}"
 
 
@@ -70,52 +84,55 @@ def _select(rows: Sequence[dict[str, Any]], metric: str, **wanted: Any) -> Cell:
     return mean_and_error(row[metric] for row in rows if all(row.get(k) == v for k, v in wanted.items()))
 
 
-def table_1(results: Results, study: Study) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of Table 1, the study's own numbers beside ours."""
+def table_1(results: Results, study: Study, where: Sequence[bool] = (True, False)) -> Table:
+    """Table 1, the study's own numbers beside ours; ``where``: in distribution, out of it, or both side by side."""
     header = ["forward steps"]
-    for where in ("in-dist.", "out-of-dist."):
-        header += [f"{where} PSNR", "study", "LPIPS", "study"]
+    for inside in where:
+        header += [f"{'in' if inside else 'out-of'}-dist. PSNR", "study", "LPIPS", "study"]
     lines = []
     for count in study.forward_steps:
         line, given = [str(count)], STUDY_TABLE_1.get(count)
-        for i, inside in enumerate((True, False)):
+        for inside in where:
             chosen = {"table": 1, "forward_steps": count, "in_distribution": inside}
+            offset = 0 if inside else 2
             line += [
                 _select(results.rows, "psnr", **chosen).text(2),
-                f"{given[2 * i]:.1f}" if given else "–",
+                f"{given[offset]:.1f}" if given else "–",
                 _select(results.rows, "lpips", **chosen).text(3),
-                f"{given[2 * i + 1]:.3f}" if given else "–",
+                f"{given[offset + 1]:.3f}" if given else "–",
             ]
         lines.append(line)
     return header, lines
 
 
-def table_2(results: Results, study: Study) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of Table 2, the study's own numbers beside ours."""
+def table_2(results: Results, study: Study, tasks: Sequence[str] | None = None) -> Table:
+    """Table 2, the study's own numbers beside ours, for some tasks or all side by side."""
+    chosen_tasks = list(study.tasks) if tasks is None else tasks
     header = ["method", "σ"]
-    for task in study.tasks:
+    for task in chosen_tasks:
         header += [f"{task} PSNR", "study", "LPIPS", "study", "SSIM"]
     lines = []
     for method in study.methods:
         for std in study.noise_stds:
             line = [TITLES.get(method, method), f"{std:g}"]
             given = STUDY_TABLE_2.get((method, std))
-            for i, task in enumerate(study.tasks):
+            for task in chosen_tasks:
                 chosen = {"table": 2, "method": method, "task": task, "noise_std": std}
+                offset = 0 if task == "deconvolution" else 2
                 line += [
                     _select(results.rows, "psnr", **chosen).text(2),
-                    f"{given[2 * i]:.2f}" if given else "–",
+                    f"{given[offset]:.2f}" if given else "–",
                     _select(results.rows, "lpips", **chosen).text(3),
-                    f"{given[2 * i + 1]:.3f}" if given else "–",
+                    f"{given[offset + 1]:.3f}" if given else "–",
                     _select(results.rows, "ssim", **chosen).text(3),
                 ]
             lines.append(line)
     return header, lines
 
 
-def run_time_ratios(results: Results, study: Study) -> tuple[list[str], list[list[str]]]:
+def run_time_ratios(results: Results, study: Study) -> Table:
     """Seconds and network calls an image by method, compilation apart, as multiples of the one before."""
-    header = ["method", "seconds an image", "network calls", "ms a call", "× the method above", "study"]
+    header = ["method", "s an image", "network calls", "ms a call", "× the one above", "study"]
     claimed = {"score_ald": "about 2", "dps": "2–3"}
     lines: list[list[str]] = []
     before = math.nan
@@ -201,7 +218,9 @@ def _claims_of_table_2(results: Results, study: Study) -> list[Claim]:
         found.append(
             Claim(
                 "Inpainting is easier than deconvolution (PSNR, each method).",
-                "difference " + ", ".join(f"{TITLES[m]} {g:+.1f}" for m, g in zip(study.methods, gaps, strict=True)) + " dB",
+                "difference "
+                + ", ".join(f"{TITLES[m]} {g:+.1f}" for m, g in zip(study.methods, gaps, strict=True))
+                + " dB",
                 all(gap > 0 for gap in gaps),
             )
         )
@@ -235,7 +254,9 @@ def _list(values: Iterable[float], digits: int) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
-def face_drift(results: Results, study: Study, distance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> dict[int, float]:
+def face_drift(
+    results: Results, study: Study, distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> dict[int, float]:
     """By N: mean distance of restored out-of-distribution images to the in-distribution truths, less the originals'.
 
     Args:
@@ -326,7 +347,8 @@ def _method_figure(results: Results, study: Study, method: str, number: int) -> 
         caption: list[str] = []
         for task in study.tasks:
             row += list(results.triplets[method, task, std][-1])
-            scores = [r for r in results.rows if (r["table"], r["method"], r["task"], r.get("noise_std"), r["seed"]) == (2, method, task, std, 0)][-1]
+            wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": 0}
+            scores = [r for r in results.rows if all(r.get(k) == v for k, v in wanted.items())][-1]
             caption += ["", "", f"{scores['psnr']:.1f} dB, LPIPS {scores['lpips']:.3f}"]
         rows.append(row)
         captions.append(caption)

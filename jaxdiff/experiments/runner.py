@@ -71,13 +71,15 @@ def restore_many(
         steps: as in ``jd.sample``.
         spacing: as in ``jd.sample``.
         batch_size: runs at a time; the last batch is padded, so one program serves all.
-        report: called after each chunk.
+        report: called with 0 at the start, and after each chunk.
         resume: a file for the state between chunks: runs that were killed go on from there, finished ones are read.
 
     Returns:
         Images, residuals and times.
     """
     grid = grid_for(denoiser, sampler, steps, spacing)
+    if report is not None:
+        report(0)
     count = len(keys)
     size = min(batch_size, count)
     outcomes = []
@@ -104,7 +106,9 @@ def _first(keys: Array, problem: Any, denoiser: Any, sampler: Any, t: Array, *, 
 
 
 @partial(jax.jit, static_argnames=("axis",))
-def _advance(keys: Array, state: Any, problem: Any, denoiser: Any, sampler: Any, steps: Any, *, axis: int | None) -> Any:
+def _advance(
+    keys: Array, state: Any, problem: Any, denoiser: Any, sampler: Any, steps: Any, *, axis: int | None
+) -> Any:
     one = jax.vmap(lambda k, x, p: run(k, x, denoiser, p, sampler, steps), in_axes=(0, 0, axis))
     state, info = one(keys, state, problem)
     return state, info.residual

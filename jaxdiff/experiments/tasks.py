@@ -48,7 +48,8 @@ TASKS: dict[str, Task] = {
         "a centred box of half the side is missing",
     ),
     "inpaint_random": Task(
-        lambda key, shape: operators.inpaint_random(key, image_shape=shape, fraction=0.7), "70 % of the pixels are missing"
+        lambda key, shape: operators.inpaint_random(key, image_shape=shape, fraction=0.7),
+        "70 % of the pixels are missing",
     ),
     "gaussian_blur": Task(
         lambda key, shape: operators.gaussian_blur(
@@ -105,12 +106,11 @@ def settings_for(method: str, task: str, prior: str | None = None) -> dict[str, 
 
     ``settings.json`` records both; ``benchmarks/search.py`` wrote the former, on images that no table evaluates.
     """
-    tables = _recorded()
-    for table in (prior, "published"):
-        found = tables.get(table or "", {}).get(task, {}).get(method)
-        if found is not None:
-            return dict(found)
-    return dict(tables["published"]["default"].get(method, {}))
+    for table in (_recorded().get(prior or "", {}), _recorded()["published"]):
+        for entry in (task, "default"):
+            if method in table.get(entry, {}):
+                return dict(table[entry][method])
+    return {}
 
 
 def make_sampler(method: str, task: str, prior: str | None = None, **options: float | int | str | Array) -> Sampler:

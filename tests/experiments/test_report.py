@@ -16,13 +16,25 @@ def results_with(psnr):
         for inside in (True, False):
             for image in range(3):
                 shared = {"image": f"{inside}{image}", "in_distribution": inside, "seed": 0, "ssim": 0.9}
-                rows.append({"table": 1, "forward_steps": n, "psnr": value + image - 5 * (not inside), "lpips": 1 / value} | shared)
+                rows.append(
+                    {"table": 1, "forward_steps": n, "psnr": value + image - 5 * (not inside), "lpips": 1 / value}
+                    | shared
+                )
     for method in study.methods:
         for task in study.tasks:
             for std in study.noise_stds:
                 row = {"table": 2, "method": method, "task": task, "noise_std": std, "image": "a", "seed": 0}
                 seconds = {"sdedit": 1.0, "score_ald": 2.0, "dps": 5.0}[method]
-                rows.append(row | {"psnr": psnr(method, task, std), "lpips": 0.1, "ssim": 0.9, "seconds": seconds, "network_calls": 10})
+                rows.append(
+                    row
+                    | {
+                        "psnr": psnr(method, task, std),
+                        "lpips": 0.1,
+                        "ssim": 0.9,
+                        "seconds": seconds,
+                        "network_calls": 10,
+                    }
+                )
     return Results(rows, np.zeros((0, 4, 4, 3)), {}), study
 
 
@@ -103,7 +115,9 @@ def test_a_whole_study_on_a_tiny_prior(tiny, small_study, tmp_path, monkeypatch)
     out.mkdir()
     written = report.write_report(out, results, small_study, "about", report.claims(results, small_study))
     assert {p.name for p in written} == {p.name for p in out.iterdir()}
-    assert {"report.md", "table1.csv", "table2.csv", "runs.csv", "figure1.png", "figure5.png"} <= {p.name for p in written}
+    assert {"report.md", "table1.csv", "table2.csv", "runs.csv", "figure1.png", "figure5.png"} <= {
+        p.name for p in written
+    }
     with open(out / "runs.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(results.rows)
 

@@ -40,7 +40,6 @@ def test_published_scales_of_dps():
     ],
 )
 def test_unknown_names_list_the_known_and_the_nearest(call, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=words[0]) as error:
         call()
     assert all(word in str(error.value) for word in words)
-

@@ -73,7 +73,12 @@ def progress() -> Iterator[Callable[[str, int, int], Callable[[int], None]]]:
     with Progress(*columns, console=console) as bar:
 
         def add(name: str, total: int, per_image: int) -> Callable[[int], None]:
-            task = bar.add_task(name, total=total, per_image=max(1, per_image))
-            return lambda count: bar.advance(task, count)
+            task = bar.add_task(name, total=total, per_image=max(1, per_image), start=False)
+
+            def advance(count: int) -> None:
+                bar.start_task(task)  # does nothing after the first time: a stage's clock starts with the stage
+                bar.advance(task, count)
+
+            return advance
 
         yield add

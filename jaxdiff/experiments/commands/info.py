@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> None:
     out.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     out.print("devices: " + ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()))
     for title, rows in (
-        ("embedded priors", [(name, _network(checkpoints.load_checkpoint(name).config)) for name in checkpoints.EMBEDDED]),
+        (
+            "embedded priors",
+            [(name, _network(checkpoints.load_checkpoint(name).config)) for name in checkpoints.EMBEDDED],
+        ),
         ("architecture presets", [(name, _network(config)) for name, config in PRESETS.items()]),
         ("tasks", [(name, f"{task.about}; σ = {task.noise_std:g}") for name, task in TASKS.items()]),
         ("methods", [(name, _first_line(method.__doc__)) for name, method in METHODS.items()]),

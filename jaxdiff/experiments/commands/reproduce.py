@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,10 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_prior(parser)
     parser.add_argument("--out", default="out", help="folder for tables and figures (default out)")
-    parser.add_argument("--images", default=None, help="folder of in-distribution truths; draws from the prior by default")
+    parser.add_argument(
+        "--images", default=None, help="folder of in-distribution truths; draws from the prior by default"
+    )
     parser.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
-    parser.add_argument("--num_images", type=int, default=None, help="at most so many from each folder (all by default)")
-    parser.add_argument("--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)")
+    parser.add_argument(
+        "--num_images", type=int, default=None, help="at most so many from each folder (all by default)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="runs an image (default 1)")
     parser.add_argument("--batch_size", type=int, default=16, help="runs at a time (default 16)")
     parser.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
@@ -74,14 +81,14 @@ def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
 
 def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list[Picture]:
     """Truths: from the folders where they are named, else without any download."""
-    size = tuple(denoiser.image_shape[:2])
+    size = (denoiser.image_shape[0], denoiser.image_shape[1])
     pictures = []
     if args.images is not None:
         pictures += from_folder(args.images, size, in_distribution=True, most=args.num_images)
     if args.ood is not None:
         pictures += from_folder(args.ood, size, in_distribution=False, most=args.num_images)
     if args.images is None or args.ood is None:
-        steps, draws = (4, 1) if args.smoke else (100, 3)
+        steps, draws = (4, 1) if args.smoke else (100, 2)
         ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)
         wanted = {True: args.images is None, False: args.ood is None}
         pictures += [picture for picture in ours if wanted[picture.in_distribution]]
@@ -94,7 +101,8 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     inside = [p.name for p in pictures if p.in_distribution]
     outside = [p.name for p in pictures if not p.in_distribution]
     settings = "; ".join(
-        f"{method} on {task} ({ours}): " + ", ".join(f"{k} = {v:g}" for k, v in settings_for(method, ours, study.prior).items())
+        f"{method} on {task} ({ours}): "
+        + ", ".join(f"{k} = {v:g}" for k, v in settings_for(method, ours, study.prior).items())
         for task, ours in study.tasks.items()
         for method in study.methods
     )
@@ -108,14 +116,18 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
 
 def _print(results: report.Results, study: Study, judged: list[report.Claim]) -> None:
     out = Console(highlight=False)
-    for title, (header, lines) in (
-        ("Table 1: N forward steps, then N reverse steps", report.table_1(results, study)),
-        ("Table 2: deconvolution and inpainting", report.table_2(results, study)),
-        ("Run time (warm)", report.run_time_ratios(results, study)),
-    ):
-        table = Table(title=title, title_justify="left")
+    parts = {
+        f"Table 1, {where}: N forward steps, then N reverse steps": report.table_1(results, study, (inside,))
+        for inside, where in ((True, "in distribution"), (False, "out of distribution"))
+    }
+    parts |= {f"Table 2, {task}": report.table_2(results, study, [task]) for task in study.tasks}
+    parts["Run time (warm)"] = report.run_time_ratios(results, study)
+    for title, (header, lines) in parts.items():
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for name in header:
-            table.add_column(name, justify="left" if name == "method" else "right")
+            table.add_column(
+                name.split()[-1] if "PSNR" in name else name, justify="left" if name == "method" else "right"
+            )
         for line in lines:
             table.add_row(*line)
         out.print(table)

@@ -140,7 +140,9 @@ def _write(args: argparse.Namespace, out: Path, pixels: np.ndarray, problem: Pro
     save_image(out / "overview.png", plots.sheet([_as_rgb(p, pixels.shape) for p in pictures], columns=len(pictures)))
     if rows:
         Console(highlight=False).print(_table(rows))
-    console.print(f"written to {out}: overview.png ({' | '.join(titles)}), restored_*.png" + (", metrics.csv" if rows else ""))
+    console.print(
+        f"written to {out}: overview.png ({' | '.join(titles)}), restored_*.png" + (", metrics.csv" if rows else "")
+    )
 
 
 def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[dict[str, Any]]:
@@ -154,7 +156,10 @@ def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[d
         x = jnp.asarray(image)
         misfit = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(problem.residual(x)))))
         values = (metrics.psnr(x, reference), metrics.ssim(x, reference), metrics.lpips(x, reference), misfit)
-        rows.append({"image": name} | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)})
+        rows.append(
+            {"image": name}
+            | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)}
+        )
     return rows
 
 
@@ -163,7 +168,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for name, digits in (("image", None), ("PSNR dB", 2), ("SSIM", 3), ("LPIPS", 3), ("misfit RMS", 4)):
         table.add_column(name, justify="left" if digits is None else "right")
     for row in rows:
-        table.add_row(row["image"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['lpips']:.3f}", f"{row['misfit_rms']:.4f}")
+        table.add_row(
+            row["image"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['lpips']:.3f}", f"{row['misfit_rms']:.4f}"
+        )
     return table
 
 

@@ -1,6 +1,7 @@
 """``jaxdiff sample``: draw images from a prior."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,11 +13,12 @@ from jaxdiff.experiments.runner import batch_keys, restore_many
 from jaxdiff.experiments.tasks import nearest
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.plots import sheet
+from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
 
 __all__ = ["add_arguments", "run"]
 
-UNCONDITIONAL = {"ddpm": samplers.ddpm, "ddim": samplers.ddim}
+UNCONDITIONAL: dict[str, Callable[[], Sampler]] = {"ddpm": samplers.ddpm, "ddim": samplers.ddim}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

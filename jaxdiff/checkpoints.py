@@ -7,6 +7,7 @@ from. Nothing is guessed: names, shapes and values are checked against the archi
 
 import contextlib
 import difflib
+import hashlib
 import json
 import os
 import pathlib
@@ -38,6 +39,8 @@ TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 DTYPES = ("float32", "bfloat16", "float64")
 
 Path = str | os.PathLike[str]
+Named = dict[str, np.ndarray]
+Description = dict[str, Any]
 
 
 class Checkpoint(NamedTuple):
@@ -90,6 +93,7 @@ def load_checkpoint(name_or_path: Path) -> Checkpoint:
     """
     weights, description = _locate(name_or_path)
     config, metadata = _read_description(description)
+    _check_files(weights, metadata.pop("files", {}))
     named = _read_safetensors(weights) if weights.is_file() else _read_orbax(weights)
     _check_parameters(str(name_or_path), named, parameter_shapes(config.unet))
     params = {name: np.asarray(value, np.float32) for name, value in named.items()}
@@ -126,21 +130,21 @@ def save_checkpoint(
     path = pathlib.Path(path).absolute()
     named = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(params, sep="/").items()}
     _check_parameters("these parameters", named, parameter_shapes(config.unet))
-    named = {k: np.ascontiguousarray(v, np.dtype(dtype or np.float32)) for k, v in sorted(named.items())}
+    with np.errstate(over="ignore"):  # what float16 cannot hold is found, and named, below
+        named = {k: np.ascontiguousarray(v, np.dtype(dtype or np.float32)) for k, v in sorted(named.items())}
     for name, value in named.items():
         if not np.isfinite(value).all():
             raise ValueError(f"parameter {name} is not finite as {value.dtype}; it is not saved.")
     description = {"format": FORMAT, "version": 1, "prior": config.to_dict(), **(metadata or {})}
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; choose another place, or ask to overwrite it.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_folder(path) as folder:
             if path.suffix == ".safetensors":
-                _write_safetensors(path, folder, named, text)
+                _write_safetensors(path, folder, named, description)
             else:
-                _write_orbax(path, folder, named, text)
+                _write_orbax(path, folder, named, description)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from error
 
@@ -229,23 +233,28 @@ def _temporary_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_safetensors(path: pathlib.Path, folder: pathlib.Path, named: dict[str, np.ndarray], text: str) -> None:
+def _write_description(path: pathlib.Path, description: Description, weights: pathlib.Path) -> None:
+    whole = {**description, "files": _fingerprints(weights)}
+    path.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_safetensors(path: pathlib.Path, folder: pathlib.Path, named: Named, description: Description) -> None:
     import safetensors.numpy
 
     (folder / "weights").write_bytes(safetensors.numpy.save(named))
-    (folder / "description").write_text(text, encoding="utf-8")
+    _write_description(folder / "description", description, folder / "weights")
     (folder / "description").replace(path.with_suffix(".json"))
     (folder / "weights").replace(path)
 
 
-def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: dict[str, np.ndarray], text: str) -> None:
+def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, description: Description) -> None:
     import orbax.checkpoint as ocp
 
     whole = folder / "whole"
     whole.mkdir()
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(whole / "params", traverse_util.unflatten_dict(named, sep="/"))
-    (whole / DESCRIPTION).write_text(text, encoding="utf-8")
+    _write_description(whole / DESCRIPTION, description, whole / "params")
     whole.chmod(0o755)
     if path.is_dir():
         path.rename(folder / "replaced")
@@ -255,6 +264,29 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: dict[str, np.n
 
 
 # --- checks -----------------------------------------------------------------------------------
+
+
+def _fingerprints(weights: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of each file of the weights, by its name below them ("" for the only one)."""
+    files = [weights] if weights.is_file() else sorted(f for f in weights.rglob("*") if f.is_file())
+    prints = {}
+    for path in files:
+        with open(path, "rb") as file:
+            name = "" if path == weights else path.relative_to(weights).as_posix()
+            prints[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return prints
+
+
+def _check_files(weights: pathlib.Path, recorded: Any) -> None:
+    """Compare with the recorded fingerprints first: Orbax tells damage late, and with many words."""
+    try:
+        found = _fingerprints(weights)
+    except OSError as error:
+        raise ValueError(f"{weights} cannot be read ({error.strerror or error}).") from error
+    if not isinstance(recorded, dict) or not recorded or any(found.get(k) != v for k, v in recorded.items()):
+        raise ValueError(
+            f"{weights} is damaged or incomplete: not what its description was written for; make it again."
+        )
 
 
 def _check_parameters(where: str, named: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> None:

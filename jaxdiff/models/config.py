@@ -59,8 +59,10 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
-        object.__setattr__(self, "attention_factors", tuple(sorted(self.attention_factors)))
+        for name in ("channel_mult", "attention_factors"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ValueError(f"{name} must be a list of numbers, got {getattr(self, name)!r}.")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         _validate(self)
 
     @property
@@ -120,6 +122,7 @@ class UNetConfig:
 
 def _validate(config: UNetConfig) -> None:
     _validate_kinds(config)
+    object.__setattr__(config, "attention_factors", tuple(sorted(set(config.attention_factors))))
     if config.attention_order not in ATTENTION_ORDERS:
         raise ValueError(f"attention_order must be 'legacy' or 'new', got {config.attention_order!r}.")
     if not 0 <= config.dropout < 1:

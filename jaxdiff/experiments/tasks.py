@@ -63,13 +63,28 @@ TASKS: dict[str, Task] = {
         ),
         "a random camera-shake trajectory (61 px at 256, 15 px at 64)",
     ),
+    "outpaint": Task(lambda key, shape: operators.outpaint(image_shape=shape), "the right half is missing"),
+    "super_resolution": Task(
+        lambda key, shape: operators.super_resolution(image_shape=shape, factor=4), "a quarter of the size, bicubic"
+    ),
+    "grayscale": Task(lambda key, shape: operators.grayscale(image_shape=shape), "the mean of the colours"),
+    "phase_retrieval": Task(
+        lambda key, shape: operators.phase_retrieval(image_shape=shape), "the magnitude of the oversampled Fourier transform"
+    ),
+    "high_dynamic_range": Task(
+        lambda key, shape: operators.high_dynamic_range(image_shape=shape), "twice the contrast, clipped to [-1, 1]"
+    ),
+    "jpeg": Task(lambda key, shape: operators.jpeg(image_shape=shape, quality=10), "JPEG of quality 10", 0.02),
 }
 
 METHODS: dict[str, Callable[..., Any]] = {
-    "sdedit": samplers.sdedit,
-    "score_ald": samplers.score_ald,
-    "dps": samplers.dps,
+    name: getattr(samplers, name)
+    for name in (
+        "sdedit score_ald dps mcg dsg lgd_mc pigdm tmpd mmps ddnm ddrm repaint "
+        "diffpir reddiff sitcom pnp_dm fast_dips annealed_langevin daps tds fps"
+    ).split()
 }
+"""Posterior samplers by name: the factories of ``jaxdiff.samplers``."""
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:

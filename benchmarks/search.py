@@ -1,7 +1,7 @@
 """The search for default hyper-parameters: methods × tasks × a short grid each, on faces that no table evaluates.
 
 Run: ``python -m benchmarks.search --images FOLDER [--num_images 4] [--steps 100] [--tasks …] [--methods …]``. Writes the
-best setting of each pair (least mean LPIPS; PSNR is beside it) into ``jaxdiff/experiments/settings.json`` under the prior's
+best setting of each pair (highest mean PSNR; LPIPS is beside it) into ``jaxdiff/experiments/settings.json`` under the prior's
 name, and every figure into ``docs/search.md``. Pairs that are recorded in docs/search.csv already are not run again, so
 the search can be stopped and taken up.
 """
@@ -74,23 +74,23 @@ def write_record(record: dict[tuple[str, ...], tuple[float, float]]) -> None:
 
 
 def _overall(record: dict[tuple[str, ...], tuple[float, float]], prior: str, method: str) -> dict[str, float]:
-    """The setting with the least LPIPS on average over the tasks searched, for tasks that were not."""
+    """The setting with the highest PSNR on average over the tasks searched, for tasks that were not."""
     option, values = GRIDS[method]
 
     def mean(value: float) -> float:
-        found = [v[1] for k, v in record.items() if (k[0], k[3], k[5]) == (prior, method, f"{value:g}")]
-        return float(np.mean(found)) if found else np.inf
+        found = [v[0] for k, v in record.items() if (k[0], k[3], k[5]) == (prior, method, f"{value:g}")]
+        return float(np.mean(found)) if found else -np.inf
 
-    return {option: min(values, key=mean)}
+    return {option: max(values, key=mean)}
 
 
 def settle(record: dict[tuple[str, ...], tuple[float, float]], prior: str) -> None:
     """Write the best of each pair into the settings and a page of all."""
     settings = json.loads(SETTINGS.read_text("utf-8"))
     best: dict[tuple[str, str], tuple[float, str, float]] = {}
-    for (name, _, task, method, option, value), (_, lpips) in record.items():
-        if name == prior and lpips < best.get((task, method), (np.inf,))[0]:
-            best[task, method] = (lpips, option, float(value))
+    for (name, _, task, method, option, value), (psnr, _) in record.items():
+        if name == prior and psnr > best.get((task, method), (-np.inf,))[0]:
+            best[task, method] = (psnr, option, float(value))
     chosen: dict[str, dict[str, dict[str, float]]] = {}
     for (task, method), (_, option, value) in sorted(best.items()):
         chosen.setdefault(task, {})[method] = {option: int(value) if option == "start" else value}
@@ -107,7 +107,7 @@ def settle(record: dict[tuple[str, ...], tuple[float, float]], prior: str) -> No
     steps = ", ".join(sorted({key[1] for key in record if key[0] == prior}))
     text = (
         f"# Search for default settings\n\nPrior {prior}, {steps} steps, σ of each task's default, faces that no table "
-        f"evaluates: `python -m benchmarks.search --images FOLDER`. Criterion: least mean LPIPS.\n\n"
+        f"evaluates: `python -m benchmarks.search --images FOLDER`. Criterion: highest mean PSNR.\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "LPIPS", ""], lines)
     )
     with atomic(ROOT / "docs" / "search.md") as temporary:

@@ -56,10 +56,10 @@ class Cell(NamedTuple):
     runs: int
 
     def text(self, digits: int) -> str:
-        """Such as ``23.41 ± 0.12``."""
+        """Such as ``23.41±0.12``: narrow, for tables in a terminal."""
         if self.runs == 0:
             return "–"
-        error = f" ± {self.error:.{digits}f}" if self.runs > 1 else ""
+        error = f"±{self.error:.{digits}f}" if self.runs > 1 else ""
         return f"{self.mean:.{digits}f}{error}"
 
 

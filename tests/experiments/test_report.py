@@ -46,7 +46,7 @@ def test_mean_and_standard_error():
     cell = report.mean_and_error([1.0, 2.0, 3.0, 4.0])
     assert cell.mean == 2.5
     np.testing.assert_allclose(cell.error, np.sqrt(5 / 3) / 2)
-    assert cell.text(2) == "2.50 ± 0.65"
+    assert cell.text(2) == "2.50±0.65"
     assert report.mean_and_error([7.0]).text(1) == "7.0"
     assert report.mean_and_error([]).text(1) == "–"
 

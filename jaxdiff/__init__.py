@@ -3,8 +3,10 @@
 from jaxdiff import denoisers, diffusion, metrics, operators, samplers, schedules
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
+from jaxdiff.experiments import presets as tasks
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
+from jaxdiff.samplers.posterior import posterior
 from jaxdiff.schedules import NoiseSchedule
 
 __version__ = "0.1.0"
@@ -22,7 +24,9 @@ __all__ = [
     "metrics",
     "observe",
     "operators",
+    "posterior",
     "sample",
     "samplers",
     "schedules",
+    "tasks",
 ]

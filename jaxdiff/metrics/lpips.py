@@ -18,7 +18,7 @@ from jaxdiff import assets
 from jaxdiff.metrics.image import check_pair
 from jaxdiff.typing import Array
 
-__all__ = ["TRUNKS", "Conv", "lpips", "lpips_layers", "lpips_params"]
+__all__ = ["TRUNKS", "Conv", "lpips", "lpips_embedding", "lpips_layers", "lpips_params"]
 
 # Mean and standard deviation of ImageNet colours on the [-1, 1] scale, as LPIPS 0.1 rounds them.
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -128,25 +128,55 @@ def lpips_layers(
     x: Array, reference: Array, net: str = "alex", params: Weights | None = None, *, clip: bool = False
 ) -> Array:
     """The five terms, one for each feature layer, whose sum is `lpips`; same arguments. Returns an array [5]."""
-    trunk = _trunk(net)
+    _trunk(net)
     x, reference = check_pair(x, reference, at_least=_SMALLEST[net], metric=f"lpips {net}")
-    if x.shape[-1] not in (1, 3):
-        raise ValueError(f"lpips needs 3 channels, or 1 that is repeated to 3, but the images have shape {x.shape}.")
-    params = lpips_params(net) if params is None else params
-    if f"conv{len(trunk) - 1}/kernel" not in params or f"conv{len(trunk)}/kernel" in params:
-        raise ValueError(f"These are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
-
-    def features(image: Array) -> list[Array]:
-        image = jnp.broadcast_to(image, (*image.shape[:2], 3))
-        # jnp.clip halves the gradient at exactly -1 and 1, where 8-bit images have many pixels.
-        image = jnp.where(jnp.abs(image) > 1, jnp.sign(image), image) if clip else image
-        return [_normalize(f) for f in _features(params, net, image)]
-
+    params = _checked(params, net)
+    pairs = zip(_unit_features(x, net, params, clip), _unit_features(reference, net, params, clip), strict=True)
     terms = [
         jnp.mean(jnp.sum((a - b) ** 2 * jnp.asarray(params[f"linear{k}"], x.dtype)[None, None], axis=-1))
-        for k, (a, b) in enumerate(zip(features(x), features(reference), strict=True))
+        for k, (a, b) in enumerate(pairs)
     ]
     return jnp.stack(terms)
+
+
+def lpips_embedding(x: Array, net: str = "alex", params: Weights | None = None) -> Array:
+    """A vector e(x) with LPIPS(x, y) = |e(x) - e(y)|^2, so that many distances are one matrix product.
+
+    Args:
+      x: image [H, W, C] in [-1, 1].
+      net: "alex" or "vgg".
+      params: weights from `lpips_params(net)`, read when not given.
+
+    Returns:
+      An array [D]; D = 31,872 for alex at 64x64.
+    """
+    _trunk(net)
+    x, _ = check_pair(x, x, at_least=_SMALLEST[net], metric=f"lpips {net}")
+    params = _checked(params, net)
+    parts = []
+    for k, f in enumerate(_unit_features(x, net, params, clip=False)):
+        weight = jnp.asarray(params[f"linear{k}"], x.dtype)[None, None] / (f.shape[0] * f.shape[1])
+        parts.append(jnp.ravel(f * jnp.sqrt(weight)))
+    return jnp.concatenate(parts)
+
+
+def _checked(params: Weights | None, net: str) -> Weights:
+    params = lpips_params(net) if params is None else params
+    count = len(_trunk(net))
+    if f"conv{count - 1}/kernel" not in params or f"conv{count}/kernel" in params:
+        raise ValueError(f"These are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
+    return params
+
+
+def _unit_features(image: Array, net: str, params: Weights, clip: bool) -> list[Array]:
+    if image.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"lpips needs 3 channels, or 1 that is repeated to 3, but the images have shape {image.shape}."
+        )
+    image = jnp.broadcast_to(image, (*image.shape[:2], 3))
+    # jnp.clip halves the gradient at exactly -1 and 1, where 8-bit images have many pixels.
+    image = jnp.where(jnp.abs(image) > 1, jnp.sign(image), image) if clip else image
+    return [_normalize(f) for f in _features(params, net, image)]
 
 
 def lpips(x: Array, reference: Array, net: str = "alex", params: Weights | None = None, *, clip: bool = False) -> Array:

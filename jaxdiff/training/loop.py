@@ -15,11 +15,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import atomic, out_folder
+from jaxdiff.files import atomic, out_folder, save_image
+from jaxdiff.plots import sheet
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
-from jaxdiff.training.report import Bar, Table, draw_curve, save_sheet
+from jaxdiff.training.report import Bar, Table, draw_curve
 from jaxdiff.training.state import (
     TrainState,
     data_mesh,
@@ -249,7 +250,7 @@ class _Run:
             wanted = None if classes is None else jnp.arange(config.report.samples) % classes
             images = draw(denoiser, config.report.samples, steps=config.report.sample_steps, labels=wanted)
             (self.out / "samples").mkdir(exist_ok=True)
-            save_sheet(self.out / "samples" / f"step_{self.done:08d}.png", images)
+            save_image(self.out / "samples" / f"step_{self.done:08d}.png", sheet(images))
         draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
         self._clock += time.monotonic() - started
 

@@ -72,6 +72,7 @@ def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_
 
     Reference: Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, section 2.
     """
+    schedule = _as(schedule, x0)
     q = diffusion.posterior_coefficients(schedule.at(t), schedule.at(t - 1))
     true_log_variance = expand(diffusion.posterior_log_variance(schedule, t, t - 1), x0)
     mean_p = expand(q.x0_weight, x0) * x0_hat + expand(q.xt_weight, x0) * x_t
@@ -85,6 +86,10 @@ def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_
     )
     decoder = -_log_likelihood_8bit(x0, mean_p, 0.5 * log_variance)
     return jnp.where(t == 0, jnp.mean(decoder), jnp.mean(kl)) / math.log(2.0)
+
+
+def _as(schedule: NoiseSchedule, like: Array) -> NoiseSchedule:
+    return jax.tree.map(lambda leaf: leaf.astype(like.dtype), schedule)
 
 
 def _log_likelihood_8bit(x: Array, mean: Array, log_std: Array) -> Array:
@@ -140,6 +145,7 @@ def denoising_loss(
     Reference: Ho et al. 2020, Eq. 14; Nichol & Dhariwal 2021, Eqs. 15 and 16.
     """
     channels = x0.shape[-1]
+    schedule = _as(schedule, x0)
     level = schedule.at(t)
     mean_output, values = output[..., :channels], output[..., channels:]
     mse = jnp.mean(jnp.square(mean_output - target(prediction, x0, noise, level)))

@@ -1,4 +1,4 @@
-"""What a run says while it goes: progress bar, CSV log, curve, sample sheets."""
+"""What a run says while it goes: progress bar, CSV log, curve."""
 
 import csv
 import time
@@ -8,14 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from PIL import Image as PILImage
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxdiff.files import atomic
 
-__all__ = ["Bar", "Table", "draw_curve", "save_sheet"]
+__all__ = ["Bar", "Table", "draw_curve"]
 
 
 class Table:
@@ -105,19 +103,6 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-def save_sheet(path: Path, images: np.ndarray, gap: int = 2) -> None:
-    """Write images [n, H, W, 3] in [-1, 1] as one picture, about square."""
-    columns = int(np.ceil(np.sqrt(len(images))))
-    rows = -(-len(images) // columns)
-    height, width = images.shape[1:3]
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for i, image in enumerate(np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)):
-        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = image
-    with atomic(path) as temporary:
-        PILImage.fromarray(sheet).save(temporary)
 
 
 def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) -> bool:

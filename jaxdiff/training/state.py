@@ -81,16 +81,21 @@ def network(config: TrainConfig) -> UNet:
     return UNet(config.prior.unet, dtype=jnp.dtype(config.dtype))
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Rises linearly from 0, then falls as a cosine to ``final_fraction`` of its peak, or stays."""
-    peak, warmup = config.learning_rate, config.warmup_steps
-    if config.decay == "cosine":
-        after = optax.cosine_decay_schedule(peak, max(1, steps - warmup), config.final_fraction)
-    else:
-        after = optax.constant_schedule(peak)
-    # Update number 0 already moves: it takes 1/(warmup + 1) of the peak.
-    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup) if warmup else after
-    return optax.join_schedules([rise, after], [warmup]) if warmup else after
+def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]:
+    """The learning rate of update n = 0, 1, …, as a function of n.
+
+    It rises linearly to its peak at n = warmup_steps, never from 0, so that the first update moves too; then it falls as
+    a half cosine to ``final_fraction`` of the peak at n = steps, or stays.
+    """
+    warmup, final = config.warmup_steps, config.final_fraction if config.decay == "cosine" else 1.0
+
+    def rate(n: Any) -> Array:
+        n = jnp.asarray(n).astype(jnp.float32)
+        risen = jnp.minimum((n + 1) / (warmup + 1), 1.0)
+        along = jnp.clip((n - warmup) / max(1, steps - warmup), 0.0, 1.0)
+        return config.learning_rate * risen * (final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * along)))
+
+    return rate
 
 
 def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -103,7 +108,13 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
     adamw = optax.adamw(
         learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=kernels
     )
-    return optax.chain(clip, adamw)
+    whole = optax.chain(clip, adamw)
+
+    def update(gradients: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes its integer counts with floats.
+            return whole.update(gradients, state, params)
+
+    return optax.GradientTransformation(whole.init, update)
 
 
 def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:

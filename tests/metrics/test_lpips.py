@@ -121,6 +121,13 @@ def test_grey_images_are_repeated_and_clip_is_asked_for():
     np.testing.assert_allclose(gradient, jax.jit(jax.grad(metrics.lpips))(edge, b), rtol=1e-5, atol=1e-7)
 
 
+def test_distances_of_embeddings(golden):
+    a, b = golden["blur2/a"], golden["blur2/b"]
+    first, second = (jax.jit(metrics.lpips_embedding)(image) for image in (a, b))
+    assert first.shape == (31872,)
+    np.testing.assert_allclose(np.sum(np.square(first - second)), golden["blur2/alex"][0], rtol=1e-5)
+
+
 def test_new_weights_cost_no_new_trace():
     traces = []
 

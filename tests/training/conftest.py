@@ -1,13 +1,10 @@
 """Tiny pictures and a tiny run for the trainer's tests."""
 
 import importlib.util
-import os
 import pathlib
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from jaxdiff.training import TrainConfig
@@ -18,23 +15,6 @@ def picture(seed, height=8, width=8):
     y, x = np.mgrid[:height, :width] / 8
     waves = [np.sin(6 * (x * rng.random() + y * rng.random()) + 2 * c) for c in range(3)]
     return ((np.stack(waves, -1) + 1) * 127).astype(np.uint8)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory):
-    """Each program is compiled once a session, however many runs and processes want it: most of the time goes there."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    settings = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0}
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-        del os.environ[name.upper()]
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

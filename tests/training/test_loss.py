@@ -159,7 +159,8 @@ def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, sma
     monkeypatch.setattr(state_module, "network", lambda config: small_network(config).clone(dtype=jnp.float64))
     config = tiny()
     rng = np.random.default_rng(0)
-    with jax.enable_x64(True):
+    # The batch is float32 by definition and the network here float64: let them mix.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params = init_state(config).params
         # Away from the zero-initialised head, where most gradients vanish.
         params = jax.tree.map(lambda p: jnp.asarray(p + 0.1 * rng.standard_normal(p.shape), jnp.float64), params)

@@ -1,0 +1,198 @@
+"""How good is a prior? Any number of priors side by side, on the same images, noise and masks.
+
+Run:   python -m benchmarks.prior_quality faces64 runs/a/prior.safetensors --images DIR [--train PATH ...] [--out DIR]
+What:  held-out denoising (PSNR of x̂₀ and mean squared error of ε̂ by timestep), DPS on box inpainting and Gaussian
+       deblurring (PSNR, SSIM, LPIPS), unconditional samples: LPIPS to the nearest training image (is it copying?),
+       pairwise LPIPS (diversity) and mean colour (casts), each beside the same number of the real images.
+Needs: --images: pictures that no prior was trained on, at any size (centre-cropped, resized with an antialiased filter);
+       --train: the folders or zips that it was trained on; without it the copying test is left out.
+Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the defaults; the search through 20,000 training
+       images another two. --samples 16 --steps 50 is a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import track
+
+import jaxdiff as jd
+from jaxdiff.files import find_images, load_image, out_folder, save_image
+from jaxdiff.plots import sheet
+from jaxdiff.training import denoising_scores, draw
+from jaxdiff.training.data import open_images
+
+TIMES = (10, 50, 100, 250, 500, 750)
+Row = tuple[str, float]
+
+
+def denoising(denoiser: jd.Denoiser, images: np.ndarray) -> Iterator[Row]:
+    scores = denoising_scores(denoiser, images, TIMES)
+    yield from ((f"denoising PSNR, t = {t} [dB]", float(v)) for t, v in zip(TIMES, scores.psnr, strict=True))
+    yield from ((f"denoising ε-MSE, t = {t}", float(v)) for t, v in zip(TIMES, scores.eps_mse, strict=True))
+
+
+def restoration(denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namespace) -> Iterator[Row]:
+    """DPS on both tasks; image i has its own key, so every prior sees the same measurement and noise."""
+    shape = denoiser.image_shape
+    size = 2 * round((61 * shape[0] / 256 - 1) / 2) + 1
+    blur = jd.operators.gaussian_blur(image_shape=shape, size=size, std=3.0 * (shape[0] / 256) ** 0.5)
+    tasks = {
+        "box inpainting": (jd.operators.inpaint_box(image_shape=shape, size=shape[0] // 2), args.zeta_box),
+        "Gaussian deblurring": (blur, args.zeta_blur),
+    }
+
+    @jax.jit
+    def restore(denoiser: jd.Denoiser, operator: Any, sampler: Any, keys: jax.Array, images: jax.Array) -> jax.Array:
+        def one(key: jax.Array, image: jax.Array) -> jax.Array:
+            measure_key, sample_key = jax.random.split(key)
+            problem = jd.observe(measure_key, operator, image, args.noise_std)
+            return jd.sample(sample_key, denoiser, problem, sampler, steps=args.steps)[0]
+
+        return jax.vmap(one)(keys, images)
+
+    @jax.jit
+    def score(x: jax.Array, image: jax.Array) -> jax.Array:
+        def one(x: jax.Array, image: jax.Array) -> jax.Array:
+            x = jnp.clip(x, -1, 1)
+            return jnp.stack([jd.metrics.psnr(x, image), jd.metrics.ssim(x, image), jd.metrics.lpips(x, image)])
+
+        return jax.vmap(one)(x, image)
+
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), jnp.arange(len(images)))
+    for name, (operator, zeta) in tasks.items():
+        restored = restore(denoiser, operator, jd.samplers.dps(zeta=zeta), keys, jnp.asarray(images))
+        values = np.asarray(score(restored, jnp.asarray(images))).mean(0)
+        for metric, value in zip(("PSNR [dB]", "SSIM", "LPIPS"), values, strict=True):
+            yield f"DPS {name}, {metric}", float(value)
+
+
+def embedder() -> Callable[[np.ndarray], np.ndarray]:
+    params = jax.device_put(jd.metrics.lpips_params())
+    embed = jax.jit(lambda params, x: jax.vmap(lambda image: jd.metrics.lpips_embedding(image, params=params))(x))
+    return lambda images: np.asarray(embed(params, jnp.asarray(images)))
+
+
+def pairwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """LPIPS between every a [n, D] and every b [m, D]."""
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :]
+    return np.maximum(squares - 2 * a @ b.T, 0)
+
+
+def nearest_training(embedded: np.ndarray, sources: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """LPIPS from each image [n, D] to its nearest training image, and that image."""
+    embed, best = embedder(), np.full(len(embedded), np.inf)
+    closest = np.zeros((len(embedded), size, size, 3), np.float32)
+    for source in sources:
+        images = open_images(source, size)
+        starts = range(0, len(images), 128)
+        for start in track(starts, description=f"nearest in {pathlib.Path(source).name}"):
+            index = np.minimum(np.arange(start, start + 128), len(images) - 1)  # the last batch repeats its last image
+            batch = np.stack([images[int(i)] for i in index]).astype(np.float32) / 127.5 - 1
+            distance = pairwise(embedded, embed(batch))
+            nearer = distance.min(1) < best
+            best[nearer], closest[nearer] = distance.min(1)[nearer], batch[distance.argmin(1)[nearer]]
+    return best, closest
+
+
+def spread(embedded: np.ndarray) -> float:
+    return float(pairwise(embedded, embedded)[np.triu_indices(len(embedded), 1)].mean())
+
+
+def statistics_of(images: np.ndarray, embedded: np.ndarray, nearest: np.ndarray | None) -> Iterator[Row]:
+    """The same numbers for samples and for real images."""
+    yield "pairwise LPIPS (diversity)", spread(embedded)
+    colour = images.mean((1, 2))
+    yield "colour: standard deviation of an image's mean", float(colour.std(0).mean())
+    yield "colour: cast |mean channel − mean of channels|", float(np.abs(colour - colour.mean(1, keepdims=True)).mean())
+    yield "saturated pixels [%]", float(100 * (np.abs(images) > 0.995).mean())
+    if nearest is not None:
+        yield "LPIPS to the nearest training image, mean", float(nearest.mean())
+        yield "LPIPS to the nearest training image, least", float(nearest.min())
+
+
+def markdown(table: dict[str, dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for rows in table.values() for name in rows))
+    lines = ["| measure | " + " | ".join(table) + " |", "|---|" + "---:|" * len(table)]
+    for name in names:
+        cells = [f"{rows[name]:.4g}" if name in rows else "" for rows in table.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    denoisers = {name: jd.load_denoiser(name) for name in args.priors}
+    sizes = {d.image_shape for d in denoisers.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"the priors are of different sizes {sorted(sizes)}; compare those of one size.")
+    height, width, _ = sizes.pop()
+    paths = find_images(args.images)
+    images = np.stack([load_image(path, size=(height, width), resize=True).pixels for path in paths])
+    out = out_folder(args.out) if args.out else None
+    embed = embedder()
+    table: dict[str, dict[str, float]] = {}
+    drawn = {}
+    for name, denoiser in denoisers.items():
+        print(f"{name} …", file=sys.stderr, flush=True)
+        table[name] = dict(denoising(denoiser, images)) | dict(restoration(denoiser, images, args))
+        drawn[name] = draw(denoiser, args.samples, steps=args.sample_steps, eta=args.eta)
+    sets = drawn | {f"real ({pathlib.Path(args.images).name})": images}
+    embedded = {name: embed(values) for name, values in sets.items()}
+    nearest: dict[str, np.ndarray | None] = dict.fromkeys(sets)
+    if args.train:
+        # One pass over the training images for all sets.
+        distance, closest = nearest_training(np.concatenate(list(embedded.values())), args.train, height)
+        cuts = np.cumsum([len(values) for values in sets.values()])[:-1]
+        nearest = dict(zip(sets, np.split(distance, cuts), strict=True))
+        for name, twins in zip(sets, np.split(closest, cuts), strict=True):
+            if out is not None and name in drawn:
+                pairs = np.stack([drawn[name], twins], 1).reshape(-1, *twins.shape[1:])
+                save_image(out / f"nearest_{_slug(name)}.png", sheet(pairs[:64], columns=8))
+    for name, values in sets.items():
+        table.setdefault(name, {}).update(statistics_of(values, embedded[name], nearest[name]))
+        if out is not None and name in drawn:
+            save_image(out / f"samples_{_slug(name)}.png", sheet(values))
+    if out is not None:
+        (out / "prior_quality.md").write_text(markdown(table) + "\n")
+        with (out / "prior_quality.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("prior", "measure", "value"))
+            writer.writerows((prior, name, value) for prior, rows in table.items() for name, value in rows.items())
+    return table
+
+
+def _slug(name: str) -> str:
+    return "_".join(pathlib.Path(name).with_suffix("").parts[-2:]).replace("/", "")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("priors", nargs="+", help="embedded names, folders or .safetensors files")
+    parser.add_argument("--images", required=True, help="folder of held-out pictures")
+    parser.add_argument("--train", action="append", default=[], help="folder or zip of training images")
+    parser.add_argument("--samples", type=int, default=64, help="unconditional draws (64)")
+    parser.add_argument("--sample-steps", type=int, default=100, help="steps of a draw (100)")
+    parser.add_argument("--eta", type=float, default=1.0, help="noise of a draw: 0 DDIM, 1 DDPM (1)")
+    parser.add_argument("--steps", type=int, default=100, help="steps of DPS (100)")
+    parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")
+    parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
+    parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
+    parser.add_argument("--out", help="folder for the table and sample sheets")
+    try:
+        print(markdown(evaluate(parser.parse_args())))
+    except ValueError as error:
+        print(f"prior_quality: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

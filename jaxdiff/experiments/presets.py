@@ -116,6 +116,10 @@ def names(origin: str | None = None) -> list[str]:
     return [name for name in PRESETS if origin is None or name.startswith(origin + "/")]
 
 
+def _sides(shape: Shape) -> tuple[int, int]:
+    return shape[0], shape[1]
+
+
 def _share(shape: Shape, pixels: float) -> int:
     """A length of so many pixels at 256, at this size."""
     return max(1, round(pixels * min(shape[:2]) / 256))
@@ -200,13 +204,13 @@ def _diffpir_gaussian(key: Key, shape: Shape) -> ops.Operator:
 
 
 def _mri(key: Key, shape: Shape) -> ops.Operator:
-    return ops.mri(image_shape=shape, mask=ops.cartesian_mask(key, shape=shape[:2], acceleration=4))
+    return ops.mri(image_shape=shape, mask=ops.cartesian_mask(key, shape=_sides(shape), acceleration=4))
 
 
 def _multicoil(key: Key, shape: Shape) -> ops.Operator:
-    mask = ops.cartesian_mask(key, shape=shape[:2], acceleration=8, center_fraction=0.04)
+    mask = ops.cartesian_mask(key, shape=_sides(shape), acceleration=8, center_fraction=0.04)
     return ops.multicoil_mri(
-        image_shape=shape, mask=mask, sensitivities=ops.coil_sensitivities(shape=shape[:2], coils=8)
+        image_shape=shape, mask=mask, sensitivities=ops.coil_sensitivities(shape=_sides(shape), coils=8)
     )
 
 
@@ -328,12 +332,16 @@ _LINES: dict[str, tuple[Callable[[Key, Shape], ops.Operator], Noise, str]] = {
     "jaxdiff/demosaic": (lambda key, shape: ops.bayer_mosaic(image_shape=shape), LIGHT, "Bayer mosaic RGGB"),
     "jaxdiff/mri4": (_mri, LIGHT, "single coil, a quarter of the columns, 8 % in the middle"),
     "jaxdiff/mri_radial": (
-        lambda key, shape: ops.mri(image_shape=shape, mask=ops.radial_mask(shape=shape[:2], spokes=_share(shape, 40))),
+        lambda key, shape: ops.mri(
+            image_shape=shape, mask=ops.radial_mask(shape=_sides(shape), spokes=_share(shape, 40))
+        ),
         LIGHT,
         "single coil, 40 spokes",
     ),
     "jaxdiff/mri_spiral": (
-        lambda key, shape: ops.mri(image_shape=shape, mask=ops.spiral_mask(shape=shape[:2], turns=_share(shape, 32))),
+        lambda key, shape: ops.mri(
+            image_shape=shape, mask=ops.spiral_mask(shape=_sides(shape), turns=_share(shape, 32))
+        ),
         LIGHT,
         "single coil, a spiral of 32 turns",
     ),

@@ -1,5 +1,6 @@
 """Nonlinear forward models: magnitudes of spectra, clipping, quantisation, tone curves, blur in linear light."""
 
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -81,9 +82,12 @@ class CodedPhaseRetrieval(Operator):
         return jnp.abs(fourier(code * x.astype(code.dtype)[None]))
 
     def view(self, y: Measurement) -> Array:
-        """The logarithm of the magnitudes, side by side."""
-        sheets = jnp.concatenate(list(pictures.log_magnitude(y)), axis=1)
-        return pictures.picture(sheets)
+        """The logarithm of the magnitudes, on a sheet as square as can be."""
+        columns = math.ceil(math.sqrt(y.shape[0]))
+        sheets = list(pictures.log_magnitude(y))
+        sheets += [-jnp.ones_like(sheets[0])] * (-len(sheets) % columns)
+        rows = [jnp.concatenate(sheets[i : i + columns], axis=1) for i in range(0, len(sheets), columns)]
+        return pictures.picture(jnp.concatenate(rows))
 
 
 @struct.dataclass(eq=False)

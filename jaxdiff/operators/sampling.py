@@ -72,7 +72,7 @@ def radial_mask(*, shape: tuple[int, int], spokes: int) -> Array:
 
 
 def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array:
-    """The grid points nearest to interleaved spirals of Archimedes around zero frequency.
+    """The grid points nearest to interleaved spirals around zero frequency, denser towards it (radius ∝ angle²).
 
     Args:
         shape: (H, W).
@@ -86,8 +86,8 @@ def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array
     check_range("turns", turns, 0, open_low=True)
     if arms < 1:
         raise ValueError(f"a spiral mask needs at least one arm, got {arms}.")
-    radius = np.sqrt(np.linspace(0, 1, int(16 * turns * max(height, width)) + 2))[None, :]
-    angle = 2 * np.pi * (turns * radius + np.arange(arms)[:, None] / arms)
+    way = np.linspace(0, 1, int(16 * turns * max(height, width)) + 2)[None, :]
+    radius, angle = way**2, 2 * np.pi * (turns * way + np.arange(arms)[:, None] / arms)
     return _draw(shape, radius * np.sin(angle), radius * np.cos(angle))
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff.operators import pictures
 from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.operators.separable import RCOND, Factor, factorize
@@ -54,6 +55,11 @@ class Hadamard(SpectralOperator):
         height, width, channels = self.image_shape
         flat = jnp.zeros((height * width, channels), y.dtype).at[self.indices].set(y, unique_indices=True)
         return jnp.reshape(flat, self.image_shape)
+
+    def view(self, y: Measurement) -> Array:
+        """The log-magnitude of the coefficients in their places, beside Aᵀ y."""
+        coefficients = pictures.log_magnitude(jnp.abs(self.measurement_to_spectral(y)))
+        return pictures.side_by_side([pictures.picture(coefficients), pictures.picture(self.adjoint(y))])
 
     @property
     def singular_values(self) -> Array:
@@ -118,7 +124,7 @@ class Matrix(SpectralOperator):
 
 
 def compressed_sensing(
-    key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None
+    key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None, signs: bool = True
 ) -> Hadamard:
     """The subsampled randomized Hadamard transform: random signs, transform, coefficients at random.
 
@@ -129,6 +135,7 @@ def compressed_sensing(
         image_shape: (H, W, C); H and W powers of two.
         ratio: measurements per pixel, in ]0, 1]; or
         samples: their number, a channel.
+        signs: flip pixels at random first; without, the mean is one coefficient among many (as DDRM has it).
 
     Raises:
         ValueError: if a side is no power of two, or nothing or too much would be measured.
@@ -138,9 +145,9 @@ def compressed_sensing(
     """
     shape, count = _check_hadamard(image_shape, ratio, samples)
     sign_key, place_key = jax.random.split(key)
-    signs = jax.random.rademacher(sign_key, shape[:2], jnp.float32)
+    flips = jax.random.rademacher(sign_key, shape[:2], jnp.float32) if signs else jnp.ones(shape[:2], jnp.float32)
     places = jax.random.permutation(place_key, shape[0] * shape[1])[:count]
-    return Hadamard(signs, places.astype(jnp.int32), image_shape=shape)
+    return Hadamard(flips, places.astype(jnp.int32), image_shape=shape)
 
 
 def single_pixel_camera(*, image_shape: Shape, ratio: float | None = None, samples: int | None = None) -> Hadamard:

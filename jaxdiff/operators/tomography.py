@@ -81,8 +81,9 @@ class Radon(LinearOperator):
         return self.fbp(y)
 
     def view(self, y: Measurement) -> Array:
-        """The sinogram, rays down and angles across, stretched to its range."""
-        return pictures.stretch(y if y.shape[-1] in (1, 3) else jnp.mean(y, axis=-1, keepdims=True))
+        """The sinogram, rays down and angles across (each repeated to fill a square), stretched to its range."""
+        sinogram = y if y.shape[-1] in (1, 3) else jnp.mean(y, axis=-1, keepdims=True)
+        return pictures.stretch(jnp.repeat(sinogram, max(1, y.shape[0] // y.shape[1]), axis=1))
 
 
 def ct(

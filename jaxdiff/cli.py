@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": ("jaxdiff.experiments.commands.sample", "draw images from a prior"),
     "restore": ("jaxdiff.experiments.commands.restore", "measure and restore a picture"),
     "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
+    "tasks": ("jaxdiff.experiments.commands.tasks", "the published tasks, and what each makes of a picture"),
     "train": ("jaxdiff.training.command", "train a prior"),
 }
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""

@@ -19,6 +19,11 @@ def run(capsys, *arguments):
     return stop.value.code, captured.out, captured.err
 
 
+def pixels(path):
+    with PILImage.open(path) as picture:
+        return np.asarray(picture)
+
+
 @pytest.fixture
 def face(tmp_path):
     """A smooth 64×64 picture: enough for the prior to chew on."""
@@ -33,6 +38,13 @@ def test_info_lists_what_is_here(capsys):
     assert not code
     for name in ("faces64", "ffhq_256", "inpaint_box", "score_ald", "dps", "cpu"):
         assert name in out
+
+
+def test_tasks_lists_the_published_ones(capsys):
+    code, out, _ = run(capsys, "tasks")
+    assert not code
+    for word in ("dps/gaussian_blur", "daps/phase_retrieval", "[-1, 1]", "[0, 1]"):
+        assert word in out
 
 
 def bad_inputs(folder):
@@ -50,7 +62,7 @@ def bad_inputs(folder):
         ("restore", folder / "text.png", *out): ["cannot be read"],
         ("restore", folder / "large.png", *out): ["80×80", "--resize"],
         ("restore", right, "--task", "inpaint_bx", *out): ["inpaint_bx", "inpaint_box"],
-        ("restore", right, "--method", "dbs", *out): ["dbs", "dps"],
+        ("restore", right, "--method", "score_ad", *out): ["score_ad", "'score_ald'"],
         ("restore", right, "--prior", "faces46", *out): ["faces46", "faces64"],
         ("restore", right, "--prior", folder / "prior.safetensors", *out): ["prior"],
         ("restore", right, "--steps", 0, *out): ["--steps 0", "1000"],
@@ -69,6 +81,8 @@ def bad_inputs(folder):
         ("sample", "--out", folder / "samples"): ["samples.png"],
         ("sample", "--sampler", "ddmp"): ["ddmp", "ddpm"],
         ("reproduce", "--images", folder / "nowhere", *out): ["not a folder"],
+        ("tasks", right, "--size", 7, "--out", folder / "out" / "t.png"): ["--size 7"],
+        ("tasks", folder / "text.png", "--out", folder / "out" / "t.png"): ["cannot be read"],
         ("reproduce", "--seeds", 0, *out): ["--seeds 0"],
     }
 
@@ -95,7 +109,7 @@ def test_sample_writes_a_sheet(capsys, tmp_path):
     code, _, error = run(capsys, "sample", "-n", 2, "--steps", 2, "--out", tmp_path / "s" / "sheet.png")
     assert not code, error
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["sheet.png"]
-    assert PILImage.open(tmp_path / "s" / "sheet.png").size == (2 * 64 + 2, 64)
+    assert pixels(tmp_path / "s" / "sheet.png").shape == (64, 2 * 64 + 2, 3)
 
 
 def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
@@ -119,8 +133,7 @@ def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
     assert len(rows) == 3
     assert all(0 < float(row["psnr"]) < 60 for row in rows)
     assert "PSNR" in stdout
-    truth = np.asarray(PILImage.open(out / "truth.png"))
-    np.testing.assert_array_equal(truth, np.asarray(PILImage.open(face)))
+    np.testing.assert_array_equal(pixels(out / "truth.png"), pixels(face))
 
 
 def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
@@ -132,7 +145,7 @@ def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
     code, _, error = run(capsys, "restore", face, *flags)
     assert not code, error
     assert {p.name for p in out.iterdir()} == {"measured.png", "restored_0.png", "overview.png"}
-    measured = np.asarray(PILImage.open(out / "measured.png"))
+    measured = pixels(out / "measured.png")
     assert np.all(measured[25, 25] == 128), "a masked pixel is grey"
 
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "models": {"typing", "numerics"},
     "operators": {"typing", "numerics"},
     "metrics": {"typing", "numerics", "assets"},
+    "noise": {"typing", "numerics"},
     "diffusion": {"typing", "numerics", "schedules"},
     "problems": {"typing", "numerics", "operators"},
     "denoisers": {"typing", "numerics", "schedules", "diffusion"},

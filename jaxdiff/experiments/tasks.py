@@ -69,7 +69,8 @@ TASKS: dict[str, Task] = {
     ),
     "grayscale": Task(lambda key, shape: operators.grayscale(image_shape=shape), "the mean of the colours"),
     "phase_retrieval": Task(
-        lambda key, shape: operators.phase_retrieval(image_shape=shape), "the magnitude of the oversampled Fourier transform"
+        lambda key, shape: operators.phase_retrieval(image_shape=shape),
+        "the magnitude of the oversampled Fourier transform",
     ),
     "high_dynamic_range": Task(
         lambda key, shape: operators.high_dynamic_range(image_shape=shape), "twice the contrast, clipped to [-1, 1]"
@@ -78,11 +79,27 @@ TASKS: dict[str, Task] = {
 }
 
 METHODS: dict[str, Callable[..., Any]] = {
-    name: getattr(samplers, name)
-    for name in (
-        "sdedit score_ald dps mcg dsg lgd_mc pigdm tmpd mmps ddnm ddrm repaint "
-        "diffpir reddiff sitcom pnp_dm fast_dips annealed_langevin daps tds fps"
-    ).split()
+    "sdedit": samplers.sdedit,
+    "score_ald": samplers.score_ald,
+    "dps": samplers.dps,
+    "mcg": samplers.mcg,
+    "dsg": samplers.dsg,
+    "lgd_mc": samplers.lgd_mc,
+    "pigdm": samplers.pigdm,
+    "tmpd": samplers.tmpd,
+    "mmps": samplers.mmps,
+    "ddnm": samplers.ddnm,
+    "ddrm": samplers.ddrm,
+    "repaint": samplers.repaint,
+    "diffpir": samplers.diffpir,
+    "reddiff": samplers.reddiff,
+    "sitcom": samplers.sitcom,
+    "pnp_dm": samplers.pnp_dm,
+    "fast_dips": samplers.fast_dips,
+    "annealed_langevin": samplers.annealed_langevin,
+    "daps": samplers.daps,
+    "tds": samplers.tds,
+    "fps": samplers.fps,
 }
 """Posterior samplers by name: the factories of ``jaxdiff.samplers``."""
 

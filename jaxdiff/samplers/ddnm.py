@@ -9,6 +9,7 @@ from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.measurement import times
 from jaxdiff.samplers.options import choice, need_linear, need_problem, number
 from jaxdiff.samplers.spectral import spectral_step
 from jaxdiff.schedules import Level
@@ -70,7 +71,7 @@ class DDNM:
         mixed = expand(safe_sqrt(1 - eta**2), x) * prediction.eps + expand(eta, x) * noise
         residual = operator.keep_observed(problem.residual(prediction.x0))
         # Less noise is added where y brings its own; the null space gets all of it. One pseudo-inverse for both.
-        change = expand(pull, residual) * residual - expand(full - left, residual) * operator(mixed)
+        change = times(pull, residual) - times(full - left, operator(mixed))
         moved = diffusion.q_sample(prediction.x0, mixed, level) + operator.pinv(change)
         return State(moved), info
 

@@ -11,7 +11,7 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
-from jaxdiff.samplers.measurement import divide, dot, linearize
+from jaxdiff.samplers.measurement import divide, dot, linearize, times
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, Measurement, Scalar, static
 
@@ -66,7 +66,7 @@ class FastDIPS:
             value = measure(x)
             away = value + u - y
             shrink = jnp.minimum(1.0, divide(epsilon, safe_norm(away)))
-            v = y + expand(jnp.where(safe_norm(away) > 0, shrink, 1.0), away) * away
+            v = y + times(jnp.where(safe_norm(away) > 0, shrink, 1.0), away)
             return (x, v, u + value - v), None
 
         value = measure(x0)

@@ -10,7 +10,7 @@ from jaxdiff.numerics import expand, normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot, log_likelihood, noise_variance
+from jaxdiff.samplers.measurement import dot, log_likelihood, noise_variance, times
 from jaxdiff.samplers.options import count, need_key, need_linear, need_problem, number
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, pick, resample
 from jaxdiff.typing import Array, Image, Key, Scalar, static
@@ -48,7 +48,7 @@ class FPS:
         y = operator.keep_observed(problem.y)
         level = denoiser.schedule.at(t)
         sigma = expand(jnp.sqrt(level.one_minus_alpha_bar), particles[0])
-        noised = _scale(level.alpha_bar**0.5, y) + operator(sigma * normal(y_key, shape, dtype))
+        noised = times(level.alpha_bar**0.5, y) + operator(sigma * normal(y_key, shape, dtype))
         return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), noised)
 
     def restart(self, state: ParticleState, x: Image) -> ParticleState:
@@ -69,10 +69,10 @@ class FPS:
         noise = normal(y_key, old.shape[1:], old.dtype)
         bridge = operator(jnp.sqrt(jnp.where(last, 0.0, weigh.variance)).astype(old.dtype) * noise)
         y = operator.keep_observed(problem.y)
-        y_s = _scale(weigh.x0_weight, y) + _scale(weigh.xt_weight, jnp.asarray(state.y)) + bridge
+        y_s = times(weigh.x0_weight, y) + times(weigh.xt_weight, jnp.asarray(state.y)) + bridge
 
         x0 = jax.vmap(lambda x: denoiser(x, t, s).x0)(old)
-        mean = _scale(weigh.x0_weight, x0) + _scale(weigh.xt_weight, old)
+        mean = times(weigh.x0_weight, x0) + times(weigh.xt_weight, old)
         variance = (schedule.at(s).alpha_bar * noise_variance(problem)).astype(old.dtype)
         foreseen = jax.vmap(lambda m: _log_evidence(operator, y_s - operator(m), variance, beta))(mean)
         at_end = jax.vmap(lambda x: log_likelihood(problem, x))(mean)
@@ -83,7 +83,7 @@ class FPS:
         def move(key: Key, mean: Array) -> Array:
             image_key, data_key = jax.random.split(key)
             start = mean + jnp.sqrt(beta) * normal(image_key, mean.shape, mean.dtype)
-            data = y_s + jnp.sqrt(variance) * _like(data_key, y_s)
+            data = y_s + times(jnp.sqrt(variance), _like(data_key, y_s))
             return start + operator.solve(variance / beta, operator.adjoint(data - operator(start)))
 
         mean = mean[index]
@@ -92,15 +92,11 @@ class FPS:
         return ParticleState(pick(pick_key, x_s, weights), x_s, weights, y_s), ParticleInfo(residual, ess)
 
 
-def _scale(scalar: Array, like: Array) -> Array:
-    return expand(scalar.astype(like.real.dtype), like) * like
-
-
 def _like(key: Key, y: Array) -> Array:
     """Noise of variance 1 per real number."""
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
         parts = normal(key, (2, *y.shape), y.real.dtype)
-        return parts[0] + 1j * parts[1]
+        return jax.lax.complex(parts[0], parts[1])
     return normal(key, y.shape, y.dtype)
 
 

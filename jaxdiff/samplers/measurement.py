@@ -24,6 +24,7 @@ __all__ = [
     "noise_variance",
     "noised_projection",
     "proximal",
+    "times",
 ]
 
 NOISE_FLOOR = 1e-3
@@ -39,6 +40,11 @@ def divide(a: Array, b: Array) -> Array:
     """A / b, 0 where b is not positive."""
     positive = b > 0
     return jnp.where(positive, a / jnp.where(positive, b, jnp.ones_like(b)), jnp.zeros_like(a))
+
+
+def times(scalar: Scalar, x: Array) -> Array:
+    """scalar · x for a real scalar and a real or complex x, without promotion."""
+    return expand(scalar, x).astype(x.dtype) * x
 
 
 def noise_variance(problem: Problem, *, floor: float = NOISE_FLOOR) -> Scalar:
@@ -89,9 +95,9 @@ def cg_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Arr
         x, r, p, rr = carry
         q = matvec(p)
         alpha = divide(rr, dot(p, q))
-        x, r = x + expand(alpha, b) * p, r - expand(alpha, b) * q
+        x, r = x + times(alpha, p), r - times(alpha, q)
         new = dot(r, r)
-        return (x, r, r + expand(divide(new, rr), b) * p, new), None
+        return (x, r, r + times(divide(new, rr), p), new), None
 
     carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, b, dot(b, b)), length=iterations)
     return carry[0]
@@ -109,13 +115,13 @@ def gcr_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Ar
         x, r, ps, qs = carry
         p, q = r, matvec(r)
         along = jax.vmap(lambda old: dot(old, q))(qs)
-        weights = along.reshape(-1, *(1,) * b.ndim)
+        weights = along.reshape(-1, *(1,) * b.ndim).astype(b.dtype)
         p, q = p - jnp.sum(weights * ps, axis=0), q - jnp.sum(weights * qs, axis=0)
         squared = dot(q, q)
-        scale = expand(jnp.where(squared > tiny, jax.lax.rsqrt(jnp.maximum(squared, tiny)), 0.0), b)
-        p, q = p * scale, q * scale
-        step = expand(dot(q, r), b)
-        return (x + step * p, r - step * q, ps.at[i].set(p), qs.at[i].set(q)), None
+        scale = jnp.where(squared > tiny, jax.lax.rsqrt(jnp.maximum(squared, tiny)), 0.0)
+        p, q = times(scale, p), times(scale, q)
+        step = dot(q, r)
+        return (x + times(step, p), r - times(step, q), ps.at[i].set(p), qs.at[i].set(q)), None
 
     basis = jnp.zeros((iterations, *b.shape), b.dtype)
     carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, basis, basis), jnp.arange(iterations))
@@ -128,9 +134,8 @@ SOLVERS = {"cg": cg_steps, "gmres": gcr_steps}
 def noised_projection(x: Image, operator: LinearOperator, y: Measurement, level: Level, noise: Image) -> Image:
     """X with its measured part replaced by that of y noised to ``level``: x + A⁺(√ᾱ y + √(1−ᾱ) A z − A x)."""
     y = operator.keep_observed(y)
-    signal = expand(jnp.sqrt(level.alpha_bar).astype(y.real.dtype), y)
     sigma = expand(jnp.sqrt(level.one_minus_alpha_bar).astype(x.dtype), x)
-    return x + operator.pinv(signal * y + operator(sigma * noise - x))
+    return x + operator.pinv(times(jnp.sqrt(level.alpha_bar), y) + operator(sigma * noise - x))
 
 
 def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 5, rounds: int = 3) -> Image:
@@ -165,5 +170,5 @@ def measurement_noise(key: Key, problem: Problem) -> Measurement:
     std = jnp.sqrt(noise_variance(problem)).astype(y.real.dtype)
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
         parts = normal(key, (2, *y.shape), y.real.dtype)
-        return expand(std, y) * (parts[0] + 1j * parts[1])
-    return expand(std, y) * normal(key, y.shape, y.dtype)
+        return times(std, jax.lax.complex(parts[0], parts[1]))
+    return times(std, normal(key, y.shape, y.dtype))

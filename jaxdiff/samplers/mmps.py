@@ -8,7 +8,7 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
-from jaxdiff.samplers.measurement import SOLVERS, linearize, noise_variance
+from jaxdiff.samplers.measurement import SOLVERS, linearize, noise_variance, times
 from jaxdiff.samplers.options import choice, count, need_problem, number
 from jaxdiff.samplers.transitions import Transition, ddpm
 from jaxdiff.typing import Array, Scalar, static
@@ -46,12 +46,14 @@ class MMPS(GuidedSampler):
         level = denoiser.schedule.at(t)
         spread = (level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)).astype(x0.dtype)
         local = linearize(problem, x0)
-        variance = expand(noise_variance(problem), local.residual)
+        variance = noise_variance(problem)
 
         def covariance(u: Array) -> Array:
             return expand(spread, x0) * backward(local.pull(u))[0]
 
-        u = SOLVERS[self.solver](lambda u: variance * u + local.push(covariance(u)), local.residual, self.iterations)
+        u = SOLVERS[self.solver](
+            lambda u: times(variance, u) + local.push(covariance(u)), local.residual, self.iterations
+        )
         guided = x0 + expand(self.zeta.astype(x0.dtype), x0) * covariance(u)
         return prediction._replace(x0=guided), None, residual_norm(problem, x0)
 

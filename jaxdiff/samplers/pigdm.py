@@ -9,7 +9,7 @@ from jaxdiff.numerics import expand
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
-from jaxdiff.samplers.measurement import cg_steps, linearize, noise_variance
+from jaxdiff.samplers.measurement import cg_steps, linearize, noise_variance, times
 from jaxdiff.samplers.options import choice, count, need_problem, number
 from jaxdiff.samplers.transitions import Transition, ddpm
 from jaxdiff.typing import Array, Scalar, static
@@ -85,10 +85,9 @@ def _whitened(problem: Problem, x0: Array, r2: Scalar, iterations: int) -> Array
     operator = problem.operator
     if isinstance(operator, LinearOperator) and operator.closed_solve:
         return operator.solve(variance / r2, operator.adjoint(local.residual)) / expand(r2, x0)
-    size = local.residual.ndim
 
     def matvec(u: Array) -> Array:
-        return jnp.reshape(variance, (1,) * size) * u + local.push(expand(r2, x0) * local.pull(u))
+        return times(variance, u) + local.push(expand(r2, x0) * local.pull(u))
 
     return local.pull(cg_steps(matvec, local.residual, iterations))
 

@@ -10,7 +10,7 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
-from jaxdiff.samplers.measurement import Linearization, cg_steps, linearize, noise_variance
+from jaxdiff.samplers.measurement import Linearization, cg_steps, linearize, noise_variance, times
 from jaxdiff.samplers.options import choice, count, need_problem, number
 from jaxdiff.samplers.transitions import Transition, ddpm
 from jaxdiff.typing import Array, Scalar, static
@@ -68,12 +68,11 @@ class TMPD(GuidedSampler):
 
     def _solve(self, local: Linearization, covariance: Callable[[Array], Array], variance: Scalar, x0: Array) -> Array:
         residual = local.residual
-        noise = expand(variance, residual)
         if self.diagonal == "measurement":
             sums = local.push(covariance(local.pull(jnp.ones_like(residual))))
-            return residual / (noise + jnp.maximum(sums, 0))
+            return residual / (expand(variance, residual) + jnp.maximum(sums, 0))
         sums = jnp.maximum(covariance(jnp.ones_like(x0)), 0)
-        return cg_steps(lambda u: noise * u + local.push(sums * local.pull(u)), residual, self.iterations)
+        return cg_steps(lambda u: times(variance, u) + local.push(sums * local.pull(u)), residual, self.iterations)
 
 
 def tmpd(

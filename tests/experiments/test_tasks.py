@@ -35,7 +35,7 @@ def test_published_scales_of_dps():
     ("call", "words"),
     [
         (lambda: tasks.get_task("gausian_blur"), ["gausian_blur", "'gaussian_blur'"]),
-        (lambda: tasks.make_sampler("dsp", "denoise"), ["dsp", "'dps'"]),
+        (lambda: tasks.make_sampler("repant", "denoise"), ["repant", "'repaint'"]),
         (lambda: tasks.make_sampler("dps", "denoise", nosuch=1), ["dps", "nosuch"]),
     ],
 )

@@ -50,7 +50,7 @@ class Spectrum(Operator):
     scale: float = static(default=1.0)
 
     def __call__(self, x):
-        return self.scale * jnp.fft.fft2(x[..., 0], norm="ortho") + 0j
+        return self.scale * jnp.fft.fft2(x[..., 0], norm="ortho")
 
 
 class World(NamedTuple):

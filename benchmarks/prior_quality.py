@@ -112,7 +112,7 @@ def statistics_of(images: np.ndarray, embedded: np.ndarray, nearest: np.ndarray 
     yield "pairwise LPIPS (diversity)", spread(embedded)
     colour = images.mean((1, 2))
     yield "colour: standard deviation of an image's mean", float(colour.std(0).mean())
-    yield "colour: cast |mean channel − mean of channels|", float(np.abs(colour - colour.mean(1, keepdims=True)).mean())
+    yield "colour: cast (distance of a channel from grey)", float(np.abs(colour - colour.mean(1, keepdims=True)).mean())
     yield "saturated pixels [%]", float(100 * (np.abs(images) > 0.995).mean())
     if nearest is not None:
         yield "LPIPS to the nearest training image, mean", float(nearest.mean())

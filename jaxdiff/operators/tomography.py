@@ -45,14 +45,20 @@ class Radon(LinearOperator):
 
     def __call__(self, x: Image) -> Measurement:
         """Measure: turn, sum, for each angle."""
-        height, width, channels = x.shape
-        # The four neighbours of every point side by side, so that one gather fetches all: the cost is in the gathers.
-        padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
-        corners = [padded[i : height + 1 + i, j : width + 1 + j] for i in (0, 1) for j in (0, 1)]
-        table = jnp.reshape(jnp.stack(corners, axis=2), ((height + 1) * (width + 1), 4, channels))
-        project = partial(_project, table, (height, width), self.detectors)
+        height, width, _ = x.shape
         angles = (self.cos.astype(x.dtype), self.sin.astype(x.dtype))
-        return self.scale.astype(x.dtype) * jnp.moveaxis(jax.lax.map(lambda angle: project(*angle), angles), 0, 1)
+
+        def scan(plane: Array) -> Array:
+            # The four neighbours of every point side by side, so that one gather fetches all: the cost is in the
+            # gathers. Planes one by one and angles in pairs: the layout that XLA's CPU code is fastest at, threefold.
+            padded = jnp.pad(plane, ((1, 2), (1, 2)))
+            corners = [padded[i : height + 2 + i, j : width + 2 + j] for i in (0, 1) for j in (0, 1)]
+            table = jnp.reshape(jnp.stack(corners, axis=2), ((height + 2) * (width + 2), 4, 1))
+            project = partial(_project, table, (height, width), self.detectors)
+            return jax.lax.map(lambda angle: project(*angle), angles, batch_size=2)[..., 0]
+
+        sinograms = jax.lax.map(scan, jnp.moveaxis(x, -1, 0))
+        return self.scale.astype(x.dtype) * jnp.transpose(sinograms, (2, 1, 0))
 
     def fbp(self, y: Measurement, filter: Filter = "ramp") -> Image:
         """Filtered back-projection: the inverse for many angles, a first guess for few.
@@ -133,17 +139,17 @@ def ct(
 
 
 def _project(table: Array, size: tuple[int, int], detectors: int, cos: Array, sin: Array) -> Array:
-    """The sums along the rays of one angle, [detectors, C]; ``table`` holds 2x2 neighbours, from (-1, -1) on."""
+    """The sums along the rays of one angle, [detectors, 1]; ``table`` holds 2x2 neighbours, from (-1, -1) on."""
     height, width = size
     steps = jnp.arange(detectors, dtype=table.dtype) - detectors // 2
     across, along = steps[None, :], steps[:, None]
-    row = jnp.clip(cos * along - sin * across + height // 2, -1, height)
-    column = jnp.clip(cos * across + sin * along + width // 2, -1, width)
-    top, left = jnp.clip(jnp.floor(row), -1, height - 1), jnp.clip(jnp.floor(column), -1, width - 1)
-    index = (top.astype(jnp.int32) + 1) * (width + 1) + left.astype(jnp.int32) + 1
-    down, right = row - top, column - left
+    row = jnp.clip(cos * along - sin * across + (height // 2 + 1), 0, height + 1)
+    column = jnp.clip(cos * across + sin * along + (width // 2 + 1), 0, width + 1)
+    top, left = row.astype(jnp.int32), column.astype(jnp.int32)
+    neighbours = table.at[top * (width + 2) + left].get(mode="promise_in_bounds")
+    down, right = row - top.astype(row.dtype), column - left.astype(row.dtype)
     weights = jnp.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=-1)
-    return jnp.einsum("adk,adkc->dc", weights, table[index], precision="highest")
+    return jnp.einsum("adk,adkc->dc", weights, neighbours, precision="highest")
 
 
 def _smear(size: tuple[int, int], profile: Array, cos: Array, sin: Array) -> Array:

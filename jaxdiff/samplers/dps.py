@@ -8,7 +8,8 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import move_of, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
 __all__ = ["DPS", "dps"]
@@ -27,7 +28,7 @@ class DPS(GuidedSampler):
     Norms are per image: image i gets the same step alone and in any batch (the original's is batch-wide).
 
     Attributes:
-        zeta: ζ.
+        zeta: ζ, one number or [T].
         norm: which of the three.
     """
 
@@ -62,26 +63,26 @@ class DPS(GuidedSampler):
         denoiser: DenoiserLike,
     ) -> Array:
         """Step against the gradient."""
-        scale = self.zeta.astype(x_s.dtype)
+        scale = value_at("zeta", self.zeta, t, denoiser).astype(x_s.dtype)
         if self.norm == "gradient":
             scale = scale / jnp.maximum(safe_norm(guidance), jnp.finfo(x_s.dtype).tiny)
         return x_s - expand(scale, x_s) * guidance
 
 
-def dps(*, zeta: float | Array = 1.0, norm: str = "residual", transition: Transition | None = None) -> DPS:
+def dps(
+    *, zeta: float | Array = 1.0, norm: str = "residual", transition: Transition | GuidedSampler | None = None
+) -> DPS:
     """Diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687).
 
     Args:
         zeta: step size ζ on the gradient of the *un-squared* norm, as the original code's ``scale`` (0.3–1); ζ = 2ζ′ of
-            the paper. A leaf: ``vmap`` over it, differentiate through it.
+            the paper. A leaf: ``vmap`` over it, differentiate through it. [T] values make a schedule over training timesteps.
         norm: "residual" (the original), "gradient" (as the study prints it) or "squared".
         transition: the unconditional move; DDPM with the prior's own variance by default.
 
     Raises:
-        ValueError: if ζ is negative or the norm unknown.
+        ValueError: if ζ is negative or neither a number nor [T], or the norm unknown.
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}.")
-    if isinstance(zeta, int | float) and not zeta >= 0:
-        raise ValueError(f"zeta must be zero or positive, got {zeta}.")
-    return DPS(jnp.asarray(zeta, jnp.float32), norm, transition=transition or ddpm())
+    return DPS(schedule("zeta", zeta), norm, transition=move_of(transition))

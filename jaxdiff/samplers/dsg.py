@@ -9,7 +9,7 @@ from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Info, State
 from jaxdiff.samplers.measurement import divide
-from jaxdiff.samplers.options import need_problem, number
+from jaxdiff.samplers.options import move_of, need_problem, number
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddim
 from jaxdiff.typing import Array, Key, Scalar
 
@@ -62,7 +62,7 @@ class DSG(GuidedSampler):
         return State(x_s), Info(residual)
 
 
-def dsg(*, rate: float | Array = 0.1, transition: Transition | None = None) -> DSG:
+def dsg(*, rate: float | Array = 0.1, transition: Transition | GuidedSampler | None = None) -> DSG:
     """Diffusion with spherical Gaussian constraint, for any differentiable operator.
 
     Network calls a step: 1 forward, 1 backward. Large steps without leaving the shell where noisy images live; few
@@ -79,7 +79,7 @@ def dsg(*, rate: float | Array = 0.1, transition: Transition | None = None) -> D
         Yang et al. 2024, "Guidance with Spherical Gaussian Constraint for Conditional Diffusion".
         Departure: guidance in every step (the authors' code may skip some).
     """
-    transition = transition or ddim(eta=1.0)
+    transition = move_of(transition, ddim(eta=1.0))
     silent = isinstance(transition, DDPM) and transition.noise == "none"
     if isinstance(transition, DDIM) and not isinstance(transition.eta, jax.core.Tracer):
         silent = silent or not bool(jnp.any(transition.eta > 0))

@@ -9,8 +9,8 @@ from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.measurement import noise_variance
-from jaxdiff.samplers.options import count, need_key, need_problem, number
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import count, move_of, need_key, need_problem, number, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Key, Scalar, static
 
 __all__ = ["LGDMC", "lgd_mc"]
@@ -24,7 +24,7 @@ class LGDMC(GuidedSampler):
     (n = 1, κ = 0) is DPS.
 
     Attributes:
-        zeta: ζ.
+        zeta: ζ, one number or [T].
         spread: κ.
         draws: n.
     """
@@ -58,7 +58,8 @@ class LGDMC(GuidedSampler):
 
         gradient, (prediction, residual) = jax.grad(surrogate, has_aux=True)(x)
         x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
-        return State(x_s - expand(self.zeta.astype(x.dtype), x) * gradient), Info(residual)
+        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x.dtype)
+        return State(x_s - expand(zeta, x) * gradient), Info(residual)
 
 
 def lgd_mc(
@@ -66,14 +67,14 @@ def lgd_mc(
     zeta: float | Array = 1.0,
     draws: int = 10,
     spread: float | Array = 1.0,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> LGDMC:
     """Loss-guided diffusion with Monte-Carlo, for any differentiable operator.
 
     Network calls a step: 1 forward, 1 backward (the draws go through the operator only).
 
     Args:
-        zeta: step size, on DPS's scale.
+        zeta: step size, on DPS's scale; [T] values make a schedule over training timesteps.
         draws: n.
         spread: κ, multiple of √(1−ᾱ_t), the paper's σ_t/√(1+σ_t²).
         transition: the unconditional move; DDPM by default.
@@ -85,4 +86,6 @@ def lgd_mc(
         Song et al. 2023, "Loss-Guided Diffusion Models for Plug-and-Play Controllable Generation", with
         ℓ = ‖y − A(x)‖²/2σ². Departure: the step is normalised per image as in DPS, since 1/σ² is unstable as it stands.
     """
-    return LGDMC(number("zeta", zeta), number("spread", spread), count("draws", draws), transition=transition or ddpm())
+    return LGDMC(
+        schedule("zeta", zeta), number("spread", spread), count("draws", draws), transition=move_of(transition)
+    )

@@ -9,8 +9,8 @@ from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.measurement import noised_projection
-from jaxdiff.samplers.options import need_key, need_linear, need_problem, number
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import move_of, need_key, need_linear, need_problem, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Key, Scalar
 
 __all__ = ["MCG", "mcg"]
@@ -21,7 +21,7 @@ class MCG(GuidedSampler):
     """x′ = x_s − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖₂, then x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′).
 
     Attributes:
-        zeta: ζ.
+        zeta: ζ, one number or [T].
     """
 
     zeta: Array
@@ -51,20 +51,21 @@ class MCG(GuidedSampler):
         prediction, gradient, residual = self.predict(state.x, t, s, problem, denoiser)
         x = state.x
         x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
-        x_s = x_s - expand(self.zeta.astype(x.dtype), x) * gradient
+        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x.dtype)
+        x_s = x_s - expand(zeta, x) * gradient
         noise = normal(project_key, x.shape, x.dtype)
         x_s = noised_projection(x_s, operator, problem.y, denoiser.schedule.at(s), noise)
         return State(x_s), Info(jnp.asarray(residual))
 
 
-def mcg(*, zeta: float | Array = 1.0, transition: Transition | None = None) -> MCG:
+def mcg(*, zeta: float | Array = 1.0, transition: Transition | GuidedSampler | None = None) -> MCG:
     """Manifold constrained gradient, for linear operators with a pseudo-inverse.
 
     Network calls a step: 1 forward, 1 backward. The projection trusts y as if it had no noise: with σ > 0 the result
     keeps the measurement's noise.
 
     Args:
-        zeta: step size on the gradient of the un-squared norm.
+        zeta: step size on the gradient of the un-squared norm; [T] values make a schedule over training timesteps.
         transition: the unconditional move; DDPM by default.
 
     Raises:
@@ -75,4 +76,4 @@ def mcg(*, zeta: float | Array = 1.0, transition: Transition | None = None) -> M
         Algorithm 1, with W = A⁺. Departure: the gradient is that of the norm itself, of each image,
         as in DPS's code.
     """
-    return MCG(number("zeta", zeta), transition=transition or ddpm())
+    return MCG(schedule("zeta", zeta), transition=move_of(transition))

@@ -9,8 +9,8 @@ from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
 from jaxdiff.samplers.measurement import SOLVERS, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, need_problem, number
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import choice, count, move_of, need_problem, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
 __all__ = ["MMPS", "mmps"]
@@ -54,7 +54,8 @@ class MMPS(GuidedSampler):
         u = SOLVERS[self.solver](
             lambda u: times(variance, u) + local.push(covariance(u)), local.residual, self.iterations
         )
-        guided = x0 + expand(self.zeta.astype(x0.dtype), x0) * covariance(u)
+        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x0.dtype)
+        guided = x0 + expand(zeta, x0) * covariance(u)
         return prediction._replace(x0=guided), None, residual_norm(problem, x0)
 
 
@@ -63,7 +64,7 @@ def mmps(
     iterations: int = 1,
     solver: str = "gmres",
     zeta: float | Array = 1.0,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> MMPS:
     """Moment-matching posterior sampling, for any differentiable operator.
 
@@ -73,7 +74,7 @@ def mmps(
     Args:
         iterations: Krylov steps k; 1 is enough at 100 steps and more, 5 at 10 steps.
         solver: "gmres" or "cg".
-        zeta: multiple of the correction.
+        zeta: multiple of the correction; [T] values make a schedule over training timesteps.
         transition: the unconditional move; DDPM by default.
 
     Raises:
@@ -84,8 +85,8 @@ def mmps(
         section on moment matching. GMRES is run as generalised conjugate residuals; σ is at least 1e-3.
     """
     return MMPS(
-        number("zeta", zeta),
+        schedule("zeta", zeta),
         count("iterations", iterations),
         choice("solver", solver, tuple(SOLVERS)),
-        transition=transition or ddpm(),
+        transition=move_of(transition),
     )

@@ -1,13 +1,29 @@
 """What factories share: checked hyper-parameters as float32 arrays, and the sentences that refuse."""
 
+import types
+
 import jax.numpy as jnp
 
+from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import is_key
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
-from jaxdiff.typing import Array, Key
+from jaxdiff.samplers.base import GuidedSampler
+from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.typing import Array, Key, Scalar
 
-__all__ = ["choice", "count", "need_key", "need_linear", "need_problem", "need_spectral", "number"]
+__all__ = [
+    "choice",
+    "count",
+    "move_of",
+    "need_key",
+    "need_linear",
+    "need_problem",
+    "need_spectral",
+    "number",
+    "schedule",
+    "value_at",
+]
 
 
 def number(
@@ -23,6 +39,65 @@ def number(
         below = "" if high == float("inf") else f" and at most {high:g}"
         raise ValueError(f"{name} must be {above} {low:g}{below}, got {value}.")
     return jnp.asarray(value, jnp.float32)
+
+
+def schedule(
+    name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
+) -> Array:
+    """As ``number``, or a schedule [T]: one value a training timestep, which ``value_at`` reads.
+
+    Raises:
+        ValueError: if a number is out of range, or an array is empty or has more than one axis.
+    """
+    array = number(name, value, low=low, high=high, open_low=open_low)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} must be one number or one per training timestep, got shape {array.shape}.")
+    return array
+
+
+def value_at(name: str, value: Array, t: Array, denoiser: DenoiserLike) -> Scalar:
+    """The hyper-parameter at timestep ``t``: itself, or its schedule's entry (a fraction lies between two).
+
+    Raises:
+        ValueError: if a schedule is not as long as the prior's.
+    """
+    if value.ndim == 0:
+        return value
+    total = denoiser.schedule.num_steps
+    if value.shape != (total,):
+        raise ValueError(
+            f"{name} has shape {value.shape}, but a schedule has one entry per training timestep, ({total},) here; "
+            "to try several values at once, vmap over the sampler."
+        )
+    t = jnp.asarray(t)
+    if jnp.issubdtype(t.dtype, jnp.floating):
+        return jnp.interp(t.astype(value.dtype), jnp.arange(total, dtype=value.dtype), value)
+    return value[t]
+
+
+def move_of(transition: Transition | GuidedSampler | None, default: Transition | None = None) -> Transition:
+    """The transition that a method is to use; an unconditional sampler (``jd.samplers.ddim(eta=1.0)``) lends its own.
+
+    Args:
+        transition: what the caller gave.
+        default: in place of None; DDPM where None too.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if transition is None:
+        return ddpm() if default is None else default
+    if type(transition) is GuidedSampler:  # methods are its subclasses: what they add to the move would be lost
+        return transition.transition
+    if isinstance(transition, types.FunctionType | type):
+        name = transition.__name__
+        raise ValueError(f"transition={name} is not a transition yet; call it, as in transition={name}().")
+    if not callable(transition):
+        raise ValueError(
+            f"{type(transition).__name__} is not a transition; give jd.samplers.ddpm(...), jd.samplers.ddim(...) or an "
+            "object called with (prediction, x_t, t, s, noise, schedule)."
+        )
+    return transition
 
 
 def count(name: str, value: int, *, low: int = 1) -> int:

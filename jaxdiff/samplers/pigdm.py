@@ -10,8 +10,8 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
 from jaxdiff.samplers.measurement import cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, need_problem, number
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import choice, count, move_of, need_problem, number, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
 __all__ = ["PiGDM", "pigdm"]
@@ -57,7 +57,7 @@ class PiGDM(GuidedSampler):
         guidance = backward(_whitened(problem, x0, r2, self.iterations))[0]
         residual = residual_norm(problem, x0)
         if self.form == "posterior":
-            scale = (self.zeta * rest / jnp.sqrt(level.alpha_bar)).astype(x0.dtype)
+            scale = (value_at("zeta", self.zeta, t, denoiser) * rest / jnp.sqrt(level.alpha_bar)).astype(x0.dtype)
             return prediction._replace(x0=x0 + expand(scale, x0) * guidance), guidance, residual
         return prediction, expand(r2 * jnp.sqrt(level.alpha_bar).astype(x0.dtype), x0) * guidance, residual
 
@@ -74,7 +74,7 @@ class PiGDM(GuidedSampler):
         """The original form's step; nothing in the posterior form."""
         if self.form == "posterior":
             return x_s
-        scale = self.zeta * jnp.sqrt(denoiser.schedule.at(s).alpha_bar)
+        scale = value_at("zeta", self.zeta, t, denoiser) * jnp.sqrt(denoiser.schedule.at(s).alpha_bar)
         return x_s + expand(scale.astype(x_s.dtype), x_s) * guidance
 
 
@@ -98,7 +98,7 @@ def pigdm(
     prior_std: float | Array = 1.0,
     form: str = "posterior",
     iterations: int = 10,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> PiGDM:
     """Pseudo-inverse guided diffusion, for any differentiable operator.
 
@@ -106,7 +106,7 @@ def pigdm(
     ``prior_std``; other priors are treated as if Cov[x₀ | x_t] were isotropic.
 
     Args:
-        zeta: multiple of the guidance.
+        zeta: multiple of the guidance; [T] values make a schedule over training timesteps.
         prior_std: τ, the standard deviation of the data; 1 in the paper (r² = 1−ᾱ_t).
         form: "posterior" (Bayes' rule) or "original" (the authors' weights).
         iterations: of conjugate gradients where the operator has no closed ``solve``.
@@ -121,9 +121,9 @@ def pigdm(
         at least 1e-3.
     """
     return PiGDM(
-        number("zeta", zeta),
+        schedule("zeta", zeta),
         number("prior_std", prior_std, open_low=True),
         choice("form", form, FORMS),
         count("iterations", iterations),
-        transition=transition or ddpm(),
+        transition=move_of(transition),
     )

@@ -11,10 +11,10 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
+from jaxdiff.samplers.base import GuidedSampler, Info, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import noised_projection
-from jaxdiff.samplers.options import count, need_key, need_linear, need_problem
-from jaxdiff.samplers.transitions import DDPM, Transition, ddpm
+from jaxdiff.samplers.options import count, move_of, need_key, need_linear, need_problem
+from jaxdiff.samplers.transitions import DDPM, Transition
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key, static
 
@@ -100,7 +100,9 @@ def resampling_grid(grid: TimeGrid, jump_length: int, jump_samples: int) -> Time
     return TimeGrid(np.asarray(t, grid.t.dtype), np.asarray(s, grid.s.dtype))
 
 
-def repaint(*, jump_length: int = 10, jump_samples: int = 10, transition: Transition | None = None) -> RePaint:
+def repaint(
+    *, jump_length: int = 10, jump_samples: int = 10, transition: Transition | GuidedSampler | None = None
+) -> RePaint:
     """RePaint, for masks and other linear operators with a pseudo-inverse.
 
     Network calls: ``len(resampling_grid(...))``; 250 steps with jumps of 10, 10 times are 2410. ``jump_samples=1`` is
@@ -118,4 +120,4 @@ def repaint(*, jump_length: int = 10, jump_samples: int = 10, transition: Transi
         Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", Algorithm 1 and
         appendix B. Departure: A⁺ in place of the mask, the same for masks.
     """
-    return RePaint(transition or ddpm(), count("jump_length", jump_length), count("jump_samples", jump_samples))
+    return RePaint(move_of(transition), count("jump_length", jump_length), count("jump_samples", jump_samples))

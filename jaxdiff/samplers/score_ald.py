@@ -9,7 +9,8 @@ from jaxdiff.diffusion import beta_between
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import move_of, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array
 
 __all__ = ["ScoreALD", "score_ald"]
@@ -28,7 +29,7 @@ class ScoreALD(GuidedSampler):
     Since β_{t|s} ≤ 1−ᾱ_t ≤ v_t this never exceeds ``strength``: for ‖A‖ ≤ 1 a strength below 2 is stable at every σ.
 
     Attributes:
-        strength: the multiple above, used where gamma is None.
+        strength: the multiple above, one number or [T], used where gamma is None.
         gamma: γ_t by timestep [T], one number for all, or None for the annealing above.
     """
 
@@ -53,30 +54,35 @@ class ScoreALD(GuidedSampler):
         if self.gamma is None:
             level = denoiser.schedule.at(t)
             beta = beta_between(level, denoiser.schedule.at(s))
-            scale = self.strength * beta / (noise_variance + level.one_minus_alpha_bar / level.alpha_bar)
+            scale = (
+                value_at("strength", self.strength, t, denoiser)
+                * beta
+                / (noise_variance + level.one_minus_alpha_bar / level.alpha_bar)
+            )
         else:
-            gamma = self.gamma if self.gamma.ndim == 0 else self.gamma[t]
+            gamma = value_at("gamma", self.gamma, t, denoiser)
             scale = 1 / (noise_variance + gamma**2)
         return x_s - expand(scale.astype(x_s.dtype) / 2, x_s) * gradient
 
 
 def score_ald(
-    *, strength: float | Array = 1.0, gamma: Array | None = None, transition: Transition | None = None
+    *,
+    strength: float | Array = 1.0,
+    gamma: float | Array | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> ScoreALD:
     """Score-based annealed Langevin guidance (Jalal et al. 2021, in the study's form).
 
     Args:
-        strength: multiple of the annealed default; below 2/‖A‖² it is stable.
+        strength: multiple of the annealed default, one number or [T]; below 2/‖A‖² it is stable.
         gamma: [T] values γ_t (or one number for all t) in place of the default.
         transition: the unconditional move; DDPM by default.
 
     Raises:
-        ValueError: if the strength is not positive, or gamma is empty.
+        ValueError: if the strength is not positive, or either is neither a number nor [T].
     """
-    if isinstance(strength, int | float) and not strength > 0:
-        raise ValueError(f"strength must be positive, got {strength}.")
-    if gamma is not None:
-        gamma = jnp.asarray(gamma, jnp.float32)
-        if gamma.ndim > 1 or gamma.size == 0:
-            raise ValueError(f"gamma must be one number or one per timestep, got shape {gamma.shape}.")
-    return ScoreALD(jnp.asarray(strength, jnp.float32), gamma, transition=transition or ddpm())
+    return ScoreALD(
+        schedule("strength", strength, open_low=True),
+        None if gamma is None else schedule("gamma", gamma),
+        transition=move_of(transition),
+    )

@@ -8,7 +8,8 @@ from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, State, image_shape_of
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import move_of
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Key
 
 __all__ = ["SDEdit", "sdedit"]
@@ -45,7 +46,7 @@ def sdedit(
     start: int | None = None,
     strength: float | None = None,
     num_train_steps: int = 1000,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> SDEdit:
     """SDEdit from ``start`` forward steps, or from ``strength`` = start / T in (0, 1].
 
@@ -67,4 +68,4 @@ def sdedit(
     start = 500 if start is None else int(start)
     if start < 1:
         raise ValueError(f"start must be at least 1 forward step, got {start}.")
-    return SDEdit(transition=transition or ddpm(), start=start)
+    return SDEdit(transition=move_of(transition), start=start)

@@ -7,11 +7,11 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import image_shape_of, residual_norm
+from jaxdiff.samplers.base import GuidedSampler, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import log_likelihood
-from jaxdiff.samplers.options import count, need_key, need_problem, number
+from jaxdiff.samplers.options import count, move_of, need_key, need_problem, number
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, half_squared, pick, resample
-from jaxdiff.samplers.transitions import DDPM, Transition, ddpm
+from jaxdiff.samplers.transitions import DDPM, Transition
 from jaxdiff.typing import Array, Image, Key, Scalar, static
 
 __all__ = ["TDS", "tds"]
@@ -90,7 +90,7 @@ def tds(
     particles: int = 16,
     twist: float | Array = 1.0,
     threshold: float | Array = 0.5,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> TDS:
     """Twisted diffusion sampling, for any differentiable operator; exact as N grows, for any twist.
 
@@ -112,6 +112,6 @@ def tds(
     return TDS(
         number("twist", twist),
         number("threshold", threshold, high=1.0),
-        transition or ddpm(),
+        move_of(transition),
         count("particles", particles),
     )

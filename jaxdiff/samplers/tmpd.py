@@ -11,8 +11,8 @@ from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, residual_norm
 from jaxdiff.samplers.measurement import Linearization, cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, need_problem, number
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.options import choice, count, move_of, need_problem, schedule, value_at
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
 __all__ = ["TMPD", "tmpd"]
@@ -63,7 +63,8 @@ class TMPD(GuidedSampler):
 
         local = linearize(problem, x0)
         u = self._solve(local, covariance, noise_variance(problem), x0)
-        guided = x0 + expand(self.zeta.astype(x0.dtype), x0) * covariance(local.pull(u))
+        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x0.dtype)
+        guided = x0 + expand(zeta, x0) * covariance(local.pull(u))
         return prediction._replace(x0=guided), None, residual_norm(problem, x0)
 
     def _solve(self, local: Linearization, covariance: Callable[[Array], Array], variance: Scalar, x0: Array) -> Array:
@@ -80,7 +81,7 @@ def tmpd(
     zeta: float | Array = 1.0,
     diagonal: str = "measurement",
     iterations: int = 10,
-    transition: Transition | None = None,
+    transition: Transition | GuidedSampler | None = None,
 ) -> TMPD:
     """Tweedie moment projected diffusion, for any differentiable operator.
 
@@ -88,7 +89,7 @@ def tmpd(
     mask. Use a denoiser that does not clip.
 
     Args:
-        zeta: multiple of the correction.
+        zeta: multiple of the correction; [T] values make a schedule over training timesteps.
         diagonal: "measurement" (the paper) or "image" (the mmps benchmark's reading).
         iterations: of conjugate gradients for "image".
         transition: the unconditional move; DDPM by default.
@@ -101,8 +102,8 @@ def tmpd(
         approximation of the diagonal. σ is at least 1e-3.
     """
     return TMPD(
-        number("zeta", zeta),
+        schedule("zeta", zeta),
         choice("diagonal", diagonal, DIAGONALS),
         count("iterations", iterations),
-        transition=transition or ddpm(),
+        transition=move_of(transition),
     )

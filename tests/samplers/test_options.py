@@ -1,0 +1,124 @@
+"""What factories share: transitions lent by unconditional samplers, hyper-parameters that change with time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdiff as jd
+from jaxdiff.samplers import karras_grid, sample, transitions
+
+SCHEDULED = {
+    "dps": lambda value: jd.samplers.dps(zeta=value),
+    "mcg": lambda value: jd.samplers.mcg(zeta=value),
+    "lgd_mc": lambda value: jd.samplers.lgd_mc(zeta=value, draws=2),
+    "pigdm": lambda value: jd.samplers.pigdm(zeta=value),
+    "pigdm as the original": lambda value: jd.samplers.pigdm(zeta=value, form="original"),
+    "tmpd": lambda value: jd.samplers.tmpd(zeta=value),
+    "mmps": lambda value: jd.samplers.mmps(zeta=value),
+    "score_ald by strength": lambda value: jd.samplers.score_ald(strength=value),
+    "score_ald by gamma": lambda value: jd.samplers.score_ald(gamma=value),
+}
+TAKE_A_TRANSITION = ["dps", "dsg", "lgd_mc", "mcg", "mmps", "pigdm", "repaint", "score_ald", "sdedit", "tds", "tmpd"]
+
+
+@pytest.mark.parametrize("name", TAKE_A_TRANSITION)
+def test_an_unconditional_sampler_lends_its_transition(name):
+    make = getattr(jd.samplers, name)
+    lent = make(transition=jd.samplers.ddim(eta=0.7)).transition
+    assert isinstance(lent, transitions.DDIM)
+    assert lent.eta == make(transition=transitions.ddim(eta=0.7)).transition.eta
+    assert make(transition=jd.samplers.ddpm(variance="fixed_large")).transition.variance == "fixed_large"
+
+
+def test_a_lent_transition_gives_the_same_images(world):
+    here = world("mask")
+    images = [
+        sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(zeta=0.3, transition=t), steps=5)[0]
+        for t in (jd.samplers.ddim(eta=0.5), transitions.ddim(eta=0.5))
+    ]
+    np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (jd.samplers.ddim, "call it"),
+        (jd.samplers.dpm_solver(), "DPMSolver"),
+        (jd.samplers.dps(), "DPS"),
+        (0.5, "float"),
+    ],
+)
+def test_what_is_no_transition_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        jd.samplers.mcg(transition=wrong)
+
+
+@pytest.mark.parametrize("fractional", [False, True])
+@pytest.mark.parametrize("name", sorted(SCHEDULED))
+def test_a_constant_schedule_equals_its_number(world, name, fractional):
+    here, make = world("mask"), SCHEDULED[name]
+    grid = karras_grid(here.prior.schedule, 6, integer=not fractional)
+    number, schedule = (
+        sample(jax.random.key(0), here.prior, here.problem, make(value), steps=grid)[0]
+        for value in (0.3, jnp.full(1000, 0.3))
+    )
+    assert np.isfinite(number).all()
+    np.testing.assert_allclose(number, schedule, atol=1e-5)
+
+
+def test_a_schedule_is_read_at_its_time(world):
+    """Guidance in the noisy half alone: nothing reaches a run that never visits it."""
+    here = world("mask")
+    late = jnp.where(jnp.arange(1000) < 500, 0.0, 1.0)
+    grid = jd.samplers.grid_for(here.prior, jd.samplers.sdedit(start=400), 20)
+    options = {"steps": grid, "x_init": jnp.zeros((4, 4, 1))}
+    runs = [
+        sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(zeta=zeta), **options)[0]
+        for zeta in (late, 0.0, 1 - late)
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.abs(runs[2] - runs[1]).max() > 0.01
+
+
+def test_between_two_timesteps_a_schedule_is_interpolated(world):
+    here = world("mask")
+    ramp = jnp.arange(1000, dtype=jnp.float32)
+    found = jd.samplers.options.value_at("zeta", ramp, jnp.asarray(12.25), here.prior)
+    assert float(found) == pytest.approx(12.25)
+
+
+def test_a_schedule_has_the_gradient_of_finite_differences(world):
+    here = world("mask")
+    truth = jnp.zeros((4, 4, 1))
+
+    def error(zeta):
+        x, _ = sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(zeta=zeta), steps=6)
+        return jnp.sum((x - truth) ** 2)
+
+    zeta = jnp.full(1000, 0.2)
+    gradient = np.asarray(jax.grad(error)(zeta))
+    visited = jd.samplers.grid_for(here.prior, jd.samplers.dps(), 6).t
+    assert set(np.nonzero(gradient)[0].tolist()) == set(visited.tolist())
+    moved = zeta.at[visited[3]].add(0.01), zeta.at[visited[3]].add(-0.01)
+    slope = (error(moved[0]) - error(moved[1])) / 0.02
+    assert float(gradient[visited[3]]) == pytest.approx(float(slope), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: jd.samplers.dps(zeta=jnp.ones((2, 3))), "one per training timestep"),
+        (lambda: jd.samplers.score_ald(gamma=jnp.ones(0)), "gamma"),
+        (lambda: jd.samplers.score_ald(strength=0.0), "strength must be above 0"),
+    ],
+)
+def test_impossible_schedules_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_schedule_of_another_length_is_refused_by_the_run(world):
+    here = world("mask")
+    with pytest.raises(ValueError, match="vmap over the sampler"):
+        sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(zeta=jnp.ones(3)), steps=5)

@@ -16,6 +16,7 @@ COMMANDS = {
     "restore": ("jaxdiff.experiments.commands.restore", "measure and restore a picture"),
     "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
     "tasks": ("jaxdiff.experiments.commands.tasks", "the published tasks, and what each makes of a picture"),
+    "export": ("jaxdiff.experiments.commands.export", "a whole restoration as an artifact that runs with jax alone"),
     "train": ("jaxdiff.training.command", "train a prior"),
 }
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""

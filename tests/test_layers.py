@@ -25,9 +25,11 @@ ALLOWED = {
 ALLOWED["files"] = {"typing", "numerics"}
 LOWER = set(ALLOWED) | {"operators"}
 ALLOWED["checkpoints"] = LOWER
+ALLOWED["engine"] = LOWER
+ALLOWED["export"] = LOWER
 ALLOWED["plots"] = LOWER
 ALLOWED["training"] = LOWER | {"checkpoints", "plots"}
-ALLOWED["experiments"] = LOWER | {"checkpoints", "plots", "training", "__version__"}
+ALLOWED["experiments"] = LOWER | {"checkpoints", "export", "plots", "training", "__version__"}
 ALLOWED["cli"] = ALLOWED["experiments"] | {"experiments"}
 ALLOWED["__main__"] = {"cli"}
 

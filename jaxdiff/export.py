@@ -1,0 +1,235 @@
+"""Write a whole restoration as one StableHLO artifact that runs with jax (and its file format's flatbuffers) alone.
+
+The operator (its mask, its kernel), the method with its settings, and the grid of timesteps are fixed inside; what comes
+in is a batch of measurements (or images, then measured inside), σ, a seed and the index of each image. Image i gets the key
+``fold_in(key(seed), i)``, the same in any batch. Small networks lie inside the artifact; the weights of large ones in an
+``.npz`` file beside it (an argument then, so that they can be exchanged), since numpy reads that and comes with jax.
+"""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.files import atomic
+from jaxdiff.operators.base import Operator
+from jaxdiff.problems import Problem, observe
+from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers.loop import sample
+from jaxdiff.schedules import TimeGrid
+from jaxdiff.typing import Array
+
+__all__ = ["INPUTS", "PLATFORMS", "Artifact", "export_restoration", "write_artifact"]
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+INPUTS = ("measurement", "image")
+INSIDE_LIMIT = 50 * 2**20
+"""Bytes of weights that are still put inside the artifact by default."""
+
+SUFFIX = ".jaxexport"
+
+
+class Artifact(NamedTuple):
+    """An exported run.
+
+    Attributes:
+        exported: what ``jax.export`` made; ``exported.call(y, noise_std, seed, index[, weights])`` runs it.
+        weights: the network's parameters by full name where they are an argument, else None.
+        description: inputs, output and how to run it, plain JSON.
+        seconds: what tracing and lowering took (compilation is up to the machine that runs it).
+    """
+
+    exported: jax.export.Exported
+    weights: dict[str, np.ndarray] | None
+    description: dict[str, Any]
+    seconds: float
+
+
+def export_restoration(
+    denoiser: Denoiser,
+    operator: Operator,
+    sampler: Sampler,
+    *,
+    steps: int | str | TimeGrid | None = None,
+    spacing: str = "dps",
+    batch_size: int = 1,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    inputs: str = "measurement",
+    weights: str = "auto",
+    about: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Trace and lower ``jax.vmap(jd.sample)`` with everything fixed but the data.
+
+    Row i of the result is ``jd.sample(fold_in(key(seed), index[i]), denoiser, Problem(operator, y[i], noise_std), sampler,
+    steps=steps, spacing=spacing)``. With ``inputs="image"`` that key is split in two first: one half draws the noise of
+    ``observe``, the other runs the sampler.
+
+    Args:
+        denoiser: the prior.
+        operator: A, fixed.
+        sampler: the method, fixed.
+        steps: as in ``jd.sample``.
+        spacing: as in ``jd.sample``.
+        batch_size: images a call.
+        platforms: of ``PLATFORMS``; the one artifact serves all of them.
+        inputs: "measurement", or "image": clean pictures, measured inside.
+        weights: "inside" the artifact, "beside" it as an argument, or "auto": inside up to 50 MiB.
+        about: further facts for the description.
+
+    Returns:
+        The artifact, to be written with ``write_artifact``.
+
+    Raises:
+        ValueError: if an option is not possible.
+    """
+    _check(batch_size, platforms, inputs, weights)
+    if importlib.util.find_spec("flatbuffers") is None:  # jax.export's file format
+        raise ValueError("an artifact needs the package flatbuffers: pip install 'jaxdiff[export]'.")
+    named = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(denoiser.params, sep="/").items()}
+    size = sum(value.nbytes for value in named.values())
+    beside = weights == "beside" or (weights == "auto" and size > INSIDE_LIMIT)
+
+    def restore(data: Array, noise_std: Array, seed: Array, index: Array, *parameters: dict[str, Array]) -> Array:
+        prior = denoiser
+        if parameters:
+            prior = dataclasses.replace(denoiser, params=traverse_util.unflatten_dict(parameters[0], sep="/"))
+
+        def one(data: Array, i: Array) -> Array:
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            if inputs == "image":
+                noise_key, key = jax.random.split(key)
+                problem = observe(noise_key, operator, data, noise_std)
+            else:
+                problem = Problem(operator, data, noise_std)
+            return sample(key, prior, problem, sampler, steps=steps, spacing=spacing)[0]
+
+        return jax.vmap(one)(data, index)
+
+    shape = jax.ShapeDtypeStruct(tuple(operator.image_shape), jnp.float32)
+    datum = shape if inputs == "image" else jax.eval_shape(operator, shape)
+    arguments = [
+        jax.ShapeDtypeStruct((batch_size, *datum.shape), datum.dtype),
+        jax.ShapeDtypeStruct((), jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.uint32),
+        jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
+    ]
+    tree = [{k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in named.items()}] if beside else []
+    begun = time.perf_counter()
+    exported = jax.export.export(jax.jit(restore), platforms=list(platforms))(*arguments, *tree)
+    seconds = time.perf_counter() - begun
+    description = _description(exported, arguments, inputs, batch_size, beside, size) | dict(about or {})
+    return Artifact(exported, named if beside else None, description, seconds)
+
+
+def _check(batch_size: int, platforms: Sequence[str], inputs: str, weights: str) -> None:
+    if batch_size < 1:
+        raise ValueError(f"a batch of {batch_size} is not possible: take at least one image a call.")
+    if not platforms or len(set(platforms)) < len(platforms) or set(platforms) - set(PLATFORMS):
+        raise ValueError(f"platforms must be some of {', '.join(PLATFORMS)}, each once; got {', '.join(platforms)!r}.")
+    if inputs not in INPUTS:
+        raise ValueError(f"inputs must be one of {', '.join(INPUTS)}; got {inputs!r}.")
+    if weights not in ("auto", "inside", "beside"):
+        raise ValueError(f"weights must be auto, inside or beside; got {weights!r}.")
+
+
+def _description(
+    exported: jax.export.Exported,
+    arguments: Sequence[jax.ShapeDtypeStruct],
+    inputs: str,
+    batch_size: int,
+    beside: bool,
+    size: int,
+) -> dict[str, Any]:
+    meaning = {
+        "measurement": ("y", "measurements, on the scale of images in [-1, 1]"),
+        "image": ("image", "clean images in [-1, 1], measured inside with noise from the seed"),
+    }[inputs]
+    names = [
+        meaning,
+        ("noise_std", "σ of the noise, a standard deviation on the [-1, 1] scale"),
+        ("seed", "of everything random"),
+        ("index", "number of each image in the data set: image i is restored with the key fold_in(key(seed), i)"),
+    ]
+    rows = [
+        {"name": name, "shape": list(a.shape), "dtype": a.dtype.name, "meaning": text}
+        for a, (name, text) in zip(arguments, names, strict=True)
+    ]
+    if beside:
+        text = f"parameters by full name, {size / 2**20:.0f} MiB, from the .npz file beside the artifact"
+        rows.append({"name": "weights", "shape": "as in the file", "dtype": "float32", "meaning": text})
+    (out,) = exported.out_avals
+    return {
+        "format": "StableHLO by jax.export",
+        "jax": jax.__version__,
+        "needs": ["jax", "flatbuffers"],
+        "calling_convention_version": exported.calling_convention_version,
+        "platforms": list(exported.platforms),
+        "inputs": rows,
+        "output": {"shape": list(out.shape), "dtype": out.dtype.name, "meaning": "restored images, not clipped"},
+        "weights": "beside" if beside else "inside",
+        "batch_size": batch_size,
+    }
+
+
+def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
+    """Write ``NAME.jaxexport``, ``NAME.json`` beside it and, where weights are apart, ``NAME.npz``, each whole or not at all.
+
+    The artifact comes last, so where it is, what belongs to it is there too.
+
+    Args:
+        path: NAME, with or without ``.jaxexport``.
+        artifact: from ``export_restoration``.
+
+    Returns:
+        The files, the artifact first.
+
+    Raises:
+        ValueError: if they cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        path = path.with_name(path.name + SUFFIX)
+    files: dict[Path, bytes] = {}
+    if artifact.weights is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **artifact.weights)  # type: ignore[arg-type]
+        files[path.with_suffix(".npz")] = buffer.getvalue()
+    text = json.dumps(artifact.description | {"run": _recipe(path, artifact)}, indent=2, ensure_ascii=False)
+    files[path.with_suffix(".json")] = (text + "\n").encode()
+    files[path] = bytes(artifact.exported.serialize())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with atomic(name) as temporary:
+                temporary.write_bytes(content)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from None
+    return list(reversed(files))
+
+
+def _recipe(path: Path, artifact: Artifact) -> list[str]:
+    """The Python that runs the artifact: jax and numpy, nothing else."""
+    first = artifact.description["inputs"][0]
+    batch = artifact.description["batch_size"]
+    beside = artifact.weights is not None
+    lines = [
+        "import pathlib, jax.export, numpy as np",
+        f"run = jax.jit(jax.export.deserialize(pathlib.Path({path.name!r}).read_bytes()).call)",
+        f"{first['name']} = np.zeros({first['shape']}, np.{first['dtype']})  # yours",
+        f"index = np.arange({batch}, dtype=np.uint32)",
+    ]
+    if beside:
+        lines.append(f"weights = dict(np.load({path.with_suffix('.npz').name!r}))")
+    more = ", weights" if beside else ""
+    return [*lines, f"x = np.asarray(run({first['name']}, np.float32(0.05), np.uint32(0), index{more}))"]

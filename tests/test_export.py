@@ -1,0 +1,161 @@
+"""An exported restoration runs where jaxdiff is not, and gives what ``jd.sample`` gives."""
+
+import json
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from jaxdiff import cli, export, operators, samplers, schedules
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.models import UNet, UNetConfig, parameter_shapes
+from jaxdiff.problems import Problem, observe
+from jaxdiff.samplers.loop import sample
+
+SHAPE = (16, 16, 3)
+STEPS = 3
+
+# Only what a reader without jaxdiff has: no site of ours, no current folder, and a block on the names.
+ALONE = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("jaxdiff", "flax", "safetensors", "orbax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+import jax.export, numpy as np
+folder, name = sys.argv[1:]
+run = jax.jit(jax.export.deserialize(bytearray(open(f"{folder}/{name}.jaxexport", "rb").read())).call)
+inputs = dict(np.load(f"{folder}/inputs.npz"))
+import os
+more = (dict(np.load(f"{folder}/{name}.npz")),) if os.path.exists(f"{folder}/{name}.npz") else ()
+x = run(inputs["data"], inputs["noise_std"], inputs["seed"], inputs["index"], *more)
+np.save(f"{folder}/{name}.npy", np.asarray(x))
+"""
+
+
+@pytest.fixture(scope="module")
+def prior():
+    """The smallest UNet, so that the own primitive of its convolutions is in the artifact."""
+    config = UNetConfig(
+        image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_factors=(), num_heads=1
+    )
+    module = UNet(config)
+    random = np.random.RandomState(1)
+    named = {k: 0.1 * random.normal(size=s).astype(np.float32) for k, s in parameter_shapes(config).items()}
+    params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(named, sep="/"))
+    return Denoiser(params, schedules.linear(50), module=module, image_shape=SHAPE)
+
+
+def alone(folder, name, **inputs):
+    np.savez(folder / "inputs.npz", **inputs)
+    command = [sys.executable, "-I", "-c", ALONE, str(folder), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return np.load(folder / f"{name}.npy")
+
+
+def test_runs_without_jaxdiff_and_equals_sample(tmp_path, prior):
+    operator = operators.inpaint_box(image_shape=SHAPE, size=8)
+    y = np.random.RandomState(0).uniform(-1, 1, (2, *SHAPE)).astype(np.float32)
+    sampler = samplers.dps(zeta=0.5)
+    index, std = np.array([3, 8], np.uint32), np.float32(0.05)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(index)
+    restore = lambda k, v: sample(k, prior, Problem(operator, v, jnp.asarray(std)), sampler, steps=STEPS)[0]  # noqa: E731
+    wanted = jax.jit(jax.vmap(restore))(keys, y)
+    for weights in ("inside", "beside"):
+        artifact = export.export_restoration(
+            prior, operator, sampler, steps=STEPS, batch_size=2, platforms=("cpu", "cuda", "tpu"), weights=weights
+        )
+        files = export.write_artifact(tmp_path / weights, artifact)
+        assert [path.suffix for path in files] == [".jaxexport", ".json", ".npz"][: 3 if weights == "beside" else 2]
+        given = alone(tmp_path, weights, data=y, noise_std=std, seed=np.uint32(7), index=index)
+        np.testing.assert_allclose(given, wanted, atol=2e-5)
+    description = json.loads((tmp_path / "beside.json").read_text("utf-8"))
+    assert description["platforms"] == ["cpu", "cuda", "tpu"]
+    assert [row["name"] for row in description["inputs"]] == ["y", "noise_std", "seed", "index", "weights"]
+    assert description["inputs"][0]["shape"] == [2, *SHAPE]
+    assert not list(tmp_path.glob(".*")), "nothing temporary is left"
+
+
+def test_images_are_measured_inside(tmp_path, prior):
+    operator = operators.block_average(image_shape=SHAPE, factor=4)
+    image = np.random.RandomState(0).uniform(-1, 1, (1, *SHAPE)).astype(np.float32)
+    sampler = samplers.ddnm()
+    artifact = export.export_restoration(
+        prior, operator, sampler, steps=STEPS, platforms=("cpu",), inputs="image", weights="inside"
+    )
+    noise_key, key = jax.random.split(jax.random.fold_in(jax.random.key(1), 5))
+    problem = observe(noise_key, operator, jnp.asarray(image[0]), 0.1)
+    wanted = jax.jit(lambda k, p: sample(k, prior, p, sampler, steps=STEPS)[0])(key, problem)
+    given = jax.jit(artifact.exported.call)(image, np.float32(0.1), np.uint32(1), np.array([5], np.uint32))
+    np.testing.assert_allclose(given[0], wanted, atol=2e-5)
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x, t, y=None):
+        return nn.Conv(x.shape[-1], (3, 3))(x)
+
+
+def test_the_recipe_in_the_description_runs(tmp_path, monkeypatch):
+    module = Small()
+    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))["params"]
+    tiny = Denoiser(params, schedules.linear(50), module=module, image_shape=(8, 8, 1))
+    operator = operators.inpaint_box(image_shape=(8, 8, 1), size=4)
+    artifact = export.export_restoration(
+        tiny, operator, samplers.dps(), steps=2, batch_size=2, platforms=("cpu",), weights="beside"
+    )
+    export.write_artifact(tmp_path / "tiny.jaxexport", artifact)
+    lines = json.loads((tmp_path / "tiny.json").read_text("utf-8"))["run"]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec("\n".join(lines), names)
+    assert names["x"].shape == (2, 8, 8, 1)
+    assert len(lines) <= 6
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.entry_point(["jaxdiff", "export", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.err
+
+
+def test_command_writes_an_artifact_and_runs_it(capsys, tmp_path):
+    code, error = run(
+        capsys, "--task", "denoise", "--method", "ddnm", "--steps", 2, "--check", "--out", tmp_path / "a" / "faces"
+    )
+    assert not code, error
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"faces.jaxexport", "faces.json"}
+    assert "traced and lowered" in error
+    assert "compiled in" in error
+
+
+def test_bad_options_are_one_sentence(capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    out = ("--out", tmp_path / "x.jaxexport")
+    bad = {
+        ("--task", "inpaint_bx", *out): "inpaint_box",
+        ("--method", "dsp", *out): "dps",
+        ("--steps", 0, *out): "--steps 0",
+        ("--batch", 0, *out): "batch of 0",
+        ("--platforms", "cpu,gpu", *out): "cuda",
+        ("--platforms", "", *out): "cuda",
+        ("--input", "picture", *out): "measurement",
+        ("--weights", "outside", *out): "beside",
+        ("--prior", "faces46", *out): "faces64",
+        ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "cannot be written",
+    }
+    for arguments, word in bad.items():
+        code, error = run(capsys, *arguments)
+        assert code == 2, arguments
+        assert error.count("jaxdiff:") == 1, error
+        assert "Traceback" not in error
+        assert word in error
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}

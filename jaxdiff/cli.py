@@ -8,12 +8,15 @@ from typing import Any
 from absl import app, logging
 from absl.flags import argparse_flags
 
+from jaxdiff import compilation_cache
+
 __all__ = ["entry_point", "main"]
 
 COMMANDS = {
     "info": ("jaxdiff.experiments.commands.info", "devices, priors, tasks and methods"),
     "sample": ("jaxdiff.experiments.commands.sample", "draw images from a prior"),
     "restore": ("jaxdiff.experiments.commands.restore", "measure and restore a picture"),
+    "tune": ("jaxdiff.experiments.commands.tune", "search a method's settings for a task"),
     "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
     "tasks": ("jaxdiff.experiments.commands.tasks", "the published tasks, and what each makes of a picture"),
     "export": ("jaxdiff.experiments.commands.export", "a whole restoration as an artifact that runs with jax alone"),
@@ -43,7 +46,8 @@ def main(args: argparse.Namespace) -> int:
     """Run a parsed command; a bad input is one sentence on standard error and exit code 2."""
     logging.set_verbosity(logging.INFO if getattr(args, "verbose", False) else logging.WARNING)
     try:
-        args.run(args)
+        with compilation_cache.enabled():
+            args.run(args)
     except (ValueError, OSError) as error:
         if getattr(args, "verbose", False):
             raise

@@ -23,14 +23,15 @@ ALLOWED = {
     "samplers": {"typing", "numerics", "schedules", "diffusion", "problems", "denoisers", "operators.base"},
 }
 ALLOWED["files"] = {"typing", "numerics"}
+ALLOWED["compilation_cache"] = set()
 LOWER = set(ALLOWED) | {"operators"}
 ALLOWED["checkpoints"] = LOWER
 ALLOWED["engine"] = LOWER
 ALLOWED["export"] = LOWER
 ALLOWED["plots"] = LOWER
 ALLOWED["training"] = LOWER | {"checkpoints", "plots"}
-ALLOWED["experiments"] = LOWER | {"checkpoints", "export", "plots", "training", "__version__"}
-ALLOWED["cli"] = ALLOWED["experiments"] | {"experiments"}
+ALLOWED["experiments"] = LOWER | {"checkpoints", "engine", "export", "plots", "training", "__version__"}
+ALLOWED["cli"] = ALLOWED["experiments"] | {"experiments", "compilation_cache"}
 ALLOWED["__main__"] = {"cli"}
 
 FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}

@@ -1,0 +1,100 @@
+"""Compiled programs kept on disk, so that the second start of the same command compiles nothing.
+
+The command line turns this on: in ``JAX_COMPILATION_CACHE_DIR`` if that is set (JAX's own setting, left alone), else in
+``JAXDIFF_CACHE``, else in ``jaxdiff/xla`` in the user's cache folder. ``JAXDIFF_CACHE=off`` turns it off. A program that
+is compiled for one processor may not run on another, so each kind of processor has a folder of its own; programs that
+compile in less than a second are not kept (JAX's default), and the oldest are dropped when all take more than 2 GiB.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["LIMIT", "enabled", "folder_for", "trim"]
+
+LIMIT = 2 * 2**30
+"""Bytes that the kept programs may take."""
+
+
+def folder_for(environment: Mapping[str, str]) -> Path | None:
+    """The folder that the environment asks for, None for no cache.
+
+    >>> str(folder_for({"XDG_CACHE_HOME": "/c"}))
+    '/c/jaxdiff/xla'
+    >>> str(folder_for({"XDG_CACHE_HOME": "/c", "JAXDIFF_CACHE": "/d"}))
+    '/d'
+    >>> folder_for({"JAXDIFF_CACHE": "off"})
+    """
+    wish = environment.get("JAXDIFF_CACHE", "").strip()
+    if wish.lower() in ("off", "0", "no", "false"):
+        return None
+    if wish:
+        return Path(wish).expanduser()
+    home = environment.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # as the XDG rules have it
+        home = os.path.expanduser("~/.cache")
+        if not os.path.isabs(home):
+            return None
+    return Path(home) / "jaxdiff" / "xla"
+
+
+@contextlib.contextmanager
+def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None]:
+    """Keep compiled programs on disk within the block; yields where, or None where that is off or not possible."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = folder_for(environment)
+    if folder is None or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        yield None
+        return
+    folder = folder / _processor()
+    if not _writable(folder):
+        yield None
+        return
+    trim(folder.parent)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()  # what was compiled before had no folder, and JAX asks once
+    try:
+        yield folder
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+
+
+def trim(folder: Path, limit: int = LIMIT) -> None:
+    """Drop the programs that were used least recently until the rest take at most ``limit`` bytes."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process may have dropped it
+            facts = path.lstat()
+            if path.is_file():
+                found.append((max(facts.st_atime, facts.st_mtime), facts.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _processor() -> str:
+    """A name for this kind of processor: XLA compiles for exactly the instructions that it has."""
+    facts = [platform.machine(), platform.processor()]
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        facts += sorted({line for line in file if line.startswith(("flags", "Features", "model name"))})
+    return f"{platform.machine() or 'any'}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"

@@ -20,7 +20,7 @@ from jaxdiff.experiments import tasks
 from jaxdiff.experiments.commands.common import progress
 from jaxdiff.experiments.pictures import from_folder
 from jaxdiff.experiments.report import markdown
-from jaxdiff.experiments.runner import batch_keys, restore_many, stack
+from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.files import atomic
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -3,6 +3,7 @@
 from jaxdiff import denoisers, diffusion, metrics, operators, samplers, schedules
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
+from jaxdiff.engine import restore
 from jaxdiff.experiments import presets as tasks
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
@@ -25,6 +26,7 @@ __all__ = [
     "observe",
     "operators",
     "posterior",
+    "restore",
     "sample",
     "samplers",
     "schedules",

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxdiff import metrics, operators, samplers
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.experiments.runner import Outcome, Report, batch_keys, restore_many, stack
+from jaxdiff.engine import Outcome, batch_keys, restore_many, stack
+from jaxdiff.engine.runs import Report
 from jaxdiff.experiments.tasks import make_operator, make_sampler
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import grid_for

@@ -9,8 +9,8 @@ from PIL import Image as PILImage
 
 from jaxdiff import samplers
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.experiments.paper import Picture
-from jaxdiff.experiments.runner import batch_keys, restore_many
 from jaxdiff.files import find_images, from_uint8, load_image
 
 __all__ = ["from_folder", "without_download"]

@@ -219,10 +219,13 @@ class UNet(nn.Module):
         config: the architecture.
         dtype: type of the convolutions and attention, float32 or bfloat16; parameters, norm statistics, softmax, the
             features of t and the output head stay float32.
+        remat: keep only what goes from layer to layer for a gradient, and compute the rest again: less memory, one more
+            forward pass. The result is the same.
     """
 
     config: UNetConfig
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, t: Array, y: Array | None = None, *, train: bool = False) -> Array:
@@ -282,10 +285,12 @@ class UNet(nn.Module):
         if layer.kind == "conv":
             return Conv(layer.channels_out, dtype=self.dtype, name=layer.name)(h)
         if layer.kind == "attention":
-            return Attention(layer.heads, config.attention_order, self.dtype, name=layer.name)(h)
+            attention = nn.remat(Attention) if self.remat else Attention
+            return attention(layer.heads, config.attention_order, self.dtype, name=layer.name)(h)
         if layer.kind in ("down", "up"):
             return Resample(layer.kind, config.conv_resample, self.dtype, name=layer.name)(h)
-        return ResBlock(layer, config, self.dtype, name=layer.name)(h, emb, train)
+        block = nn.remat(ResBlock, static_argnums=3) if self.remat else ResBlock
+        return block(layer, config, self.dtype, name=layer.name)(h, emb, train)
 
 
 def _check_inputs(config: UNetConfig, x: Array, t: Array, y: Array | None) -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdiff import checkpoints, metrics, operators, plots
+from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.experiments.commands.common import add_prior, add_run, both_scales, check_steps, console, progress
-from jaxdiff.experiments.runner import batch_keys, restore_many, stack
 from jaxdiff.experiments.tasks import TASKS, get_task, make_sampler, nearest
 from jaxdiff.files import atomic, load_image, load_mask, out_folder, save_image
 from jaxdiff.operators.base import Operator

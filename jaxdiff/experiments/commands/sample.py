@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from jaxdiff import checkpoints, samplers
+from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.experiments.commands.common import add_prior, add_run, check_steps, console, progress
-from jaxdiff.experiments.runner import batch_keys, restore_many
 from jaxdiff.experiments.tasks import nearest
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.plots import sheet

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff.experiments import runner
+from jaxdiff.engine import runs as runner
+from jaxdiff.engine.bookmark import Bookmark
 
 KEY = jax.random.key(3)
 
@@ -43,7 +44,7 @@ class Killed(Exception):
 
 
 def test_a_killed_run_goes_on_and_gives_the_same(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner._Bookmark, "every", 0.0)
+    monkeypatch.setattr(Bookmark, "every", 0.0)
     arguments = (runner.batch_keys(KEY, 3), tiny, runner.stack(problems(3)), jd.samplers.dps(zeta=0.5))
     options = {"steps": 30, "batch_size": 3}
     unbroken = runner.restore_many(*arguments, **options)
@@ -58,8 +59,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(tiny, tmp_path, monkeypatch):
         runner.restore_many(*arguments, **options, report=kill_after_the_second, resume=tmp_path / "state.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["state-0.npz"]
     ran = []
-    original = runner._compiled
-    monkeypatch.setattr(runner, "_compiled", lambda *a: ran.append(1) or original(*a))
+    original = runner.compiled
+    monkeypatch.setattr(runner, "compiled", lambda *a: ran.append(1) or original(*a))
     resumed = runner.restore_many(*arguments, **options, resume=tmp_path / "state.npz")
     np.testing.assert_array_equal(resumed.x, unbroken.x)
     np.testing.assert_array_equal(resumed.residual, unbroken.residual)

@@ -1,0 +1,151 @@
+"""Where a batch goes: over which devices, and how large it may be."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdiff.typing import PyTree
+
+__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch", "share"]
+
+T = TypeVar("T")
+
+MOST = {"cpu": 16}
+"""Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
+MOST_AN_ACCELERATOR = 256
+SPARE = 0.1
+"""Part of the memory that is left to others: the allocator's fragments, metrics, other programs."""
+
+
+class Placement(NamedTuple):
+    """Devices in a row named "batch": a batch is split over them, everything else is on each."""
+
+    mesh: Mesh
+
+    @property
+    def width(self) -> int:
+        """Number of devices."""
+        return self.mesh.devices.size
+
+    def split(self, tree: PyTree) -> PyTree:
+        """Put arrays with a first axis B on the devices, B/width on each."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P("batch")))
+
+    def split_shapes(self, tree: PyTree) -> PyTree:
+        """Shapes, types and places of what ``split`` would give."""
+        where = NamedSharding(self.mesh, P("batch"))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """Put all of it on every device (copied once; what is there already stays)."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+
+    def shard(self, function: Callable, batched: tuple[bool, ...]) -> Callable:
+        """``function`` on each device's part of the batch, with no communication between devices.
+
+        Args:
+            function: takes and returns pytrees whose batched leaves have a first axis B.
+            batched: for each argument, whether it is split or whole.
+        """
+        if self.width == 1:
+            return function
+        specs = tuple(P("batch") if split else P() for split in batched)
+        return _shard_map(function, self.mesh, specs)
+
+
+def _shard_map(function: Callable, mesh: Mesh, specs: tuple[P, ...]) -> Callable:
+    # The names moved in JAX 0.7; the checks know nothing of custom primitives.
+    if hasattr(jax, "shard_map"):
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("batch"), check_vma=False)
+    from jax.experimental.shard_map import shard_map
+
+    return shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("batch"), check_rep=False)
+
+
+def choose_devices(devices: int | Sequence[Any] | None, count: int) -> Placement:
+    """The devices of a run: this host's, the first ``devices`` of them, or those given; never more than runs.
+
+    Raises:
+        ValueError: if there are not as many.
+    """
+    here: Sequence[Any] = jax.local_devices()
+    if isinstance(devices, int):
+        if not 1 <= devices <= len(here):
+            raise ValueError(f"devices={devices} is not possible: this process has {len(here)}.")
+        chosen = here[:devices]
+    else:
+        chosen = here if devices is None else list(devices)
+    if not len(chosen):
+        raise ValueError("devices is empty; name at least one, or None for all of this process.")
+    return Placement(Mesh(np.asarray(chosen[: max(1, count)]), ("batch",)))
+
+
+def available_memory(device: Any) -> float:
+    """Bytes that a program may still use on a device: the allocator's limit, or what the machine has free."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    if device.platform != "cpu":
+        return math.inf
+    same = sum(other.platform == "cpu" for other in jax.local_devices())
+    return _free_bytes() / max(1, same)
+
+
+def _free_bytes() -> float:
+    """Free memory of this machine, or of the container that limits it."""
+    free = math.inf
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text("ascii").strip()
+        return free if limit == "max" else min(free, float(limit) - float(used))
+    except (OSError, ValueError):
+        return free
+
+
+def largest_batch(count: int, placement: Placement, needs: Callable[[int], float]) -> tuple[int, bool]:
+    """The batch size for ``count`` runs: all at once if they fit, else equal batches as large as memory allows.
+
+    The compiled program itself says what it needs, so nothing has to crash to find out.
+
+    Args:
+        count: number of runs.
+        placement: the devices.
+        needs: bytes a device for a batch of this many runs (compiles that program).
+
+    Returns:
+        A multiple of the number of devices, and whether the program for it fits.
+    """
+    first = placement.mesh.devices.flat[0]
+    limit = (1 - SPARE) * available_memory(first)
+    most = MOST.get(first.platform, MOST_AN_ACCELERATOR * placement.width)
+    local = _even(count, max(1, most // placement.width), placement.width)
+    while True:
+        needed = needs(local * placement.width)
+        if needed <= limit or local == 1:
+            return local * placement.width, needed <= limit
+        # At most proportional to the batch, so this shrinks; weights and code are a share that does not.
+        local = _even(count, max(1, min(local - 1, int(local * limit / needed))), placement.width)
+
+
+def _even(count: int, most: int, devices: int) -> int:
+    """Runs a device and batch: no more than ``most``, spread so that the last batch is as full as the others."""
+    batches = math.ceil(count / (most * devices))
+    return math.ceil(count / (batches * devices))
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """This process's part of a list, one in ``jax.process_count()``: hosts share work without talking to each other."""
+    return list(items)[jax.process_index() :: jax.process_count()]

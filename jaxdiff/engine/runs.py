@@ -1,0 +1,284 @@
+"""Run many restorations as one compiled program, in chunks from the host: progress, resume, and time without compilation."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.engine.bookmark import Bookmark
+from jaxdiff.engine.placement import Placement, choose_devices, largest_batch
+from jaxdiff.engine.programs import compiled, initial, memory
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers.loop import chunks, grid_for
+from jaxdiff.schedules import TimeGrid
+from jaxdiff.typing import Array, Key, PyTree
+
+__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]
+
+Report = Callable[[int], None]
+"""Called after each chunk with the number of (image × step)s that it advanced."""
+
+
+class Outcome(NamedTuple):
+    """What a set of runs gave.
+
+    Attributes:
+        x: [B, H, W, C], the images after the last step (not clipped; not finite where a run diverged).
+        residual: [B, steps], ‖y − A(x̂₀)‖₂ along the run.
+        seconds: run time of all, compilation apart.
+    """
+
+    x: np.ndarray
+    residual: np.ndarray
+    seconds: float
+
+
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Put pytrees of equal structure side by side along a new first axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def batch_keys(key: Key, count: int, first: int = 0) -> Array:
+    """Keys of runs ``first`` … ``first + count − 1``: ``fold_in(key, i)``, the same in any batch."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(first, first + count))
+
+
+def restore(
+    key: Key,
+    denoiser: DenoiserLike,
+    problems: Problem | Iterable[Problem] | None,
+    sampler: Sampler,
+    *,
+    count: int | None = None,
+    steps: int | str | TimeGrid | None = None,
+    spacing: str = "dps",
+    batch_size: int | str = "auto",
+    devices: int | Sequence[Any] | None = None,
+    report: Report | None = None,
+    resume: str | Path | None = None,
+) -> Outcome:
+    """Restore any number of images (or draw them), batch by batch, on all devices of this process.
+
+    Run i is ``jd.sample(fold_in(key, i), denoiser, problem i, sampler)``, whatever the batch size and the number of devices
+    (up to rounding). Batches have one size, the last one is padded, so one program serves all. A batch is split over the
+    devices; weights are on each. On several hosts every process restores what it is given: see ``jaxdiff.engine.share``.
+
+    Args:
+        key: run i uses ``fold_in(key, i)``.
+        denoiser: the prior.
+        problems: one ``Problem`` whose leaves have a first axis B; or a list, or any iterator, of single ones: the next
+            batch is fetched while one runs, so a data set need not fit into memory; or None to draw from the prior.
+        sampler: the method.
+        count: number of runs; needed for draws, and useful for an iterator, whose length is not known.
+        steps: as in ``jd.sample``.
+        spacing: as in ``jd.sample``.
+        batch_size: runs at a time; "auto" takes as many as the compiled program says that memory allows (and on a CPU
+            at most 16, where more gain nothing). When the devices run out of memory all the same, batches are halved.
+        devices: all of this process, the first n of them, or a list.
+        report: called with 0 at the start, and after each chunk with the number of (run × step)s done.
+        resume: a file for the state between chunks: the same call goes on from there.
+
+    Returns:
+        Images, residuals and times, on the host.
+
+    Raises:
+        ValueError: if the number of runs is not known, or options are impossible.
+
+    >>> import jax, jaxdiff as jd
+    >>> prior = jd.GaussianPrior(jnp.zeros((2, 2, 1)), jnp.eye(4), jnp.ones(4), jd.schedules.linear(100))
+    >>> restore(jax.random.key(0), prior, None, jd.samplers.ddpm(), count=5, steps=10, batch_size=2).x.shape
+    (5, 2, 2, 1)
+    """
+    if count is None:
+        count = len(problems.y) if isinstance(problems, Problem) else _length(problems)
+    if problems is None and count is None:
+        raise ValueError("say how many images to draw: count=N.")
+    engine = _Engine(
+        denoiser, sampler, grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, count or 10**9)
+    )
+    engine.report, engine.resume = report, None if resume is None else Path(resume)
+    return engine(lambda first, n: batch_keys(key, n, first), problems, count, batch_size)
+
+
+def restore_many(
+    keys: Array,
+    denoiser: DenoiserLike,
+    problems: Problem | Iterable[Problem] | None,
+    sampler: Sampler,
+    *,
+    steps: int | str | TimeGrid | None = None,
+    spacing: str = "dps",
+    batch_size: int | str = "auto",
+    devices: int | Sequence[Any] | None = None,
+    report: Report | None = None,
+    resume: Path | None = None,
+) -> Outcome:
+    """``restore`` with the key of each run given: ``keys`` [B]; run i equals ``jd.sample`` on ``keys[i]`` and problem i."""
+    engine = _Engine(denoiser, sampler, grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, len(keys)))
+    engine.report, engine.resume = report, resume
+    return engine(lambda first, n: keys[first : first + n], problems, len(keys), batch_size)
+
+
+def _length(problems: Any) -> int | None:
+    return len(problems) if hasattr(problems, "__len__") else None
+
+
+class _Engine:
+    """One sampler on one placement: cuts what there is to do into batches of one size and runs them."""
+
+    report: Report | None = None
+    resume: Path | None = None
+
+    def __init__(self, denoiser: Any, sampler: Any, grid: TimeGrid, placement: Placement) -> None:
+        self.placement, self.grid, self.size = placement, grid, 0
+        self.model = placement.whole((denoiser, sampler))
+
+    def __call__(self, keys_of: Any, problems: Any, count: int | None, batch_size: int | str) -> Outcome:
+        if count == 0:
+            raise ValueError("there is nothing to restore: the list is empty.")
+        if self.report is not None:
+            self.report(0)
+        batches = self._batches(problems, count, batch_size)
+        outcomes: list[Outcome] = []
+        first = 0
+        # The next batch is read and put together while this one runs.
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                used, problem = batch
+                coming = pool.submit(next, batches, None)
+                outcomes += self._rows(keys_of(first, used), problem, used, first)
+                first += used
+        if not outcomes:
+            raise ValueError("there is nothing to restore: the iterator is empty.")
+        return Outcome(
+            np.concatenate([outcome.x for outcome in outcomes]),
+            np.concatenate([outcome.residual for outcome in outcomes]),
+            sum(outcome.seconds for outcome in outcomes),
+        )
+
+    def _batches(self, problems: Any, count: int | None, batch_size: int | str) -> Iterator[tuple[int, Problem | None]]:
+        """(number of runs, their problems side by side), each of at most ``size``, which the first one settles."""
+        if problems is None or isinstance(problems, Problem):
+            assert count is not None
+            self._settle(problems, count, batch_size)
+            for first in range(0, count, self.size):
+                used = min(self.size, count - first)
+                yield used, jax.tree.map(lambda leaf, first=first, used=used: leaf[first : first + used], problems)
+            return
+        rest = iter(problems)
+        ahead = list(itertools.islice(rest, 1))
+        if ahead:
+            self._settle(stack(ahead), count or 10**9, batch_size)
+        while ahead := ahead + list(itertools.islice(rest, self.size - len(ahead))):
+            yield len(ahead), stack(ahead)
+            ahead = []
+
+    def _settle(self, example: Problem | None, count: int, batch_size: int | str) -> None:
+        """Fix the batch size."""
+        devices = self.placement.width
+        if batch_size != "auto":
+            if not isinstance(batch_size, int) or batch_size < 1:
+                raise ValueError(f"batch_size={batch_size!r} is not possible: a positive whole number, or 'auto'.")
+            self.size = -(-min(batch_size, count) // devices) * devices
+            return
+        self.size, fits = largest_batch(count, self.placement, lambda size: self._needs(example, size))
+        module = getattr(self.model[0], "module", None)
+        if not fits and getattr(module, "remat", True) is False:
+            logging.warning("not even one image fits into memory: layers are computed twice to save some.")
+            lean = replace(self.model[0], module=module.clone(remat=True))  # type: ignore[union-attr]
+            self.model = (lean, self.model[1])
+            self.size, _ = largest_batch(count, self.placement, lambda size: self._needs(example, size))
+
+    def _needs(self, example: Problem | None, size: int) -> float:
+        """Bytes a device for batches of ``size``."""
+
+        def resized(leaf: Any) -> Any:
+            return jax.ShapeDtypeStruct((size, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+
+        keys = jax.ShapeDtypeStruct((size,), jax.random.key(0).dtype)
+        problem = jax.tree.map(resized, example)
+        return memory(self._program(keys, self._state(keys, problem), problem, self._pieces(size)[-1]))
+
+    def _pieces(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        height, width = self.model[0].image_shape[:2]
+        return chunks(self.grid, chunk_size(len(self.grid.t), height * width * size))
+
+    def _state(self, keys: Any, problem: Any) -> Any:
+        """Shapes of the states of a batch."""
+        arguments = (keys, problem, *self.model, jnp.asarray(self.grid.t[0]))
+        return jax.eval_shape(lambda *a: initial(self.placement, problem is not None, *a), *arguments)
+
+    def _program(self, keys: Any, state: Any, problem: Any, piece: Any) -> Any:
+        batch = self.placement.split_shapes((keys, state, problem))
+        return compiled(self.placement, problem is not None, *batch, *self.model, piece)
+
+    def _rows(self, keys: Array, problem: Problem | None, used: int, first: int) -> list[Outcome]:
+        """Run the rows of a batch; in smaller ones where the devices run out of memory."""
+        outcomes: list[Outcome] = []
+        done = 0
+        while done < used:
+            index = np.minimum(np.arange(done, done + self.size), used - 1)  # the last row again, to fill the batch
+            here = min(self.size, used - done)
+            batch = (keys[index], jax.tree.map(lambda leaf, index=index: leaf[index], problem))
+            path = None
+            if self.resume is not None:
+                path = self.resume.with_name(f"{self.resume.stem}-{first + done}{self.resume.suffix}")
+            try:
+                outcome = self._batch(*batch, Bookmark(path, (*batch, *self.model, self.grid)), here)
+            except Exception as error:
+                if not _out_of_memory(error) or self.size <= self.placement.width:
+                    raise
+                half = max(1, self.size // self.placement.width // 2) * self.placement.width
+                logging.warning("out of memory with %d images at a time: going on with %d.", self.size, half)
+                self.size = half
+                continue
+            outcomes.append(Outcome(outcome.x[:here], outcome.residual[:here], outcome.seconds))
+            done += here
+        return outcomes
+
+    def _batch(self, keys: Array, problem: Any, mark: Bookmark, used: int) -> Outcome:
+        placement, batched = self.placement, problem is not None
+        init_keys, run_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        init_keys, run_keys, problem = placement.split((init_keys, run_keys, problem))
+        shape = self._state(init_keys, problem)
+        done, state, residuals, seconds = mark.read(shape)
+        if state is None:
+            state = initial(placement, batched, init_keys, problem, *self.model, jnp.asarray(self.grid.t[0]))
+        state = placement.split(state)
+        pieces = self._pieces(len(keys))
+        for number, piece in enumerate(pieces):
+            if number >= done:
+                program = self._program(run_keys, state, problem, piece)
+                begun = time.perf_counter()
+                state, residual = jax.block_until_ready(program(run_keys, state, problem, *self.model, piece))
+                seconds += time.perf_counter() - begun
+                residuals.append(np.asarray(residual))
+                mark.write(number + 1, state, residuals, seconds, last=number + 1 == len(pieces))
+            if self.report is not None:
+                self.report(len(piece[0]) * used)
+        return Outcome(np.asarray(state.x), np.concatenate(residuals, axis=1), seconds)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
+
+
+def chunk_size(count: int, pixels: int) -> int:
+    """Steps a chunk for ``pixels`` = H·W·batch: 10 for sixteen 64×64 images, fewer for more, down to 1.
+
+    A chunk lasts about a second on a CPU, so a progress bar moves and little is lost by a kill. Fewer where that divides
+    ``count`` evenly, since an odd first chunk is a second program to compile.
+    """
+    target = max(1, min(10, count, 10 * 16 * 64 * 64 // max(pixels, 1)))
+    return next((size for size in range(target, target // 2, -1) if count % size == 0), target)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdiff import operators, samplers
+from jaxdiff.experiments import presets
 from jaxdiff.operators.base import Operator
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.typing import Array, Key, Shape
@@ -113,13 +114,18 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """The task of that name; also published ones with Gaussian noise, such as "dps/gaussian_blur" (``jaxdiff tasks``).
 
     Raises:
         ValueError: if there is none; the sentence lists them and suggests the nearest.
     """
+    if name in presets.PRESETS:
+        preset = presets.PRESETS[name]
+        if preset.poisson:
+            raise ValueError(f"task {name!r} has Poisson noise; set it up with jd.tasks.get, or take one without.")
+        return Task(preset.make, preset.about, preset.noise.on_symmetric_scale)
     if name not in TASKS:
-        raise nearest("task", name, TASKS)
+        raise nearest("task", name, [*TASKS, *(presets.PRESETS if "/" in name else ())])
     return TASKS[name]
 
 
@@ -133,11 +139,36 @@ def _recorded() -> dict[str, Any]:
     return json.loads(resources.files("jaxdiff.experiments").joinpath("settings.json").read_text("utf-8"))
 
 
-def settings_for(method: str, task: str, prior: str | None = None) -> dict[str, Any]:
+def settings_for(
+    method: str, task: str, prior: str | None = None, presets: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The hyper-parameters that a method uses for a task: from our search on this prior, else the published ones.
 
     ``settings.json`` records both; ``benchmarks/search.py`` wrote the former, on images that no table evaluates.
+
+    Args:
+        method: its name.
+        task: its name.
+        prior: the name under which settings were recorded; None for the published ones.
+        presets: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
+
+    Raises:
+        ValueError: if ``presets`` say nothing of this method, task and prior.
     """
+    if presets is not None:
+        found = {**presets.get(prior or "", {}).get("default", {}), **presets.get(prior or "", {}).get(task, {})}
+        if method not in found:
+            held = [
+                f"{m} on {t} with {p}"
+                for p, tasks in presets.items()
+                if p != "provenance"
+                for t in tasks
+                for m in tasks[t]
+            ]
+            raise ValueError(
+                f"these settings say nothing of {method} on {task} with {prior}; they hold {'; '.join(held) or 'none'}."
+            )
+        return dict(found[method])
     for table in (_recorded().get(prior or "", {}), _recorded()["published"]):
         for entry in (task, "default"):
             if method in table.get(entry, {}):
@@ -145,15 +176,22 @@ def settings_for(method: str, task: str, prior: str | None = None) -> dict[str, 
     return {}
 
 
-def make_sampler(method: str, task: str, prior: str | None = None, **options: float | int | str | Array) -> Sampler:
-    """A sampler by name with the settings recorded for the task; ``options`` override them.
+def make_sampler(
+    method: str,
+    task: str,
+    prior: str | None = None,
+    *,
+    presets: dict[str, Any] | None = None,
+    **options: float | int | str | Array,
+) -> Sampler:
+    """A sampler by name with the settings recorded for the task (or in ``presets``); ``options`` override them.
 
     Raises:
         ValueError: if the method is unknown or does not have an option.
     """
     if method not in METHODS:
         raise nearest("method", method, METHODS)
-    settings = {**settings_for(method, task, prior), **options}
+    settings = {**settings_for(method, task, prior, presets), **options}
     try:
         return METHODS[method](**settings)
     except TypeError as error:

@@ -1,0 +1,222 @@
+"""The search of hyper-parameters: settings side by side equal single runs, the best is chosen, a kill costs nothing."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+import jaxdiff as jd
+from jaxdiff import operators, schedules
+from jaxdiff.diffusion import eps_from_x0
+from jaxdiff.engine import stack
+from jaxdiff.experiments import recipes, tuning
+from jaxdiff.experiments.search_space import SPACES, Choice, Linear, Log, proposals
+from jaxdiff.experiments.tasks import METHODS, make_sampler, settings_for
+from jaxdiff.experiments.tuning import Search, best_of, read_presets, run_trials, tune
+
+SHAPE = (32, 32, 3)
+STD = 0.25
+
+
+@struct.dataclass
+class Isotropic:
+    """The exact denoiser of x₀ ~ N(0, STD² I)."""
+
+    schedule: schedules.NoiseSchedule
+    image_shape: tuple = struct.field(pytree_node=False, default=())
+
+    def __call__(self, x_t, t, s=None):
+        level = self.schedule.at(t)
+        x0 = jnp.sqrt(level.alpha_bar) * STD**2 / (level.alpha_bar * STD**2 + level.one_minus_alpha_bar) * x_t
+        return jd.Prediction(x0, eps_from_x0(x_t, x0, level), None)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return Isotropic(schedules.linear(1000), image_shape=SHAPE)
+
+
+@pytest.fixture(scope="module")
+def search():
+    truths = STD * jax.random.normal(jax.random.key(3), (3, *SHAPE))
+    operator = operators.denoise(image_shape=SHAPE)
+    problems = stack([jd.observe(jax.random.key(i), operator, truth, 0.3) for i, truth in enumerate(truths)])
+    return Search("dps", problems, np.asarray(truths), steps=20, seed=5, batch_size=8)
+
+
+def last(iterator):
+    *_, found = iterator
+    return found
+
+
+def one_by_one(search, prior, options):
+    """Mean PSNR of a setting by ``jd.sample``, image by image."""
+    sampler = METHODS[search.method](**options)
+    values = []
+    for i, truth in enumerate(search.truths):
+        problem = jax.tree.map(lambda leaf, i=i: leaf[i], search.problems)
+        key = jax.random.fold_in(jax.random.key(search.seed), i)
+        x, _ = jd.sample(key, prior, problem, sampler, steps=search.steps)
+        values.append(float(jd.metrics.psnr(x, jnp.asarray(truth))))
+    return float(np.mean(values))
+
+
+def test_settings_side_by_side_equal_single_runs(search, prior):
+    settings = [{"zeta": zeta} for zeta in (0.1, 1.0, 3.0, 30.0)]
+    trials = last(run_trials(search, prior, settings))
+    assert [trial["options"] for trial in trials] == settings
+    for trial in trials:
+        assert trial["psnr"] == pytest.approx(one_by_one(search, prior, trial["options"]), abs=2e-3)
+    chosen = best_of(trials, "psnr")
+    assert chosen["psnr"] == max(trial["psnr"] for trial in trials)
+
+
+def test_settings_that_shape_the_program_run_too(search, prior):
+    search = search._replace(method="sdedit")
+    settings = [{"start": start} for start in (100, 400)]
+    trials = last(run_trials(search, prior, settings))
+    for trial in trials:
+        assert trial["psnr"] == pytest.approx(one_by_one(search, prior, trial["options"]), abs=2e-3)
+
+
+def test_the_exact_setting_is_as_good_as_theory_says(prior):
+    """ΠGDM told the data's own standard deviation is exact: a draw from the posterior errs by twice its variance."""
+    truths = STD * jax.random.normal(jax.random.key(3), (6, *SHAPE))
+    operator = operators.denoise(image_shape=SHAPE)
+    problems = stack([jd.observe(jax.random.key(i), operator, t, 0.25) for i, t in enumerate(truths)])
+    search = Search("pigdm", problems, np.asarray(truths), steps=500, batch_size=24)
+    settings = [{"zeta": 1.0, "prior_std": std} for std in (0.05, STD)]
+    trials = last(run_trials(search, prior, settings))
+    posterior_variance = STD**2 * 0.25**2 / (STD**2 + 0.25**2)
+    expected = 10 * np.log10(4 / (2 * posterior_variance))
+    # A finite number of steps leaves out some of the variance, never adds any.
+    assert expected - 0.05 < trials[1]["psnr"] < expected + 0.35
+
+
+def test_what_diverges_is_the_worst_and_never_crashes(search, prior, tmp_path):
+    settings = [{"zeta": np.inf}, {"zeta": 1.0}]
+    trials = last(run_trials(search, prior, settings))
+    assert trials[0] == {"options": {"zeta": np.inf}, "psnr": None, "ssim": None, "lpips": None, "error": "diverged"}
+    assert best_of(trials, "psnr")["options"] == {"zeta": 1.0}
+    assert best_of(trials, "lpips")["options"] == {"zeta": 1.0}
+
+
+def test_a_setting_that_cannot_run_says_why(search, prior):
+    search = search._replace(method="sitcom", calls=20)
+    trials = last(run_trials(search, prior, [{"iterations": 30}, {"iterations": 3}]))
+    assert "20 network calls" in trials[0]["error"]
+    assert trials[1]["psnr"] is not None
+
+
+def options_of(path, **more):
+    return {"task": "denoise", "prior": "gauss", "budget": 6, "noise_std": 0.3, "source": "here", **more}
+
+
+def test_killed_and_taken_up_gives_the_same_file(search, prior, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole.json", tmp_path / "cut.json"
+    tune(whole, search, prior, **options_of(whole))
+    real, calls = tuning.restore_many, []
+
+    def dies(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(tuning, "restore_many", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tune(cut, search, prior, **options_of(cut))
+    assert 0 < len(read_presets(cut)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) < 6
+    tune(cut, search, prior, **options_of(cut))
+    assert cut.read_bytes() == whole.read_bytes()
+    count = len(calls)
+    tune(cut, search, prior, **options_of(cut))
+    assert len(calls) == count, "what is recorded is not run again"
+
+
+def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp_path):
+    path = tmp_path / "settings.json"
+    tune(path, search, prior, **options_of(path))
+    tune(path, search._replace(method="ddnm"), prior, **options_of(path, budget=3, metric="ssim"))
+    presets = read_presets(path)
+    trials = presets["provenance"]["gauss"]["denoise"]["dps"]["trials"]
+    best = max(trials, key=lambda trial: trial["psnr"])["options"]
+    assert settings_for("dps", "denoise", "gauss", presets) == best
+    assert float(make_sampler("dps", "denoise", "gauss", presets=presets).zeta) == np.float32(best["zeta"])
+    assert "ddnm" in presets["gauss"]["denoise"]
+    with pytest.raises(ValueError, match="dps on denoise with gauss"):
+        settings_for("mmps", "denoise", "gauss", presets)
+
+
+def test_other_images_are_another_search(search, prior, tmp_path):
+    path = tmp_path / "settings.json"
+    tune(path, search, prior, **options_of(path, budget=2))
+    before = read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+    tune(path, search._replace(truths=-search.truths), prior, **options_of(path, budget=2))
+    after = read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+    assert before["pixels"] != after["pixels"]
+    assert before["trials"] != after["trials"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"faces64": {"denoise": 3}}), json.dumps({"a": [1]})])
+def test_damaged_settings_are_refused_in_a_sentence(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="jaxdiff tune"):
+        read_presets(path)
+
+
+def test_every_method_has_a_space_of_its_own_options():
+    assert set(SPACES) == set(METHODS)
+    for method, space in SPACES.items():
+        for trial in proposals(space, 6, 0, {}):
+            METHODS[method](**trial)
+
+
+def test_proposals_cover_the_range_begin_with_the_first_and_extend():
+    space = {"a": Log(0.01, 10.0), "b": Linear(0.0, 1.0), "c": Choice((1, 2, 3))}
+    some = proposals(space, 20, 0, {"a": 7.0})
+    assert some[0] == {"a": 7.0}
+    assert proposals(space, 40, 0, {"a": 7.0})[:20] == some
+    assert proposals(space, 20, 1, {"a": 7.0})[1:] != some[1:]
+    a, b = np.log10([trial["a"] for trial in some[1:]]), np.array([trial["b"] for trial in some[1:]])
+    for share in ((a + 2) / 3, b):
+        assert np.histogram(share, 4, (0, 1))[0].min() >= 3, "a quasi-random sequence leaves no quarter empty"
+    assert {trial["c"] for trial in some[1:]} == {1, 2, 3}
+    with pytest.raises(ValueError, match="budget"):
+        proposals(space, 0, 0, {})
+
+
+CALLS = {
+    "sdedit": (1, 0),
+    "dps": (1, 1),
+    "tmpd": (1, 2),
+    "mmps": (1, 2),
+    "repaint": (1, 0),
+    "sitcom": (31, 30),
+    "pnp_dm": (20, 0),
+    "annealed_langevin": (4, 0),
+    "daps": (5, 0),
+    "tds": (16, 16),
+    "fps": (16, 0),
+}
+
+
+@pytest.mark.parametrize("method", sorted(CALLS))
+def test_network_calls_are_those_of_the_papers(method):
+    """The counts that each method's docstring takes from its paper."""
+    assert recipes.calls_per_step(METHODS[method]()) == CALLS[method]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("calls", [40, 200])
+def test_a_run_within_a_number_of_calls_stays_within(prior, method, calls):
+    sampler = METHODS[method]()
+    grid = recipes.grid_within(method, sampler, prior, calls)
+    used = len(grid.t) * recipes.calls_per_step(sampler).forward
+    assert used <= calls
+    if method != "repaint":  # whose runs have few lengths to choose from
+        assert used > calls - 2 * recipes.calls_per_step(sampler).forward

@@ -15,16 +15,13 @@ Seen:    docs/operators.md.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+
+from benchmarks._peer import Peer, block, serve, stub_torchvision
 
 SIDE = 256
 CASES = (
@@ -150,7 +147,7 @@ def theirs(name: str) -> tuple[Calls, np.ndarray]:
     """The same by deepinv."""
     import torch
 
-    _stub_torchvision()
+    stub_torchvision()
     from deepinv import physics
 
     torch.set_grad_enabled(False)
@@ -202,85 +199,21 @@ def theirs(name: str) -> tuple[Calls, np.ndarray]:
     return (lambda: operator.A(x), adjoint, solve, descend), y.numpy()
 
 
-def _stub_torchvision() -> None:
-    """Stand-in for torchvision where it does not load; deepinv's operators do not use it."""
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        import importlib.machinery
-        import types
-
-        class Module(types.ModuleType):
-            __path__: list[str] = []
-
-            def __getattr__(self, name: str) -> object:
-                if name.startswith("__"):
-                    raise AttributeError(name)
-                return sys.modules.get(f"{self.__name__}.{name}", type(name, (), {}))
-
-        class Finder:
-            def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-                if name.split(".")[0] == "torchvision":
-                    return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
-                return None
-
-            def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-                return Module(spec.name)
-
-            def exec_module(self, module: types.ModuleType) -> None:
-                pass
-
-        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
-
-
-def block(call: Callable[[], object], seconds: float = 0.15) -> list[float]:
-    """Microseconds of each call in one turn."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        times.append(1e6 * (time.perf_counter() - start))
-    return times
-
-
-def serve() -> None:
-    """The second process: time what it is told to."""
+def server() -> Callable[..., list[float]]:
+    """What the second process answers with: the times of the call that it is told to make."""
     calls: dict[str, tuple[Calls, np.ndarray]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        name = request["name"]
+
+    def answer(name: str, which: int = 0, save: str | None = None) -> list[float]:
         if name not in calls:
-            calls = {name: theirs(name)}
-        if "save" in request:
-            np.save(request["save"], calls[name][1])
-            answer = []
-        else:
-            call = calls[name][0][request["which"]]
-            answer = block(call) if call is not None else []
-        print("answer " + json.dumps(answer), flush=True)
+            calls.clear()
+            calls[name] = theirs(name)
+        if save is not None:
+            np.save(save, calls[name][1])
+            return []
+        call = calls[name][0][which]
+        return block(call) if call is not None else []
 
-
-class Peer:
-    """Talks to the second process."""
-
-    def __init__(self, python: str) -> None:
-        """Start it."""
-        command = [python, str(Path(__file__).resolve()), "--serve"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, **request: object) -> list[float]:
-        """One request, one answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
-        raise RuntimeError("the peer's process ended; its error stands above.")
+    return answer
 
 
 def difference(name: str, mine: np.ndarray, other: np.ndarray) -> float:
@@ -308,8 +241,8 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
     if options.serve:
-        return serve()
-    peer = Peer(options.peer) if options.peer else None
+        return serve(server())
+    peer = Peer(options.peer, "benchmarks.operators") if options.peer else None
     print("| operator | call | jaxdiff µs | deepinv µs | ratio | difference of A(x) |\n|---|---|---|---|---|---|")
     for name in CASES + ONLY_OURS:
         if options.only and name not in options.only.split(","):

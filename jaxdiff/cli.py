@@ -20,6 +20,7 @@ COMMANDS = {
     "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
     "tasks": ("jaxdiff.experiments.commands.tasks", "the published tasks, and what each makes of a picture"),
     "export": ("jaxdiff.experiments.commands.export", "a whole restoration as an artifact that runs with jax alone"),
+    "bench": ("jaxdiff.experiments.commands.bench", "a grid of images, tasks, methods and seeds, resumable"),
     "train": ("jaxdiff.training.command", "train a prior"),
 }
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdiff.files import atomic, to_uint8
 
-__all__ = ["curves", "image_table", "save_figure", "sheet"]
+__all__ = ["calibration_figure", "curves", "image_table", "save_figure", "sheet", "spread_figure"]
 
 
 def sheet(images: Sequence[np.ndarray] | np.ndarray, *, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -62,7 +62,7 @@ def image_table(
         places.append(len(widths))
         widths.append(1.0)
     caption_space = 0.16 if captions else 0.03
-    left, top = (0.95 if row_titles else 0.05), 0.30 + (0.32 if title else 0.0)
+    left, top = (0.95 if row_titles else 0.05), (0.24 if column_titles else 0.05) + (0.24 if title else 0.0)
     size = (left + cell * sum(widths) + 0.05, top + cell * (1 + caption_space) * len(rows) + 0.05)
     figure = plt.figure(figsize=size, dpi=150)
     grid = figure.add_gridspec(
@@ -92,7 +92,7 @@ def image_table(
             if r < len(captions) and c < len(captions[r]):
                 axes.set_xlabel(captions[r][c], fontsize=6.5, labelpad=1.5)
     if title:
-        figure.suptitle(title, fontsize=10, y=1 - 0.08 / size[1], va="top")
+        figure.suptitle(title, fontsize=10, y=1 - 0.06 / size[1], va="top")
     return figure
 
 
@@ -112,6 +112,78 @@ def curves(
     axes.grid(alpha=0.25)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def spread_figure(
+    images: Sequence[tuple[str, np.ndarray]], maps: Sequence[tuple[str, np.ndarray]], *, cell: float = 1.7
+) -> Any:
+    """Images in a row, then maps of one scale with its colour bar: a standard deviation, and the error beside it.
+
+    Args:
+        images: (title, [H, W, 1 or 3] in [-1, 1]); a title's second line is smaller.
+        maps: (title, [H, W], zero or positive). One scale for all, up to the 99.5th percentile of the first.
+        cell: inches a panel.
+    """
+    plt = _pyplot()
+    count, lines = len(images) + len(maps), 0.42
+    shape = np.shape((images or maps)[0][1])
+    height = cell * shape[0] / shape[1]
+    bar = 0.75 if maps else 0.05
+    width = cell * count + bar
+    figure = plt.figure(figsize=(width, height + lines), dpi=150)
+    top = max(float(np.percentile(maps[0][1], 99.5)), 1e-6) if maps else 1.0
+    shown = None
+    for i, (title, values) in enumerate([*images, *maps]):
+        place = (
+            (cell * i + 0.04) / width,
+            0.03 / (height + lines),
+            (cell - 0.08) / width,
+            (height - 0.06) / (height + lines),
+        )
+        axes = figure.add_axes(place)
+        axes.set_axis_off()
+        if i < len(images):
+            pixels = to_uint8(values)
+            axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+        else:
+            shown = axes.imshow(np.asarray(values, np.float32), cmap="magma", vmin=0, vmax=top)
+        first, _, second = title.partition("\n")
+        axes.text(
+            0.5, 1 + (0.22 if second else 0.06) / height, first, ha="center", fontsize=8.5, transform=axes.transAxes
+        )
+        axes.text(0.5, 1 + 0.06 / height, second, ha="center", fontsize=7, color="0.35", transform=axes.transAxes)
+    if shown is not None:
+        place = (1 - (bar - 0.06) / width, 0.08 / (height + lines), 0.11 / width, (height - 0.16) / (height + lines))
+        scale = figure.colorbar(shown, cax=figure.add_axes(place), extend="max")
+        scale.ax.tick_params(labelsize=7)
+    return figure
+
+
+def calibration_figure(levels: np.ndarray, coverage: np.ndarray, *, samples: int, error: float) -> Any:
+    """The coverage of credible intervals against their nominal level; below the diagonal: over-confident.
+
+    Args:
+        levels: [n], nominal.
+        coverage: [n], share of pixels whose true value lies inside.
+        samples: how many draws the intervals are of.
+        error: mean distance from the diagonal.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(3.9, 3.7), dpi=150, layout="constrained")
+    axes.plot([0, 1], [0, 1], color="0.55", linewidth=1, linestyle="--", label="calibrated")
+    axes.plot([0, *levels, 1], [0, *coverage, 1], color="tab:blue", linewidth=1.6, label="this run")
+    axes.plot(levels, coverage, "o", color="tab:blue", markersize=3)
+    axes.fill_between([0, *levels, 1], [0, *levels, 1], [0, *coverage, 1], color="tab:blue", alpha=0.12, linewidth=0)
+    axes.text(0.96, 0.06, "over-confident", ha="right", fontsize=7.5, color="0.4", transform=axes.transAxes)
+    axes.text(0.04, 0.62, "under-confident", ha="left", fontsize=7.5, color="0.4", transform=axes.transAxes)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xlabel("credible level", fontsize=9)
+    axes.set_ylabel("share of pixels inside", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.set_title(f"{samples} draws, mean distance {error:.3f}", fontsize=9)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 

@@ -22,7 +22,7 @@ def measure(
     key: Key,
     images: Array | np.ndarray,
     noise_std: float | None = None,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
 ) -> Problem:
     """Each image [B, H, W, C] under the task, with its own mask or kernel and noise; leaves have a first axis B.
 

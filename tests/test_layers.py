@@ -24,6 +24,7 @@ ALLOWED = {
 }
 ALLOWED["files"] = {"typing", "numerics"}
 ALLOWED["compilation_cache"] = set()
+ALLOWED["hosts"] = set()
 LOWER = set(ALLOWED) | {"operators"}
 ALLOWED["checkpoints"] = LOWER
 ALLOWED["engine"] = LOWER

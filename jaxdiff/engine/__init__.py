@@ -1,6 +1,5 @@
 """Any number of restorations on any number of devices: batches, sharding, memory, progress, resume."""
 
-from jaxdiff.engine.placement import share
 from jaxdiff.engine.runs import Outcome, batch_keys, restore, restore_many, stack
 
-__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "share", "stack"]
+__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,9 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdiff.typing import PyTree
 
-__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch", "share"]
-
-T = TypeVar("T")
+__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch"]
 
 MOST = {"cpu": 16}
 """Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
@@ -144,8 +142,3 @@ def _even(count: int, most: int, devices: int) -> int:
     """Runs a device and batch: no more than ``most``, spread so that the last batch is as full as the others."""
     batches = math.ceil(count / (most * devices))
     return math.ceil(count / (batches * devices))
-
-
-def share(items: Sequence[T]) -> list[T]:
-    """This process's part of a list, one in ``jax.process_count()``: hosts share work without talking to each other."""
-    return list(items)[jax.process_index() :: jax.process_count()]

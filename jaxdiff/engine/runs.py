@@ -71,7 +71,7 @@ def restore(
 
     Run i is ``jd.sample(fold_in(key, i), denoiser, problem i, sampler)``, whatever the batch size and the number of devices
     (up to rounding). Batches have one size, the last one is padded, so one program serves all. A batch is split over the
-    devices; weights are on each. On several hosts every process restores what it is given: see ``jaxdiff.engine.share``.
+    devices; weights are on each. On several hosts every process restores what it is given: see ``jaxdiff.hosts.share``.
 
     Args:
         key: run i uses ``fold_in(key, i)``.

@@ -21,12 +21,13 @@ import jax
 import numpy as np
 
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.engine import restore_many, share
+from jaxdiff.engine import restore_many
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
 from jaxdiff.experiments.recipes import calls_per_step, grid_of, prior_for
 from jaxdiff.experiments.summary import latex, markdown_tables, summarise
 from jaxdiff.experiments.tasks import get_task, make_sampler
 from jaxdiff.files import atomic, find_images, load_image, save_image
+from jaxdiff.hosts import share
 from jaxdiff.problems import Problem
 from jaxdiff.typing import Array
 

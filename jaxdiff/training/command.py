@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from jaxdiff import hosts
 from jaxdiff.training.config import TrainConfig, bundled, load_config
 
 __all__ = ["add_arguments", "config_from", "run"]
@@ -114,9 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if missing:
         raise ValueError(f"training needs {' and '.join(missing)}; install with: pip install 'jaxdiff[train]'.")
     if args.distributed:
-        import jax
-
-        jax.distributed.initialize()
+        hosts.join()
     config = config_from(args)
     if args.show_config:
         print(config.to_json(), end="")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff.engine import placement, runs, share
+from jaxdiff.engine import placement, runs
+from jaxdiff.hosts import share
 from jaxdiff.models.config import UNetConfig
 from jaxdiff.models.unet import UNet
 

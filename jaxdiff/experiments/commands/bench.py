@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import checkpoints, plots
+from jaxdiff import checkpoints, hosts, plots
 from jaxdiff.experiments.bench import Grid, Job, Outcome
 from jaxdiff.experiments.commands.common import check_steps, console, progress
 from jaxdiff.experiments.summary import METRICS
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     """Check, run what is open, show the summary."""
     batch_size = _check(args)
     if args.distributed:
-        jax.distributed.initialize()
+        hosts.join()
     out = out_folder(args.out)
     denoiser = checkpoints.load_denoiser(args.prior, dtype=args.dtype)
     check_steps(denoiser, args.steps)

@@ -126,7 +126,8 @@ def spread_figure(
         cell: inches a panel.
     """
     plt = _pyplot()
-    count, lines = len(images) + len(maps), 0.42
+    count = len(images) + len(maps)
+    lines = 0.42 if any("\n" in title for title, _ in [*images, *maps]) else 0.26
     shape = np.shape((images or maps)[0][1])
     height = cell * shape[0] / shape[1]
     bar = 0.75 if maps else 0.05

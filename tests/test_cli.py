@@ -67,6 +67,14 @@ def bad_inputs(folder):
         ("restore", right, "--prior", folder / "prior.safetensors", *out): ["prior"],
         ("restore", right, "--steps", 0, *out): ["--steps 0", "1000"],
         ("restore", right, "--steps", 5000, *out): ["--steps 5000", "1000"],
+        ("restore", right, "--settings", folder / "none.json", *out): ["none.json", "jaxdiff tune"],
+        ("restore", right, "--settings", folder / "text.png", *out): ["text.png", "jaxdiff tune"],
+        ("tune", "--task", "inpaint_bx", "--out", folder / "out" / "s.json"): ["inpaint_bx", "inpaint_box"],
+        ("tune", "--method", "ddp", "--out", folder / "out" / "s.json"): ["ddp", "dps"],
+        ("tune", "--metric", "psn", "--out", folder / "out" / "s.json"): ["psn", "psnr"],
+        ("tune", "--budget", 0, "--out", folder / "out" / "s.json"): ["--budget 0"],
+        ("tune", "--images", folder / "none", "--out", folder / "out" / "s.json"): ["none"],
+        ("tune", "--out", folder / "out"): ["--out", ".json"],
         ("restore", right, "--samples", 0, *out): ["--samples 0"],
         ("restore", right, "--noise_std", -1, *out): ["--noise_std -1"],
         ("restore", right, "--noise_std", "nan", *out): ["--noise_std nan"],
@@ -114,26 +122,49 @@ def test_sample_writes_a_sheet(capsys, tmp_path):
 
 def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
     out = tmp_path / "out"
-    code, stdout, error = run(capsys, "restore", face, "--steps", 3, "--samples", 2, "--out", out)
+    code, stdout, error = run(capsys, "restore", face, "--steps", 2, "--samples", 8, "--out", out)
     assert not code, error
     assert "0.025 on [0, 1]" in error, "both noise scales are printed"
     names = {p.name for p in out.iterdir()}
     wanted = {
         "measured.png",
         "truth.png",
-        "restored_0.png",
-        "restored_1.png",
+        *(f"restored_{i}.png" for i in range(8)),
         "mean.png",
+        "std.png",
         "overview.png",
+        "calibration.png",
+        "calibration.csv",
         "metrics.csv",
     }
     assert names == wanted
     with open(out / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3
+    assert len(rows) == 9
     assert all(0 < float(row["psnr"]) < 60 for row in rows)
     assert "PSNR" in stdout
     np.testing.assert_array_equal(pixels(out / "truth.png"), pixels(face))
+    with open(out / "calibration.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["level"]) for row in rows] == [0.111, 0.333, 0.556, 0.778]
+    assert all(0 <= float(row["coverage"]) <= 1 for row in rows)
+    assert pixels(out / "overview.png").shape[1] > 5 * pixels(out / "overview.png").shape[0], "eight panels in a row"
+
+
+def test_tuned_settings_are_used(capsys, tmp_path, face):
+    (tmp_path / "faces").mkdir()
+    face.rename(tmp_path / "faces" / "face.png")
+    face, settings = tmp_path / "faces" / "face.png", tmp_path / "settings.json"
+    flags = ("--images", face.parent, "--num_images", 1, "--steps", 2, "--budget", 2, "--out", settings)
+    code, stdout, error = run(capsys, "tune", "--task", "inpaint_box", "--method", "ddnm", *flags)
+    assert not code, error
+    assert "chosen" in stdout
+    code, _, error = run(capsys, "restore", face, "--steps", 2, "--settings", settings, "--out", tmp_path / "out")
+    assert not code, error
+    assert "inpaint_box by ddnm (the settings' method)" in error
+    code, _, error = run(capsys, "restore", face, "--settings", settings, "--method", "dps", "--out", tmp_path / "out")
+    assert code == 2
+    assert "they hold ddnm on inpaint_box with faces64" in error
 
 
 def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):

@@ -1,37 +1,41 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
-import csv
-import io
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from jaxdiff import checkpoints, metrics, operators, plots
+from jaxdiff import checkpoints, operators
 from jaxdiff.engine import batch_keys, restore_many, stack
+from jaxdiff.experiments import recipes, restored
 from jaxdiff.experiments.commands.common import add_prior, add_run, both_scales, check_steps, console, progress
+from jaxdiff.experiments.defaults import Default, default_for
 from jaxdiff.experiments.tasks import TASKS, get_task, make_sampler, nearest
-from jaxdiff.files import atomic, load_image, load_mask, out_folder, save_image
+from jaxdiff.experiments.tuning import read_presets
+from jaxdiff.files import load_image, load_mask, out_folder
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
-from jaxdiff.samplers.loop import grid_for
+from jaxdiff.samplers.base import Sampler
 
 __all__ = ["add_arguments", "run"]
+
+IMPLIED = {"zeta": "dps", "norm": "dps", "strength": "score_ald", "start": "sdedit"}
+"""Options that belong to one method: naming them names it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("image", help="the picture")
     parser.add_argument("--task", default="inpaint_box", help="what was (or will be) done to it; see jaxdiff info")
-    parser.add_argument("--method", default="dps", help="how to restore it; see jaxdiff info")
+    parser.add_argument(
+        "--method", default=None, help="how to restore it; the best within --steps network calls by default"
+    )
     parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; the task's by default")
     parser.add_argument("--samples", type=int, default=1, help="how many restorations to draw (default 1)")
+    parser.add_argument("--settings", default=None, help="hyper-parameters that jaxdiff tune wrote")
     parser.add_argument("--mask", default=None, help="for --task inpaint_mask: a picture, bright = measured, or .npy")
     parser.add_argument("--measured", action="store_true", help="the picture is the measurement already")
     parser.add_argument("--resize", action="store_true", help="centre-crop and resize to what the prior takes")
@@ -42,40 +46,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="out", help="folder for the results (default out)")
     add_prior(parser)
     add_run(parser, steps=250)
+    parser.set_defaults(spacing=None)  # each method's own
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, restore, score, write."""
     out = out_folder(args.out)
     _check(args)
-    denoiser = checkpoints.load_denoiser(args.prior)
+    chosen = _method(args)
+    denoiser = recipes.prior_for(chosen.method, checkpoints.load_denoiser(args.prior))
     check_steps(denoiser, args.steps)
     height, width, _ = denoiser.image_shape
     loaded = load_image(args.image, size=(height, width), resize=args.resize)
     for note in loaded.notes:
         console.print(f"note: {args.image} {note}")
-    options = {k: v for k in ("zeta", "norm", "strength", "start") if (v := getattr(args, k)) is not None}
-    sampler = make_sampler(args.method, args.task, args.prior, **options)
+    options = {k: v for k in IMPLIED if (v := getattr(args, k)) is not None}
+    sampler = _sampler(args, chosen, options)
+    grid = (
+        recipes.grid_within(chosen.method, sampler, denoiser, args.steps)
+        if args.method is None and args.spacing is None
+        else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
+    )
     problem = _problem(args, loaded.pixels)
-    console.print(f"{args.task} by {args.method}, {both_scales(float(problem.noise_std))}")
-    calls = len(grid_for(denoiser, sampler, args.steps, args.spacing).t)
+    console.print(f"{args.task} by {chosen.method}{chosen.why}, {both_scales(float(problem.noise_std))}")
+    calls = len(grid.t)
     with progress() as bar:
         outcome = restore_many(
             batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), args.samples),
             denoiser,
             stack([problem] * args.samples),
             sampler,
-            steps=args.steps,
-            spacing=args.spacing,
+            steps=grid,
             batch_size=args.batch_size,
-            report=bar(f"{args.method}, {args.samples} samples", args.samples * calls, calls),
+            report=bar(f"{chosen.method}, {args.samples} samples", args.samples * calls, calls),
             resume=out / ".restore.npz",
         )
     if not np.isfinite(outcome.x).all():
-        raise ValueError(f"{args.method} diverged; use a smaller step size or more steps.")
-    _write(args, out, loaded.pixels, problem, outcome.x)
+        raise ValueError(f"{chosen.method} diverged; use a smaller step size or more steps.")
+    restored.write(out, outcome.x, problem, None if args.measured else loaded.pixels)
     for state in out.glob(".restore-*.npz"):
         state.unlink()
+
+
+def _method(args: argparse.Namespace) -> Default:
+    """The method that is asked for, the one that the settings are for, or the best known for the task."""
+    if args.method is not None:
+        return Default(args.method, None, "")
+    for option, method in IMPLIED.items():
+        if getattr(args, option) is not None:
+            return Default(method, None, "")
+    task = _known_as(args.task)
+    if args.settings is not None:
+        held = sorted(read_presets(args.settings).get(args.prior, {}).get(task, {}))
+        if len(held) > 1:
+            raise ValueError(
+                f"{args.settings} holds settings of {', '.join(held)} for {task}; choose one with --method."
+            )
+        if held:
+            return Default(held[0], None, " (the settings' method)")
+    return default_for(task, args.prior, args.steps)
+
+
+def _sampler(args: argparse.Namespace, chosen: Default, options: dict[str, Any]) -> Sampler:
+    presets = None if args.settings is None else read_presets(args.settings)
+    if chosen.options is not None and presets is None:
+        options = {**chosen.options, **options}
+    return make_sampler(chosen.method, _known_as(args.task), args.prior, presets=presets, **options)
+
+
+def _known_as(task: str) -> str:
+    """The task that settings were searched for: a mask of one's own is nearest to a box."""
+    return "inpaint_box" if task == "inpaint_mask" else task
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -111,72 +152,3 @@ def _problem(args: argparse.Namespace, pixels: np.ndarray) -> Problem:
         )
     y = jnp.asarray(pixels)
     return Problem(operator, operator(y) if isinstance(operator, operators.Mask) else y, jnp.asarray(std, jnp.float32))
-
-
-def _write(args: argparse.Namespace, out: Path, pixels: np.ndarray, problem: Problem, restored: np.ndarray) -> None:
-    view = np.asarray(problem.operator.view(problem.y))
-    save_image(out / "measured.png", view)
-    for i, image in enumerate(restored):
-        save_image(out / f"restored_{i}.png", image)
-    pictures, titles = [view, *restored], ["measured", *[f"restored {i}" for i in range(len(restored))]]
-    rows = []
-    if not args.measured:
-        save_image(out / "truth.png", pixels)
-        pictures.insert(1, pixels)
-        titles.insert(1, "truth")
-        rows = _scores(restored, pixels, problem)
-        with atomic(out / "metrics.csv") as temporary:
-            text = io.StringIO()
-            writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            temporary.write_text(text.getvalue(), encoding="utf-8")
-    if len(restored) > 1:
-        mean, std = restored.mean(0), restored.std(0, ddof=1)
-        save_image(out / "mean.png", mean)
-        pictures += [mean]
-        titles += ["mean"]
-        del std
-    save_image(out / "overview.png", plots.sheet([_as_rgb(p, pixels.shape) for p in pictures], columns=len(pictures)))
-    if rows:
-        Console(highlight=False).print(_table(rows))
-    console.print(
-        f"written to {out}: overview.png ({' | '.join(titles)}), restored_*.png" + (", metrics.csv" if rows else "")
-    )
-
-
-def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[dict[str, Any]]:
-    """A row a sample, and one for their mean: single sample and mean over samples are different things."""
-    images = {f"sample {i}": image for i, image in enumerate(restored)}
-    if len(restored) > 1:
-        images["mean of the samples' images"] = restored.mean(0)
-    reference = jnp.asarray(truth)
-    rows = []
-    for name, image in images.items():
-        x = jnp.asarray(image)
-        misfit = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(problem.residual(x)))))
-        values = (metrics.psnr(x, reference), metrics.ssim(x, reference), metrics.lpips(x, reference), misfit)
-        rows.append(
-            {"image": name}
-            | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)}
-        )
-    return rows
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=None)
-    for name, digits in (("image", None), ("PSNR dB", 2), ("SSIM", 3), ("LPIPS", 3), ("misfit RMS", 4)):
-        table.add_column(name, justify="left" if digits is None else "right")
-    for row in rows:
-        table.add_row(
-            row["image"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['lpips']:.3f}", f"{row['misfit_rms']:.4f}"
-        )
-    return table
-
-
-def _as_rgb(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A view in the size and channels of the image, nearest neighbour."""
-    picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
-    rows = np.arange(shape[0]) * picture.shape[0] // shape[0]
-    columns = np.arange(shape[1]) * picture.shape[1] // shape[1]
-    return picture[rows][:, columns]

@@ -1,0 +1,161 @@
+"""What ``jaxdiff restore`` writes: pictures, scores, and what many draws say of what is certain."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxdiff import metrics, plots
+from jaxdiff.experiments.commands.common import console
+from jaxdiff.files import atomic, save_image
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.posterior import coverage
+
+__all__ = ["CALIBRATED", "write"]
+
+CALIBRATED = 8
+"""Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
+SHOWN = 3
+"""Draws that the overview shows."""
+
+
+def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | None) -> None:
+    """Write what n draws [n, H, W, C] are: each, their mean and standard deviation, scores, calibration, an overview.
+
+    Args:
+        out: folder.
+        draws: the restorations.
+        problem: what was measured.
+        truth: [H, W, C], if it is known.
+    """
+    view = np.asarray(problem.operator.view(problem.y))
+    save_image(out / "measured.png", view)
+    for i, image in enumerate(draws):
+        save_image(out / f"restored_{i}.png", image)
+    also = ""
+    rows: list[dict[str, Any]] = []
+    if truth is not None:
+        save_image(out / "truth.png", truth)
+        rows = _scores(draws, truth, problem)
+        _write_rows(out / "metrics.csv", rows)
+        also += ", metrics.csv"
+    if len(draws) > 1:
+        save_image(out / "mean.png", draws.mean(0))
+        also += ", mean.png, std.png"
+    try:
+        if len(draws) > 1:
+            plots.save_figure(out / "std.png", plots.spread_figure([], [("standard deviation", _std(draws))], cell=3.0))
+        if len(draws) >= CALIBRATED and truth is not None:
+            _write_calibration(out, draws, truth)
+            also += ", calibration.png, calibration.csv"
+        plots.save_figure(out / "overview.png", _overview(view, draws, truth, rows))
+    except ValueError as error:  # no matplotlib: pictures without titles and scale are better than none
+        console.print(f"note: {error}")
+        also = also.replace(", std.png", "").replace(", calibration.png, calibration.csv", "")
+        shown = [
+            view,
+            *([] if truth is None else [truth]),
+            *draws[:SHOWN],
+            *([draws.mean(0)] if len(draws) > 1 else []),
+        ]
+        tiles = [_as_rgb(picture, draws.shape[1:]) for picture in shown]
+        save_image(out / "overview.png", plots.sheet(tiles, columns=len(tiles)))
+    if rows:
+        Console(highlight=False).print(_table(rows))
+    console.print(f"written to {out}: overview.png, restored_*.png{also}")
+
+
+def _std(draws: np.ndarray) -> np.ndarray:
+    """[H, W]: the standard deviation of the draws, root mean square over colours, on the [-1, 1] scale."""
+    return np.sqrt(np.mean(np.clip(draws, -1, 1).var(0, ddof=1), axis=-1))
+
+
+def _overview(view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None, rows: Sequence[dict[str, Any]]) -> Any:
+    """Measured, truth, some draws, their mean; then standard deviation and, if it can be known, the mean's error."""
+
+    def titled(name: str, row: int) -> str:
+        return f"{name}\n{rows[row]['psnr']:.2f} dB, LPIPS {rows[row]['lpips']:.3f}" if rows else name
+
+    shape, many = draws.shape[1:], len(draws) > 1
+    images = [("measured", _as_rgb(view, shape))]
+    if truth is not None:
+        images.append(("truth", truth))
+    images += [(titled(f"draw {i + 1}" if many else "restored", i), image) for i, image in enumerate(draws[:SHOWN])]
+    maps = []
+    if many:
+        mean = np.clip(draws, -1, 1).mean(0)
+        images.append((titled(f"mean of {len(draws)}", -1), mean))
+        maps.append(("standard deviation\nof the draws", _std(draws)))
+        if truth is not None:
+            maps.append(("error of the mean\nsame scale", np.sqrt(np.mean((mean - truth) ** 2, axis=-1))))
+    return plots.spread_figure(images, maps)
+
+
+def _write_calibration(out: Path, draws: np.ndarray, truth: np.ndarray) -> None:
+    levels = _levels(len(draws))
+    of_level = jax.vmap(lambda level: coverage(jnp.asarray(draws), jnp.asarray(truth), level))
+    covered = np.asarray(of_level(jnp.asarray(levels)))
+    distance = float(np.abs(covered - levels).mean())
+    figure = plots.calibration_figure(levels, covered, samples=len(draws), error=distance)
+    plots.save_figure(out / "calibration.png", figure)
+    pairs = zip(levels, covered, strict=True)
+    _write_rows(out / "calibration.csv", [{"level": f"{a:.3f}", "coverage": f"{b:.4f}"} for a, b in pairs])
+
+
+def _levels(draws: int, most: int = 20) -> np.ndarray:
+    """Levels that intervals of so many draws can have exactly: k/(n+1), k + n odd; others would show as stairs."""
+    exact = np.arange(1 if draws % 2 == 0 else 2, draws + 1, 2, dtype=np.float32) / np.float32(draws + 1)
+    return exact[:: -(-len(exact) // most)]
+
+
+def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[dict[str, Any]]:
+    """A row a sample, and one for their mean: single sample and mean over samples are different things."""
+    images = {f"sample {i}": image for i, image in enumerate(restored)}
+    if len(restored) > 1:
+        images["mean of the samples' images"] = restored.mean(0)
+    reference = jnp.asarray(truth)
+    rows = []
+    for name, image in images.items():
+        x = jnp.asarray(image)
+        misfit = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(problem.residual(x)))))
+        values = (metrics.psnr(x, reference), metrics.ssim(x, reference), metrics.lpips(x, reference), misfit)
+        rows.append(
+            {"image": name}
+            | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)}
+        )
+    return rows
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=None)
+    for name, digits in (("image", None), ("PSNR dB", 2), ("SSIM", 3), ("LPIPS", 3), ("misfit RMS", 4)):
+        table.add_column(name, justify="left" if digits is None else "right")
+    for row in rows:
+        table.add_row(
+            row["image"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['lpips']:.3f}", f"{row['misfit_rms']:.4f}"
+        )
+    return table
+
+
+def _as_rgb(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A view in the size and channels of the image, nearest neighbour."""
+    picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
+    rows = np.arange(shape[0]) * picture.shape[0] // shape[0]
+    columns = np.arange(shape[1]) * picture.shape[1] // shape[1]
+    return picture[rows][:, columns]
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

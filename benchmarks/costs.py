@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,22 @@ NETWORKS = {
 }
 """``tiny`` has what the FFHQ network has (resampling blocks, attention, learned variance) and compiles in seconds."""
 
+NEEDED: dict[str, Callable[[Any], tuple[int, int]]] = {
+    **dict.fromkeys(
+        ("sdedit", "score_ald", "ddnm", "ddrm", "repaint", "diffpir", "reddiff", "fast_dips"), lambda _: (1, 0)
+    ),
+    **dict.fromkeys(("dps", "mcg", "dsg", "lgd_mc", "pigdm"), lambda _: (1, 1)),
+    "tmpd": lambda _: (1, 2),
+    "mmps": lambda method: (1, method.iterations + 1),
+    "sitcom": lambda method: (method.iterations + 1, method.iterations),
+    "pnp_dm": lambda method: (method.prior_steps, 0),
+    "daps": lambda method: (method.ode_steps, 0),
+    "annealed_langevin": lambda method: (method.inner_steps, 0),
+    "tds": lambda method: (method.particles, method.particles),
+    "fps": lambda method: (method.particles, 0),
+}
+"""Forward passes of the network and passes back to its input that a step of each method takes by its definition."""
+
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -61,6 +77,39 @@ def key_of() -> str:
 
 def programs(config: UNetConfig) -> dict[str, Program]:
     """Each program by name and the abstract arguments that it is lowered for."""
+    x, t, denoiser, _ = _abstract(config)
+
+    def forward(x: jax.Array, t: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
+        return denoiser(x, t).x0
+
+    def gradient(x: jax.Array, t: jax.Array, denoiser: jd.Denoiser) -> tuple[jax.Array, jax.Array]:
+        x0, back = jax.vjp(lambda x: denoiser(x, t).x0, x)
+        return x0, back(x0)[0]
+
+    return {
+        "forward": (forward, (x, t, denoiser)),
+        "forward + input gradient": (gradient, (x, t, denoiser)),
+        "unconditional step": step_of(config, jd.samplers.ddpm),
+        "Score ALD step": step_of(config, jd.samplers.score_ald),
+        "DPS step": step_of(config, jd.samplers.dps),
+    }
+
+
+def step_of(config: UNetConfig, make: Callable[[], Any]) -> Program:
+    """One step of a method, and its abstract arguments."""
+    _, t, denoiser, problem = _abstract(config)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    sampler = jax.eval_shape(make)
+    state = jax.eval_shape(lambda *a: a[0].init(*a[1:]), sampler, key, problem, denoiser, t)
+
+    def step(key: Any, state: Any, t: Any, s: Any, denoiser: Any, problem: Any, sampler: Any) -> Any:
+        return sampler.step(key, state, t, s, problem, denoiser)
+
+    return step, (key, state, t, t, denoiser, problem, sampler)
+
+
+def _abstract(config: UNetConfig) -> tuple[Any, Any, Any, Any]:
+    """An image, a timestep, a prior and a measurement, all without values."""
     shape = (config.image_size, config.image_size, config.in_channels)
     named = {k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in parameter_shapes(config).items()}
     learned = "learned_range" if config.learn_sigma else "fixed_small"
@@ -73,30 +122,7 @@ def programs(config: UNetConfig) -> dict[str, Program]:
     )
     operator = jd.operators.inpaint_box(image_shape=shape, size=shape[0] // 2)
     problem = jax.eval_shape(lambda: jd.observe(jax.random.key(0), operator, jnp.zeros(shape), 0.05))
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    t = jax.ShapeDtypeStruct((), jnp.int32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def forward(x: jax.Array, t: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
-        return denoiser(x, t).x0
-
-    def gradient(x: jax.Array, t: jax.Array, denoiser: jd.Denoiser) -> tuple[jax.Array, jax.Array]:
-        x0, back = jax.vjp(lambda x: denoiser(x, t).x0, x)
-        return x0, back(x0)[0]
-
-    def step_of(make: Callable[[], Any]) -> Program:
-        def step(key: Any, x: Any, t: Any, s: Any, denoiser: Any, problem: Any, sampler: Any) -> Any:
-            return sampler.step(key, jd.samplers.State(x), t, s, problem, denoiser)
-
-        return step, (key, x, t, t, denoiser, problem, jax.eval_shape(make))
-
-    return {
-        "forward": (forward, (x, t, denoiser)),
-        "forward + input gradient": (gradient, (x, t, denoiser)),
-        "unconditional step": step_of(jd.samplers.ddpm),
-        "Score ALD step": step_of(jd.samplers.score_ald),
-        "DPS step": step_of(jd.samplers.dps),
-    }
+    return jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((), jnp.int32), denoiser, problem
 
 
 def counts(program: Program) -> dict[str, float]:
@@ -118,7 +144,7 @@ def products(program: Program) -> dict[str, int]:
     """Multiplications and additions (2 a product) by primitive, read from the traced program: no XLA in it."""
     function, arguments = program
     total: dict[str, int] = {}
-    for equation in _equations(jax.make_jaxpr(function)(*arguments).jaxpr):
+    for equation, times in _equations(jax.make_jaxpr(function)(*arguments).jaxpr):
         name = equation.primitive.name
         if name in ("conv_stride_1", "conv_general_dilated"):
             kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.size
@@ -131,17 +157,23 @@ def products(program: Program) -> dict[str, int]:
                 work *= shape[axis]
         else:
             continue
-        total[name] = total.get(name, 0) + work
+        total[name] = total.get(name, 0) + times * work
     return total
 
 
-def _equations(jaxpr: Any) -> Any:
-    """All equations, those of inner programs too."""
+def _equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
+    """All equations, those of inner programs too, and how many times each is computed.
+
+    Of a condition the cheaper branch counts: that of every step but the last, where some methods denoise once more.
+    """
     for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(value):
-                yield from _equations(getattr(value, "jaxpr", value))
+        yield equation, times
+        inner = [v for v in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program) if _is_program(v)]
+        if equation.primitive.name == "cond":
+            inner = [min(inner, key=lambda program: len(getattr(program, "jaxpr", program).eqns))]
+        repeats = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for program in inner:
+            yield from _equations(getattr(program, "jaxpr", program), times * repeats)
 
 
 def _is_program(value: Any) -> bool:

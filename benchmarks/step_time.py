@@ -1,17 +1,20 @@
-"""Milliseconds a step of unconditional sampling, Score ALD and DPS, beside the floor of each; compile time and memory.
+"""Time of a step of every method, beside the bare network and beside what the method cannot do without.
 
-Run: ``python -m benchmarks.step_time [--prior faces64] [--prior ffhq_256] [--batch 8]``. Programs are compiled ahead of
-time, then run in turn (interleaved) and the median taken, since machines are noisy. A step's floor is what it cannot do
-without: one network forward (unconditional, Score ALD), or one forward and one input gradient (DPS, about twice the
-floating-point operations of the forward, since no parameter gradient is taken). ffhq_256 is the architecture of
-ffhq_10m.pt with random weights: time does not depend on them.
+Run:     python -m benchmarks.step_time [--prior faces64] [--batch 8] [--rounds 7] [--length 2] [--only NAME,NAME]
+Shows:   median over interleaved rounds of the time an image and step takes in a compiled loop, in multiples of the bare
+         network's forward pass, and in multiples of the method's floor: F forward passes and B passes back to the input, by
+         the method's definition (``benchmarks.costs.NEEDED``), each timed in a loop of its own in the same rounds (a pass
+         back: forward and gradient less forward). Compile time and temporary memory apart. The task is box inpainting, the
+         settings those of the task. ffhq_256 is the architecture with random weights: time does not depend on them.
+Time:    10 minutes for faces64 on two CPU cores, most of it compilation (JAX_COMPILATION_CACHE_DIR saves it a second time).
+Seen:    docs/performance.md.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +22,21 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxdiff as jd
+from benchmarks.costs import NEEDED
+from jaxdiff.experiments.tasks import METHODS, make_sampler
 from jaxdiff.models import PRESETS, UNet
+
+FORWARD, GRADIENT = "forward", "forward + input gradient"
+T, S = 500, 490
+
+
+class Timed(NamedTuple):
+    """A compiled loop over one program."""
+
+    run: Callable[[], Any]
+    compile_seconds: float
+    temporary: int
+    needed: tuple[int, int]
 
 
 def denoiser_of(name: str) -> jd.Denoiser:
@@ -36,80 +53,90 @@ def denoiser_of(name: str) -> jd.Denoiser:
     )
 
 
-def programs(denoiser: jd.Denoiser, batch: int) -> tuple[dict[str, Callable[..., Any]], tuple[Any, ...]]:
-    """What is timed, by name, and the arguments that all share."""
-    shape = denoiser.image_shape
-    operator = jd.operators.inpaint_box(image_shape=shape, size=shape[0] // 2)
-    key = jax.random.key(0)
-    problem = jd.observe(key, operator, jnp.zeros(shape), 0.05)
-    x = jax.random.normal(key, (batch, *shape))
-    times = (jnp.int32(500), jnp.int32(490))
+class Bench:
+    """Compiles the programs for one prior."""
 
-    def forward(x: jax.Array, t: jax.Array, s: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
-        return jax.vmap(lambda x: denoiser(x, t, s).x0)(x)
+    def __init__(self, prior: str, batch: int, length: int) -> None:
+        """Make what all programs share."""
+        self.prior, self.batch, self.length = prior, batch, length
+        self.denoiser = denoiser_of(prior)
+        shape = self.denoiser.image_shape
+        operator = jd.operators.inpaint_box(image_shape=shape, size=shape[0] // 2)
+        self.problem = jd.observe(jax.random.key(0), operator, jnp.zeros(shape), 0.05)
+        self.keys = jax.random.split(jax.random.key(1), batch)
+        self.x = jax.vmap(lambda key: jax.random.normal(key, shape))(self.keys)
 
-    def gradient(x: jax.Array, t: jax.Array, s: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
-        return jax.vmap(jax.grad(lambda x: jnp.sum(denoiser(x, t, s).x0 ** 2)))(x)
+    def bare(self, name: str) -> Timed:
+        """The network alone, or with its input gradient."""
 
-    def step_of(sampler: jd.samplers.Sampler) -> Callable[..., jax.Array]:
-        def step(x: jax.Array, t: jax.Array, s: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
-            one = lambda x: sampler.step(key, jd.samplers.State(x), t, s, problem, denoiser)[0].x  # noqa: E731
-            return jax.vmap(one)(x)
+        def forward(x: jax.Array, t: Any, denoiser: Any) -> jax.Array:
+            return denoiser(x, t).x0
 
-        return step
+        def gradient(x: jax.Array, t: Any, denoiser: Any) -> jax.Array:
+            x0, back = jax.vjp(lambda x: denoiser(x, t).x0, x)
+            return back(x0)[0]
 
-    named = {
-        "floor: forward": forward,
-        "floor: forward + input gradient": gradient,
-        "unconditional step": step_of(jd.samplers.ddpm()),
-        "Score ALD step": step_of(jd.samplers.score_ald()),
-        "DPS step": step_of(jd.samplers.dps()),
-    }
-    return named, (x, *times, denoiser)
+        function = forward if name == FORWARD else gradient
 
+        def loop(x: Any, t: Any, denoiser: Any) -> Any:
+            one = jax.vmap(function, (0, None, None))
+            return jax.lax.scan(lambda x, _: (one(x, t, denoiser), None), x, None, length=self.length)[0]
 
-def in_a_scan(step: Callable[..., jax.Array], length: int) -> Callable[..., jax.Array]:
-    """The step repeated as samplers run it, so that a loop's own cost shows."""
+        return self._compile(loop, (self.x, jnp.int32(T), self.denoiser), (0, 0))
 
-    def run(x: jax.Array, t: jax.Array, s: jax.Array, denoiser: jd.Denoiser) -> jax.Array:
-        return jax.lax.scan(lambda x, _: (step(x, t, s, denoiser), None), x, None, length=length)[0]
+    def method(self, name: str) -> Timed:
+        """Steps of a method, from its own first state."""
+        ddpm = name == "unconditional"
+        sampler = jd.samplers.ddpm() if ddpm else make_sampler(name, "inpaint_box", self.prior)
+        needed = (1, 0) if ddpm else NEEDED[name](sampler)
+        problem, denoiser = self.problem, self.denoiser
+        state = jax.jit(jax.vmap(lambda k: sampler.init(k, problem, denoiser, jnp.int32(T))))(self.keys)
 
-    return run
+        def loop(keys: Any, state: Any, t: Any, s: Any, problem: Any, denoiser: Any, sampler: Any) -> Any:
+            one = jax.vmap(lambda k, state: sampler.step(k, state, t, s, problem, denoiser)[0])
+            return jax.lax.scan(lambda state, _: (one(keys, state), None), state, None, length=self.length)[0]
 
+        arguments = (self.keys, state, jnp.int32(T), jnp.int32(S), problem, denoiser, sampler)
+        return self._compile(loop, arguments, needed)
 
-def measure(name: str, batch: int, rounds: int, length: int) -> Table:
-    """Compile all, then run them in turn."""
-    denoiser = denoiser_of(name)
-    named, arguments = programs(denoiser, batch)
-    compiled, compile_seconds, memory = {}, {}, {}
-    for label, function in named.items():
+    def _compile(self, function: Callable[..., Any], arguments: tuple[Any, ...], needed: tuple[int, int]) -> Timed:
         begun = time.perf_counter()
-        compiled[label] = jax.jit(in_a_scan(function, length)).lower(*arguments).compile()
-        compile_seconds[label] = time.perf_counter() - begun
-        analysis = compiled[label].memory_analysis()
-        memory[label] = 0 if analysis is None else analysis.temp_size_in_bytes
-    seconds: dict[str, list[float]] = {label: [] for label in named}
-    for _ in range(rounds):
-        for label, program in compiled.items():
+        program = jax.jit(function).lower(*arguments).compile()
+        seconds = time.perf_counter() - begun
+        memory = program.memory_analysis()
+        temporary = 0 if memory is None else memory.temp_size_in_bytes
+        return Timed(lambda: jax.block_until_ready(program(*arguments)), seconds, temporary, needed)
+
+
+def measure(prior: str, batch: int, rounds: int, length: int, only: list[str]) -> Table:
+    """Compile all, then run them in turn."""
+    bench = Bench(prior, batch, length)
+    timed = {name: bench.bare(name) for name in (FORWARD, GRADIENT)}
+    for name in ["unconditional", *METHODS]:
+        if not only or name in only:
+            timed[name] = bench.method(name)
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    for turn in range(rounds + 1):
+        for name, program in timed.items():
+            # Methods of many passes a step are not shaken by noise, and are long: every other turn will do.
+            if turn > 1 and turn % 2 and sum(program.needed) > 4:
+                continue
             begun = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            seconds[label].append((time.perf_counter() - begun) / (length * batch))
-    middle = {label: statistics.median(times) for label, times in seconds.items()}
-    title = f"{name}, batch {batch}, {jax.devices()[0].device_kind}: median of {rounds} interleaved rounds of {length} steps"
+            program.run()
+            if turn:
+                seconds[name].append((time.perf_counter() - begun) / (length * batch))
+    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    title = f"{prior}, batch {batch}, {jax.devices()[0].device_kind}: median of {rounds} interleaved rounds of {length} steps"
     table = Table(title=title, title_justify="left")
-    for column in ("program", "ms an image and step", "× forward", "× its floor", "compile s", "temporary MiB"):
-        table.add_column(column, justify="left" if column == "program" else "right")
-    forward = middle["floor: forward"]
-    for label, value in middle.items():
-        floor = middle["floor: forward + input gradient"] if "DPS" in label else forward
-        table.add_row(
-            label,
-            f"{1000 * value:.1f}",
-            f"{value / forward:.2f}",
-            "–" if label.startswith("floor") else f"{value / floor:.2f}",
-            f"{compile_seconds[label]:.1f}",
-            f"{memory[label] / 2**20:.0f}",
-        )
+    for column in ("step of", "F", "B", "ms an image", "× forward", "× its floor", "compile s", "temporary MiB"):
+        table.add_column(column, justify="left" if column == "step of" else "right")
+    forward, back = middle[FORWARD], middle[GRADIENT] - middle[FORWARD]
+    for name, program in timed.items():
+        f, b = program.needed
+        floor = f"{middle[name] / (f * forward + b * back):.2f}" if f else "–"
+        row = (f"{1000 * middle[name]:.1f}", f"{middle[name] / forward:.2f}", floor)
+        cost = (f"{program.compile_seconds:.1f}", f"{program.temporary / 2**20:.0f}")
+        table.add_row(name, *((str(f), str(b)) if f else ("", "")), *row, *cost)
     return table
 
 
@@ -120,10 +147,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=None, help="images at a time (8 at 64×64, 1 at 256×256)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--length", type=int, default=2, help="steps a program (in a scan)")
+    parser.add_argument("--only", default="", help="some of the methods")
     args = parser.parse_args()
     for name in args.prior or ["faces64", "ffhq_256"]:
         batch = args.batch or (8 if name == "faces64" else 1)
-        Console(width=120).print(measure(name, batch, args.rounds, args.length))
+        only = [method for method in args.only.split(",") if method]
+        Console(width=120).print(measure(name, batch, args.rounds, args.length, only))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ class AnnealedLangevin:
         x, _ = jax.lax.scan(body, state.x / signal, keys)
         info = Info(residual_norm(problem, x))
         if self.denoise:
-            x = jnp.where(s < 0, denoiser(signal * x, t, s).x0, x)
+            # A branch, not a choice between both: only the last step pays for it.
+            x = jax.lax.cond(s < 0, lambda x: denoiser(signal * x, t, s).x0.astype(dtype), lambda x: x, x)
         return State(expand(jnp.sqrt(level_s.alpha_bar).astype(dtype), x) * x), info
 
 

@@ -5,10 +5,13 @@ import functools
 import pytest
 
 from benchmarks import costs
+from jaxdiff.experiments.tasks import METHODS
 from jaxdiff.models import PRESETS
 from jaxdiff.models.config import layout
 
 RISE = 1.02
+SLACK = {"temporary": 2**18}
+"""Bytes: where XLA puts small buffers differs a little between runs."""
 CHECKED = [("tiny", label) for label in costs.programs(costs.NETWORKS["tiny"])] + [
     ("faces64", "forward"),
     ("faces64", "DPS step"),
@@ -73,15 +76,31 @@ def test_ffhq_is_smaller_than_the_plain_network():
     assert by_hand(PRESETS["ffhq_256"].unet) < 388e9
 
 
-@pytest.mark.parametrize("name", ["tiny", "faces64", "ffhq_256"])
+@pytest.mark.parametrize("name", ["tiny", "ffhq_256"])
 def test_a_step_computes_what_its_update_uses(name):
     forward = sum(products(name, "forward").values())
-    for label in ("unconditional step", "Score ALD step"):
+    for label in ("unconditional step", "Score ALD step")[: 2 if name == "tiny" else 1]:
         assert sum(products(name, label).values()) == forward, f"{label}: one forward pass, no gradient of the network"
     gradient = products(name, "forward + input gradient")
     assert products(name, "DPS step") == gradient, "the gradient shares its forward pass"
     assert gradient["conv_stride_1"] <= 2.01 * products(name, "forward")["conv_stride_1"]
     assert "conv_general_dilated" not in gradient, "no gradient of a kernel"
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_no_method_calls_the_network_more_often_than_its_definition(method):
+    """A pass back costs what a pass forward does, but for the first convolution's input being 3 channels wide."""
+    forward = products("tiny", "forward")["conv_stride_1"]
+    back = products("tiny", "forward + input gradient")["conv_stride_1"] - forward
+    assert method in costs.NEEDED, f"say in benchmarks.costs.NEEDED how many passes a step of {method} takes"
+    sampler = METHODS[method]()
+    forwards, backs = costs.NEEDED[method](sampler)
+    found = costs.products(costs.step_of(costs.NETWORKS["tiny"], METHODS[method]))
+    wanted = forwards * forward + backs * back
+    # Blur kernels and the like are convolutions too, but not of this primitive.
+    assert found["conv_stride_1"] == wanted, (
+        f"{found['conv_stride_1'] / forward:.2f} passes, {wanted / forward:.2f} needed"
+    )
 
 
 @pytest.mark.parametrize("name", ["tiny", "faces64"])
@@ -101,7 +120,9 @@ def test_counts_do_not_rise(name, label):
     if known is None:
         pytest.skip(f"no counts are stored for {costs.key_of()}; python -m benchmarks.costs --update stores them.")
     found = counts(name, label)
-    risen = {k: (known[name][label][k], v) for k, v in found.items() if v > RISE * known[name][label][k]}
+    risen = {
+        k: (known[name][label][k], v) for k, v in found.items() if v > RISE * known[name][label][k] + SLACK.get(k, 0)
+    }
     text = ", ".join(f"{k} {before:,} → {after:,}" for k, (before, after) in risen.items())
     assert not risen, (
         f"{name}, {label} costs more than before: {text}. If that must be, run `python -m benchmarks.costs --update` and "

@@ -1,0 +1,272 @@
+"""The leaderboard: every method × task × number of network calls, by published and by tuned settings.
+
+Run: ``python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--calls 20 100 1000] [--methods …] [--tasks …]
+[--budget-minutes 60] [--settle]``. Pictures are cropped and resized to the prior's size; σ = 0.05 on [-1, 1] for all tasks.
+
+A cell is a task, a method, its settings ("published", or "tuned": what ``benchmarks.search`` or ``jaxdiff tune`` recorded for
+this prior) and a number of network calls: methods with several calls a step get fewer steps. Cells are kept in
+``docs/leaderboard.csv``, one row each, as they are finished; the same command goes on with those that are missing, and
+``docs/leaderboard.md`` is written from all. ``--settle`` writes the best of each task into
+``jaxdiff/experiments/defaults.json``, from which ``jaxdiff restore`` takes its method where none is named.
+
+Network calls are forward passes, counted in the compiled program (``jaxdiff.experiments.recipes``); backward passes are beside
+them. Seconds are run time an image, compilation apart. A method that cannot serve a task, or not in so few calls, is "–".
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxdiff as jd
+from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.experiments import recipes, tasks, tuning
+from jaxdiff.experiments.commands.common import progress
+from jaxdiff.experiments.evaluate import SCORES, measure, scores
+from jaxdiff.experiments.pictures import from_folder
+from jaxdiff.experiments.report import markdown
+from jaxdiff.files import atomic
+
+ROOT = pathlib.Path(__file__).parent.parent
+DEFAULTS = ROOT / "jaxdiff" / "experiments" / "defaults.json"
+TASKS = (
+    "inpaint_box",
+    "inpaint_random",
+    "gaussian_blur",
+    "motion_blur",
+    "super_resolution",
+    "phase_retrieval",
+    "high_dynamic_range",
+    "jpeg",
+    "grayscale",
+)
+CALLS = (20, 100, 1000)
+IDENTITY = ("prior", "pixels", "noise_std", "task", "method", "settings", "calls")
+"""What makes a cell the same cell."""
+COLUMNS = (
+    *IDENTITY,
+    *("options", "images", "steps", "network_calls", "backward_passes"),
+    *(name for score in SCORES for name in (score, f"{score}_se")),
+    *("seconds_per_image", "status"),
+)
+SENSE = {"psnr": 1, "ssim": 1, "lpips": -1}
+Row = dict[str, str]
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """The cells that are there."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: pathlib.Path, rows: list[Row]) -> None:
+    """All cells, whole or not at all."""
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def cells(args: argparse.Namespace, pixels: str, presets: dict[str, Any]) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """(identity, options) of each cell: few calls first, so that a first look comes early."""
+    for calls in args.calls:
+        for task in args.tasks:
+            for method in args.methods:
+                published = tasks.settings_for(method, task)
+                found = {"published": published}
+                table = presets.get(args.prior, {})
+                tuned = table.get(task, {}).get(method, table.get("default", {}).get(method))
+                if tuned is not None and tuned != published:
+                    found["tuned"] = tuned
+                for kind, options in found.items():
+                    values = (args.prior, pixels, f"{args.noise_std:g}", task, method, kind, str(calls))
+                    yield dict(zip(IDENTITY, values, strict=True)), options
+
+
+def run_cell(
+    cell: Row, options: dict[str, Any], denoiser: Any, images: np.ndarray, args: argparse.Namespace, bar: Any
+) -> Row:
+    """One row: scores, or the reason why there are none."""
+    method, task = cell["method"], cell["task"]
+    row = {**dict.fromkeys(COLUMNS, ""), **cell, "options": json.dumps(options), "images": str(len(images))}
+    try:
+        sampler = tasks.METHODS[method](**options)
+        prior = recipes.prior_for(method, denoiser)
+        grid = recipes.grid_within(method, sampler, prior, int(cell["calls"]))
+        cost = recipes.calls_per_step(sampler)
+        steps = len(grid.t)
+        row |= {"steps": str(steps), "network_calls": str(steps * cost.forward)}
+        row["backward_passes"] = str(steps * cost.backward)
+        problems = measure(task, jax.random.key(args.seed), images, args.noise_std)
+        keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), len(images))
+        report = bar(f"{task}, {method} ({cell['settings']})", len(images) * steps, steps)
+        outcome = restore_many(
+            keys, prior, problems, sampler, steps=grid, batch_size=min(args.batch_size, len(images)), report=report
+        )
+    except (ValueError, NotImplementedError) as error:
+        return row | {"status": "refused: " + " ".join(str(error).split())}
+    row["seconds_per_image"] = f"{outcome.seconds / len(images):.3f}"
+    found = scores(outcome.x, images, problems)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        return row | {"status": f"diverged: {int(np.isnan(found['psnr']).sum())} of {len(images)} images"}
+    for name, values in found.items():
+        row[name] = f"{values.mean():.4f}"
+        row[f"{name}_se"] = f"{values.std(ddof=1) / math.sqrt(len(values)):.4f}" if len(values) > 1 else ""
+    return row | {"status": "ok"}
+
+
+def expected_seconds(cell: Row, rows: list[Row], images: int) -> float:
+    """What a cell will take, from what this method (or the slowest of all) took a call; 0 where nothing is known."""
+    timed = [row for row in rows if row["seconds_per_image"] and row["network_calls"]]
+    alike = [row for row in timed if row["method"] == cell["method"]] or timed
+    per_call = max((float(row["seconds_per_image"]) / int(row["network_calls"]) for row in alike), default=0.0)
+    return per_call * int(cell["calls"]) * images
+
+
+def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
+    """Run the cells that are missing, until all are there or the time is up; the cells of this run's pictures."""
+    begun = time.monotonic()
+    denoiser = jd.load_denoiser(args.prior)
+    found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
+    images = np.stack([picture.pixels for picture in found])
+    pixels = hashlib.sha256(images.tobytes()).hexdigest()[:12]
+    presets = tuning.read_presets(args.settings)
+    rows = read_rows(record)
+    done = {tuple(row[name] for name in IDENTITY) for row in rows}
+    wanted = [(cell, options) for cell, options in cells(args, pixels, presets) if tuple(cell.values()) not in done]
+    left = len(wanted)
+    with progress() as bar:
+        for cell, options in wanted:
+            spent = time.monotonic() - begun
+            if spent + expected_seconds(cell, rows, len(images)) > 60 * args.budget_minutes:
+                continue  # a cheaper cell may still fit
+            rows.append(run_cell(cell, options, denoiser, images, args, bar))
+            write_rows(record, rows)
+            left -= 1
+    if left:
+        print(f"{left} cells are left for another time; the same command goes on from here.")
+    return [row for row in rows if (row["prior"], row["pixels"]) == (args.prior, pixels)]
+
+
+def best_within(rows: list[Row], task: str, calls: int, metric: str) -> Row | None:
+    """The best cell of a task that took at most so many network calls."""
+    able = [row for row in rows if row["task"] == task and row["status"] == "ok" and int(row["network_calls"]) <= calls]
+    return max(able, key=lambda row: SENSE[metric] * float(row[metric]), default=None)
+
+
+def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None:
+    """Write the best of each task and budget as the defaults of ``jaxdiff restore``; other tasks keep theirs."""
+    table = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    held = table.setdefault(prior, {})
+    for task in dict.fromkeys(row["task"] for row in rows):
+        budgets = sorted({int(row["calls"]) for row in rows if row["task"] == task})
+        entries = [(calls, best) for calls in budgets if (best := best_within(rows, task, calls, metric))]
+        if entries:
+            held[task] = [
+                {"calls": calls, "method": best["method"], "options": json.loads(best["options"])}
+                for calls, best in entries
+            ]
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def page(rows: list[Row], metric: str) -> str:
+    """The tables: the best within a number of calls, then each task and budget, best first."""
+    names = list(dict.fromkeys(row["task"] for row in rows))
+    budgets = sorted({int(row["calls"]) for row in rows})
+    first = rows[0]
+    counts = sorted({int(row["images"]) for row in rows})
+    title = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": "LPIPS"}[metric]
+    parts = [
+        "# Leaderboard\n\n"
+        f"Prior {first['prior']}, {'–'.join(map(str, counts))} pictures, σ = {first['noise_std']} on [-1, 1], device "
+        f"{jax.devices()[0].device_kind}: `python -m benchmarks.leaderboard --images FOLDER`. Every cell: "
+        "`leaderboard.csv`.\n\n"
+        "Mean ± standard error over pictures, of single draws. Calls: forward + backward passes through the network, an "
+        "image; the budget counts forward ones. Misfit: RMS over what was observed (σ, if the fit is as good as the noise "
+        "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged.",
+        f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default.\n\n"
+        + _best_table(rows, names, budgets, metric),
+    ]
+    for task in names:
+        for calls in budgets:
+            part = [row for row in rows if (row["task"], row["calls"]) == (task, str(calls))]
+            if part:
+                parts.append(f"## {task}, {calls} calls\n\n" + _cell_table(part, metric))
+    return "\n\n".join(parts) + "\n"
+
+
+def _best_table(rows: list[Row], names: list[str], budgets: list[int], metric: str) -> str:
+    digits = 2 if metric == "psnr" else 3
+    lines = []
+    for task in names:
+        line = [task]
+        for calls in budgets:
+            best = best_within(rows, task, calls, metric)
+            line.append(
+                "–" if best is None else f"{best['method']} ({best['settings']}) {float(best[metric]):.{digits}f}"
+            )
+        lines.append(line)
+    return markdown(["task", *(f"{calls} calls" for calls in budgets)], lines)
+
+
+def _cell_table(part: list[Row], metric: str) -> str:
+    able = [row for row in part if row["status"] == "ok"]
+    able.sort(key=lambda row: -SENSE[metric] * float(row[metric]))
+    best = {name: max((SENSE[name] * float(row[name]) for row in able), default=math.nan) for name in SENSE}
+    lines = []
+    for row in able:
+        line = [row["method"], row["settings"]]
+        for name, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+            text = f"{float(row[name]):.{digits}f}" + (
+                f" ± {float(row[f'{name}_se']):.{digits}f}" if row[f"{name}_se"] else ""
+            )
+            line.append(f"**{text}**" if SENSE[name] * float(row[name]) == best[name] else text)
+        calls = f"{row['network_calls']} + {row['backward_passes']}"
+        lines.append([*line, f"{float(row['misfit']):.3f}", calls, f"{float(row['seconds_per_image']):.2f}"])
+    lines += [[row["method"], row["settings"], *"–" * 6] for row in part if row["status"] != "ok"]
+    return markdown(["method", "settings", "PSNR dB", "SSIM", "LPIPS", "misfit", "calls", "s/image"], lines)
+
+
+def main() -> None:
+    """Fill, then write the page, and the defaults if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", required=True, help="folder of pictures that nothing was tuned on")
+    parser.add_argument("--prior", default="faces64")
+    parser.add_argument("--num_images", type=int, default=10)
+    parser.add_argument("--calls", type=int, nargs="*", default=list(CALLS))
+    parser.add_argument(
+        "--methods", nargs="*", default=list(tasks.METHODS), choices=list(tasks.METHODS), metavar="METHOD"
+    )
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(tasks.TASKS), metavar="TASK")
+    parser.add_argument("--noise_std", type=float, default=0.05, help="σ on [-1, 1]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--budget-minutes", type=float, default=math.inf, help="start no cell that would end later")
+    parser.add_argument("--settings", type=pathlib.Path, default=ROOT / "jaxdiff" / "experiments" / "settings.json")
+    parser.add_argument("--metric", default="psnr", choices=list(SENSE), help="what the best is judged by")
+    parser.add_argument("--settle", action="store_true", help="write the best of each task into the defaults")
+    parser.add_argument("--defaults", type=pathlib.Path, default=DEFAULTS, help="the file that --settle writes")
+    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder of the csv and the page")
+    args = parser.parse_args()
+    rows = fill(args, args.docs / "leaderboard.csv")
+    if not rows:
+        return
+    with atomic(args.docs / "leaderboard.md") as temporary:
+        temporary.write_text(page(rows, args.metric), encoding="utf-8")
+    if args.settle:
+        settle(rows, args.prior, args.metric, args.defaults)
+
+
+if __name__ == "__main__":
+    main()

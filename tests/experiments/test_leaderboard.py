@@ -1,0 +1,94 @@
+"""The leaderboard: cells are matched in calls, kept one by one, and the best of each task becomes the default."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from flax import struct
+from PIL import Image as PILImage
+
+import jaxdiff as jd
+from benchmarks import leaderboard
+from jaxdiff.diffusion import eps_from_x0
+from jaxdiff.experiments.defaults import default_for
+
+
+@struct.dataclass
+class Smooth:
+    """x̂₀ = x_t shrunk: enough of a prior to run."""
+
+    schedule: jd.NoiseSchedule
+    image_shape: tuple = struct.field(pytree_node=False, default=())
+
+    def __call__(self, x_t, t, s=None):
+        level = self.schedule.at(t)
+        x0 = 0.5 * level.alpha_bar**0.5 * x_t
+        return jd.Prediction(x0, eps_from_x0(x_t, x0, level), None)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run the script on two little pictures; the rows that it leaves."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        PILImage.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(pictures / f"{i}.png")
+    prior = Smooth(jd.schedules.linear(1000), image_shape=(32, 32, 3))
+    monkeypatch.setattr(leaderboard.jd, "load_denoiser", lambda name: prior)
+    started = []
+    real = leaderboard.run_cell
+    monkeypatch.setattr(leaderboard, "run_cell", lambda cell, *rest: started.append(cell) or real(cell, *rest))
+
+    def call(*flags):
+        started.clear()
+        shared = ("--images", str(pictures), "--docs", str(tmp_path), "--defaults", str(tmp_path / "defaults.json"))
+        monkeypatch.setattr(sys, "argv", ["leaderboard", *shared, *flags])
+        leaderboard.main()
+        path = tmp_path / "leaderboard.csv"
+        if not path.exists():
+            return [], len(started)
+        with open(path, encoding="utf-8") as file:
+            return list(csv.DictReader(file)), len(started)
+
+    return call
+
+
+FLAGS = ("--tasks", "inpaint_box", "phase_retrieval", "--methods", "ddrm", "sitcom", "daps", "--calls", "20")
+
+
+def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
+    rows, started = run(*FLAGS, "--settle")
+    assert started == len(rows) == 6
+    status = {(row["task"], row["method"]): row["status"] for row in rows}
+    assert status["inpaint_box", "ddrm"] == "ok"
+    assert "singular value" in status["phase_retrieval", "ddrm"]
+    assert "more than 20 network calls" in status["inpaint_box", "sitcom"], "31 calls a step"
+    daps = next(row for row in rows if row["method"] == "daps")
+    assert (daps["steps"], daps["network_calls"], daps["backward_passes"]) == ("4", "20", "0")
+
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    assert "## phase_retrieval, 20 calls" in text
+    line = next(line for line in text.splitlines() if line.startswith("| sitcom"))
+    assert line.count("–") == 6
+    best = max(
+        (row for row in rows if row["task"] == "inpaint_box" and row["status"] == "ok"), key=lambda r: float(r["psnr"])
+    )
+    assert f"**{float(best['psnr']):.2f} ± {float(best['psnr_se']):.2f}**" in text
+
+    table = json.loads((tmp_path / "defaults.json").read_text("utf-8"))
+    assert default_for("inpaint_box", "faces64", 50, table).method == best["method"]
+
+    again, started = run(*FLAGS)
+    assert started == 0
+    assert again == rows
+
+
+def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):
+    rows, started = run(*FLAGS, "--budget-minutes", "0")
+    assert (rows, started) == ([], 0) or len(rows) == 1
+    assert "left for another time" in capsys.readouterr().out
+    rows, _ = run(*FLAGS)
+    assert len(rows) == 6

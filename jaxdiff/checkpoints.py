@@ -66,7 +66,10 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     Raises:
         ValueError: if there is no such prior, or it is damaged or does not fit its architecture.
     """
-    dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
+    try:
+        dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
+    except TypeError:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.") from None
     if dtype.name not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype.name}.")
     params, config, _ = load_checkpoint(name_or_path)

@@ -62,7 +62,7 @@ class Study:
     seeds: int = 1
     samples: int = 3
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int | str = "auto"
     prior: str = "faces64"
 
 

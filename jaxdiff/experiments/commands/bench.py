@@ -9,9 +9,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import checkpoints, hosts, plots
+from jaxdiff import hosts, plots
 from jaxdiff.experiments.bench import Grid, Job, Outcome
-from jaxdiff.experiments.commands.common import check_steps, console, progress
+from jaxdiff.experiments.commands.common import (
+    add_batch_size,
+    check_batch_size,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
 from jaxdiff.experiments.summary import METRICS
 from jaxdiff.files import load_image, out_folder
 
@@ -30,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
     parser.add_argument("--num_images", type=int, default=None, help="at most so many (all by default)")
     parser.add_argument("--prior", default="faces64", help="an embedded prior, or the path of a converted checkpoint")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the network")
-    parser.add_argument("--batch_size", default="auto", help="runs at a time; auto: as many as memory allows")
+    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    add_batch_size(parser)
     parser.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
     parser.add_argument(
         "--part", type=int, default=None, help="images a unit of work (16, or 256 a device that is no CPU)"
@@ -47,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     if args.distributed:
         hosts.join()
     out = out_folder(args.out)
-    denoiser = checkpoints.load_denoiser(args.prior, dtype=args.dtype)
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     cpu = jax.local_devices()[0].platform == "cpu"
     grid = Grid(
@@ -82,11 +89,7 @@ def _check(args: argparse.Namespace) -> int | str:
         raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
     if min(args.seeds) < 0:
         raise ValueError(f"--seeds {min(args.seeds)} is not possible: seeds are zero or positive.")
-    if args.batch_size == "auto":
-        return "auto"
-    if not args.batch_size.isdigit() or int(args.batch_size) < 1:
-        raise ValueError(f"--batch_size {args.batch_size} is not possible: a positive whole number, or auto.")
-    return int(args.batch_size)
+    return check_batch_size(args.batch_size)
 
 
 def _tell(job: Job, outcome: Outcome) -> None:

@@ -8,18 +8,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser
 
-__all__ = ["add_prior", "add_run", "both_scales", "check_steps", "console", "progress"]
+__all__ = [
+    "add_batch_size",
+    "add_prior",
+    "add_run",
+    "both_scales",
+    "check_batch_size",
+    "check_steps",
+    "console",
+    "load_prior",
+    "progress",
+]
 
 console = Console(stderr=True, highlight=False)
 
 
 def add_prior(parser: argparse.ArgumentParser) -> None:
-    """``--prior`` and ``--seed``."""
+    """``--prior``, ``--dtype`` and ``--seed``."""
     parser.add_argument(
         "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
     )
+    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
 
@@ -28,7 +40,30 @@ def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
     """``--steps``, ``--spacing``, ``--batch_size``, ``--out``."""
     parser.add_argument("--steps", type=int, default=steps, help=f"network calls of a whole run (default {steps})")
     parser.add_argument("--spacing", default="dps", help="how the steps are spread: dps, uniform, ddim, trailing, quad")
-    parser.add_argument("--batch_size", type=int, default=16, help="runs at a time (default 16)")
+    add_batch_size(parser)
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """``--batch_size``."""
+    parser.add_argument("--batch_size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
+
+
+def check_batch_size(text: str) -> int | str:
+    """``--batch_size`` as a number, or "auto".
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"--batch_size {text} is not possible: a positive whole number, or auto.")
+    return int(text)
+
+
+def load_prior(args: argparse.Namespace) -> Denoiser:
+    """The denoiser that ``--prior`` and ``--dtype`` name."""
+    return load_denoiser(args.prior, dtype=args.dtype)
 
 
 def check_steps(denoiser: Denoiser, steps: int) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdiff import checkpoints, export
-from jaxdiff.experiments.commands.common import add_prior, check_steps, console
+from jaxdiff import export
+from jaxdiff.experiments.commands.common import add_prior, check_steps, console, load_prior
 from jaxdiff.experiments.tasks import get_task, make_sampler, settings_for
 
 __all__ = ["add_arguments", "run"]
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
     task = get_task(args.task)
-    denoiser = checkpoints.load_denoiser(args.prior)
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator = task.make(place, denoiser.image_shape)

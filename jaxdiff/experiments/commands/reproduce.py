@@ -12,10 +12,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import checkpoints, metrics
+from jaxdiff import metrics
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.experiments import report
-from jaxdiff.experiments.commands.common import add_prior, check_steps, console, progress
+from jaxdiff.experiments.commands.common import (
+    add_batch_size,
+    add_prior,
+    check_batch_size,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
 from jaxdiff.experiments.paper import Picture, Study, plan, run_study
 from jaxdiff.experiments.pictures import from_folder, without_download
 from jaxdiff.experiments.tasks import settings_for
@@ -39,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)"
     )
     parser.add_argument("--seeds", type=int, default=1, help="runs an image (default 1)")
-    parser.add_argument("--batch_size", type=int, default=16, help="runs at a time (default 16)")
+    add_batch_size(parser)
     parser.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
     parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
 
@@ -47,11 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the study, judge its claims, write the report, print the tables."""
     out = out_folder(args.out)
-    for name, least in (("seeds", 1), ("batch_size", 1), ("num_images", 1)):
+    for name, least in (("seeds", 1), ("num_images", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} is not possible: it is at least {least}.")
-    denoiser = checkpoints.load_denoiser(args.prior)
+    denoiser = load_prior(args)
     study = _study(args, denoiser)
     check_steps(denoiser, study.steps)
     begun = time.monotonic()
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
     total = denoiser.schedule.num_steps
-    study = Study(seeds=args.seeds, seed=args.seed, batch_size=args.batch_size, prior=args.prior)
+    study = Study(seeds=args.seeds, seed=args.seed, batch_size=check_batch_size(args.batch_size), prior=args.prior)
     if args.smoke:
         return dataclasses.replace(study, steps=args.steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
     return dataclasses.replace(study, steps=args.steps or (total if args.full else min(100, total)))

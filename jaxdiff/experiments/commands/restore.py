@@ -8,10 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import checkpoints, operators
+from jaxdiff import operators
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.experiments import recipes, restored
-from jaxdiff.experiments.commands.common import add_prior, add_run, both_scales, check_steps, console, progress
+from jaxdiff.experiments.commands.common import (
+    add_prior,
+    add_run,
+    both_scales,
+    check_batch_size,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
 from jaxdiff.experiments.defaults import Default, default_for
 from jaxdiff.experiments.tasks import TASKS, get_task, make_sampler, nearest
 from jaxdiff.experiments.tuning import read_presets
@@ -54,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     out = out_folder(args.out)
     _check(args)
     chosen = _method(args)
-    denoiser = recipes.prior_for(chosen.method, checkpoints.load_denoiser(args.prior))
+    denoiser = recipes.prior_for(chosen.method, load_prior(args))
     check_steps(denoiser, args.steps)
     height, width, _ = denoiser.image_shape
     loaded = load_image(args.image, size=(height, width), resize=args.resize)
@@ -77,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
             stack([problem] * args.samples),
             sampler,
             steps=grid,
-            batch_size=args.batch_size,
+            batch_size=check_batch_size(args.batch_size),
             report=bar(f"{chosen.method}, {args.samples} samples", args.samples * calls, calls),
             resume=out / ".restore.npz",
         )
@@ -122,8 +131,7 @@ def _known_as(task: str) -> str:
 def _check(args: argparse.Namespace) -> None:
     if args.samples < 1:
         raise ValueError(f"--samples {args.samples} is not possible: draw at least one.")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch_size {args.batch_size} is not possible: take at least one run at a time.")
+    check_batch_size(args.batch_size)
     if args.noise_std is not None and not (args.noise_std >= 0 and math.isfinite(args.noise_std)):
         raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
     if (args.task == "inpaint_mask") != (args.mask is not None):

@@ -7,9 +7,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdiff import checkpoints, samplers
+from jaxdiff import samplers
 from jaxdiff.engine import batch_keys, restore_many
-from jaxdiff.experiments.commands.common import add_prior, add_run, check_steps, console, progress
+from jaxdiff.experiments.commands.common import (
+    add_prior,
+    add_run,
+    check_batch_size,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
 from jaxdiff.experiments.tasks import nearest
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.plots import sheet
@@ -37,11 +45,12 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"-n {args.num} is not possible: draw at least one image.")
     if args.sampler not in UNCONDITIONAL:
         raise nearest("sampler", args.sampler, UNCONDITIONAL)
+    size = check_batch_size(args.batch_size)
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ValueError(f"--out {out} must name a picture such as samples.png.")
     out_folder(out.parent)
-    denoiser = checkpoints.load_denoiser(args.prior)
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     calls = len(grid_for(denoiser, sampler, args.steps, args.spacing).t)
@@ -54,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
             sampler,
             steps=args.steps,
             spacing=args.spacing,
-            batch_size=args.batch_size,
+            batch_size=size,
             report=bar("sampling", args.num * calls, calls),
             resume=resume,
         )

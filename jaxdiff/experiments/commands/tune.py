@@ -9,10 +9,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import checkpoints, samplers
+from jaxdiff import samplers
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
-from jaxdiff.experiments.commands.common import add_prior, both_scales, check_steps, console, progress
+from jaxdiff.experiments.commands.common import add_prior, both_scales, check_steps, console, load_prior, progress
 from jaxdiff.experiments.evaluate import measure
 from jaxdiff.experiments.pictures import from_folder
 from jaxdiff.experiments.tasks import METHODS, TASKS, get_task, nearest
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     out_folder(out.parent)
     if out.exists():
         read_presets(out)
-    denoiser = checkpoints.load_denoiser(args.prior)
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     std = get_task(args.task).noise_std if args.noise_std is None else args.noise_std
     with progress() as bar:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ __all__ = ["LIMIT", "enabled", "folder_for", "trim"]
 
 LIMIT = 2 * 2**30
 """Bytes that the kept programs may take."""
+
+OURS = re.compile(r"\w+-[0-9a-f]{12}")
+"""Names of the folders, one a kind of processor."""
 
 
 def folder_for(environment: Mapping[str, str]) -> Path | None:
@@ -67,12 +71,15 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
 
 
 def trim(folder: Path, limit: int = LIMIT) -> None:
-    """Drop the programs that were used least recently until the rest take at most ``limit`` bytes."""
+    """Drop the programs that were used least recently until the rest take at most ``limit`` bytes.
+
+    Only what this cache wrote is looked at: the folder may be one that the user keeps other things in.
+    """
     found = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another process may have dropped it
-            facts = path.lstat()
-            if path.is_file():
+    for path in folder.glob("*/*-cache"):
+        if OURS.fullmatch(path.parent.name):
+            with contextlib.suppress(OSError):  # another process may have dropped it
+                facts = path.lstat()
                 found.append((max(facts.st_atime, facts.st_mtime), facts.st_size, path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):

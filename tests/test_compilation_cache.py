@@ -49,14 +49,24 @@ def test_the_users_own_setting_is_left_alone(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_oldest_go_first(tmp_path):
-    for i in range(4):
-        path = tmp_path / "kind" / f"program{i}-cache"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes(100))
-        os.utime(path, (1000 - i, 1000 - i))  # the last is the oldest
+def test_the_oldest_go_first_and_nothing_else(tmp_path):
+    ours, others = tmp_path / "x86_64-0123456789ab", tmp_path / "photographs"
+    for folder in (ours, others):
+        folder.mkdir()
+        for i in range(4):
+            path = folder / f"jit_{i}-cache"
+            path.write_bytes(bytes(100))
+            os.utime(path, (1000 - i, 1000 - i))  # the last is the oldest
+    (ours / "notes.txt").write_bytes(bytes(1000))
     compilation_cache.trim(tmp_path, limit=250)
-    assert sorted(path.name for path in tmp_path.rglob("*-cache")) == ["program0-cache", "program1-cache"]
+    assert sorted(path.name for path in ours.iterdir()) == ["jit_0-cache", "jit_1-cache", "notes.txt"]
+    assert len(list(others.iterdir())) == 4
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_the_folder_is_one_that_is_trimmed(tmp_path):
+    with compilation_cache.enabled({"XDG_CACHE_HOME": str(tmp_path)}) as folder:
+        assert compilation_cache.OURS.fullmatch(folder.name)
 
 
 def test_a_command_compiles_once(tmp_path):

@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> None:
         about=about | {"settings": settings_for(args.method, args.task, args.prior), "noise_std": task.noise_std},
     )
     files = export.write_artifact(args.out, artifact)
-    sizes = ", ".join(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in files)
-    console.print(f"traced and lowered in {artifact.seconds:.1f} s; written {sizes}")
+    names = ", ".join(str(path) for path in files)
+    size = sum(path.stat().st_size for path in files) / 2**20
+    console.print(f"traced and lowered in {artifact.seconds:.1f} s; written {names}: {size:.1f} MiB", soft_wrap=True)
     if args.check:
         _try(files, artifact, task.noise_std)
 

@@ -1,6 +1,6 @@
 """Blind deconvolution: the blur kernel is unknown, and found by differentiating through the restoration.
 
-Two faces are taken with the same unknown camera shake, y_i = k ⋆ x_i + σ n. A posterior sampler (DiffPIR, one network call a
+Three faces are taken with the same unknown camera shake, y_i = k ⋆ x_i + σ n. A posterior sampler (DiffPIR, one network call a
 step) restores them with a guess of the kernel, x̂_i(k). With the right kernel a face explains the measurement; with a wrong
 one it cannot, for no face blurred by it looks like y. So k is found by gradient descent on
 
@@ -10,10 +10,10 @@ with the gradient taken through every step of the sampler, network included. x̂
 iterate, a plausible face; the logarithm lets early and late steps count alike. (The misfit of the restored picture would not
 do: the sampler fits y with any kernel that passes all frequencies, and best with a single peak.)
 
-A shake is a path: k is a chain of points drawn with a soft pen, and the points' places are what is sought. The middle of the
-path is held in the middle of the kernel, since a shift of the kernel and the opposite one of the face cannot be told apart.
-The search starts from short straight lines in several directions and goes on with the one that does best. A free kernel (a
-softmax over its pixels) was tried too; two faces do not determine it: it ends as a few scattered peaks.
+A shake is a path: k is a bent line drawn with a soft pen, and the places of its three points are what is sought. Its middle is
+held in the middle of the kernel, since a shift of the kernel and the opposite one of the face cannot be told apart. The
+search starts from short straight lines in several directions and goes on with the one that does best. With more freedom (all
+pixels of the kernel, or six points) so few faces do not determine it: the misfit falls below that of the true kernel.
 
 Run: ``python examples/blind_deconvolution.py --out blind_deconvolution.png``
 """
@@ -84,7 +84,7 @@ def restore(key, denoiser, kernel, ys, *, steps, checkpoint=None):
     return jax.vmap(run)(keys, problems)
 
 
-def estimate(key, denoiser, ys, *, size, steps, iterations, starts=4, trial=5, count=6, rate=0.35):
+def estimate(key, denoiser, ys, *, size, steps, iterations, starts=4, trial=4, count=3, rate=0.35):
     """The first guess, the kernel that was found, and the misfit of each iteration on the way to it."""
 
     def misfit(points):
@@ -145,10 +145,11 @@ def main(arguments=None, denoiser=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--size", type=int, default=9, help="of the kernel, odd")
-    parser.add_argument("--faces", type=int, default=2, help="taken with the same shake")
+    parser.add_argument("--faces", type=int, default=3, help="taken with the same shake")
     parser.add_argument("--steps", type=int, default=12, help="of a run while the kernel is sought")
-    parser.add_argument("--final_steps", type=int, default=50, help="of the last restoration")
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--final_steps", type=int, default=40, help="of the last restoration")
+    parser.add_argument("--iterations", type=int, default=14)
+    parser.add_argument("--points", type=int, default=3, help="of the path")
     parser.add_argument("--starts", type=int, default=4, help="directions to start from")
     parser.add_argument("--draw_steps", type=int, default=50, help="of drawing the faces")
     parser.add_argument("--out", default="blind_deconvolution.png")
@@ -163,7 +164,14 @@ def main(arguments=None, denoiser=None):
     ys = jax.vmap(lambda k, x: jd.observe(k, operator, x, SIGMA).y)(jax.random.split(key, args.faces), faces)
 
     guess, found, misfits = estimate(
-        key, denoiser, ys, size=args.size, steps=args.steps, iterations=args.iterations, starts=args.starts
+        key,
+        denoiser,
+        ys,
+        size=args.size,
+        steps=args.steps,
+        iterations=args.iterations,
+        starts=args.starts,
+        count=args.points,
     )
     final = jax.jit(lambda kernel: restore(jax.random.key(4), denoiser, kernel, ys, steps=args.final_steps)[0])
     images = {name: final(kernel) for name, kernel in (("true", true), ("first", guess), ("found", found))}

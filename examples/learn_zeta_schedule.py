@@ -53,7 +53,7 @@ def learn(key, denoiser, operator, truths, *, steps, iterations, knots=5, zeta=1
         return jnp.mean(jax.vmap(error)(jax.random.split(run_key, len(truths)), problems, truths))
 
     # A run amplifies what is unstable, so single gradients can be huge: their length is limited.
-    optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(optax.cosine_decay_schedule(rate, iterations)))
+    optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(rate))
     values = jnp.full(knots, np.log(zeta), jnp.float32)
     state = optimizer.init(values)
     step = jax.jit(jax.value_and_grad(loss))
@@ -114,7 +114,7 @@ def main(arguments=None, denoiser=None, operator=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--steps", type=int, default=12, help="of a DPS run")
-    parser.add_argument("--iterations", type=int, default=25)
+    parser.add_argument("--iterations", type=int, default=15)
     parser.add_argument("--train", type=int, default=2, help="faces to learn on")
     parser.add_argument("--test", type=int, default=4, help="faces to judge on")
     parser.add_argument("--draw_steps", type=int, default=50, help="of drawing the faces")

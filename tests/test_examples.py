@@ -70,7 +70,8 @@ def test_the_gradient_through_the_run_is_that_of_finite_differences(prior):
 
 
 def test_blind_deconvolution_runs_and_lowers_the_misfit(prior, tmp_path):
-    flags = ["--size", "5", "--steps", "6", "--final_steps", "6", "--iterations", "6", "--draw_steps", "10"]
+    few = {"size": 5, "steps": 6, "final_steps": 6, "iterations": 4, "starts": 2, "faces": 2, "draw_steps": 10}
+    flags = [word for name, value in few.items() for word in (f"--{name}", str(value))]
     out = tmp_path / "blind.png"
     _, psnrs, misfits = example("blind_deconvolution").main([*flags, "--out", str(out)], prior)
     assert misfits[-1] < misfits[0]

@@ -141,7 +141,7 @@ def forced(options: argparse.Namespace, folder: str) -> np.ndarray:
         apart = [float(np.abs(images[n][name] - reference).max()) for name in ("engine", "sharded")]
         plain, sharded = (statistics.median(times[n, what]) for what in ("plain", "sharded"))
         ratio = statistics.median(b / a for a, b in zip(times[n, "plain"], times[n, "sharded"], strict=True))
-        print(f"| {n} | {apart[0]:.1e} | {apart[1]:.1e} | {plain:.2f} | {sharded:.2f} | {ratio - 1:+.1%} |")
+        print(f"| {n} | {apart[0]:.1e} | {apart[1]:.1e} | {plain:.2f} | {sharded:.2f} | {ratio - 1:+.1%} |", flush=True)
     for peer in peers.values():
         peer.close()
     return reference

@@ -84,7 +84,7 @@ def restore(key, denoiser, kernel, ys, *, steps, checkpoint=None):
     return jax.vmap(run)(keys, problems)
 
 
-def estimate(key, denoiser, ys, *, size, steps, iterations, starts=4, trial=4, count=3, rate=0.35):
+def estimate(key, denoiser, ys, *, size, steps, iterations, starts=4, trial=5, count=3, rate=0.35):
     """The first guess, the kernel that was found, and the misfit of each iteration on the way to it."""
 
     def misfit(points):

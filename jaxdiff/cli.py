@@ -8,7 +8,7 @@ from typing import Any
 from absl import app, logging
 from absl.flags import argparse_flags
 
-from jaxdiff import compilation_cache
+from jaxdiff import compilation_cache, hosts
 
 __all__ = ["entry_point", "main"]
 
@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
     """Run a parsed command; a bad input is one sentence on standard error and exit code 2."""
     logging.set_verbosity(logging.INFO if getattr(args, "verbose", False) else logging.WARNING)
     try:
+        hosts.use_all_cores()
         with compilation_cache.enabled():
             args.run(args)
     except (ValueError, OSError) as error:

@@ -1,14 +1,31 @@
-"""Several processes, usually one a host, on one job."""
+"""Processes and devices: what must be said to JAX before it computes anything, and how processes share work."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["join", "share"]
+__all__ = ["join", "share", "use_all_cores"]
 
 T = TypeVar("T")
+
+MOST_CORES = 16
+"""Devices that a CPU is cut into at most: as many as runs that ``jd.restore`` puts side by side there."""
+
+
+def use_all_cores() -> None:
+    """Let JAX see a CPU as one device a core, so that a batch is split over the cores.
+
+    XLA's own threads keep only part of them busy on images this small; docs/performance.md has the figures. Does nothing
+    where JAX has started already, or where XLA_FLAGS or JAX_NUM_CPU_DEVICES say how many devices there are to be.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError, AttributeError):
+        jax.config.update("jax_num_cpu_devices", min(cores, MOST_CORES))
 
 
 def join() -> None:

@@ -45,3 +45,26 @@ def test_without_others_it_says_how_to_name_them(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     with pytest.raises(ValueError, match="leave --distributed out"):
         hosts.join()
+
+
+CORES = """
+import os, sys
+os.sched_getaffinity = lambda pid: range(3)
+import jax
+from jaxdiff import hosts
+hosts.use_all_cores()
+print(jax.device_count())
+hosts.use_all_cores()  # after JAX has started: nothing happens
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "devices"),
+    [({}, "3"), ({"JAX_NUM_CPU_DEVICES": "2"}, "2"), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, "5")],
+)
+def test_a_cpu_is_one_device_a_core_unless_said_otherwise(said, devices):
+    plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    done = subprocess.run(
+        [sys.executable, "-c", CORES], env=plain | {"JAX_PLATFORMS": "cpu"} | said, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == devices, done.stderr

@@ -32,7 +32,7 @@ ALLOWED["export"] = LOWER
 ALLOWED["plots"] = LOWER
 ALLOWED["training"] = LOWER | {"checkpoints", "plots"}
 ALLOWED["experiments"] = LOWER | {"checkpoints", "engine", "export", "plots", "training", "__version__"}
-ALLOWED["cli"] = ALLOWED["experiments"] | {"experiments", "compilation_cache"}
+ALLOWED["cli"] = ALLOWED["experiments"] | {"experiments", "compilation_cache", "hosts"}
 ALLOWED["__main__"] = {"cli"}
 
 FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}

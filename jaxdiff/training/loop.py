@@ -85,7 +85,7 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
     Raises:
         ValueError: a configuration that cannot work, no images, or ``out`` holds another run.
     """
-    mesh = data_mesh()
+    mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
     out = out_folder(out)
     checkpoints = _claim(config, out)
@@ -276,6 +276,15 @@ class _Stop:
     def __exit__(self, *_: object) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
+
+
+def _devices(config: TrainConfig) -> list[Any]:
+    """All devices; of a single CPU cut into cores as many as the batch can be split over."""
+    devices, parts = jax.devices(), config.optimizer.accumulate
+    if devices[0].platform != "cpu" or jax.process_count() > 1:
+        return devices
+    batch = config.optimizer.batch_size
+    return devices[: next(n for n in range(len(devices), 0, -1) if n == 1 or batch % (parts * n) == 0)]
 
 
 def _check_devices(config: TrainConfig, devices: int) -> None:

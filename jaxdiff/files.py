@@ -21,6 +21,7 @@ __all__ = [
     "out_folder",
     "save_image",
     "to_uint8",
+    "write_text",
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
@@ -177,6 +178,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file, whole or not at all; returns its path."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 def save_image(path: str | Path, pixels: np.ndarray) -> None:

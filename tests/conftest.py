@@ -1,9 +1,31 @@
-"""For all tests: compiled programs are shared between workers and runs."""
+"""For all tests: compiled programs are shared between workers and runs, and a prior small enough for whole experiments."""
 
 import pathlib
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxdiff import denoisers, schedules
 
 # The same small networks are compiled by many tests, and by every worker of pytest-xdist.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+class TinyNet(nn.Module):
+    """Two convolutions that know their time."""
+
+    @nn.compact
+    def __call__(self, x, t, y=None):
+        time = jnp.sin(t.astype(jnp.float32) / 30.0).reshape(-1, 1, 1, 1)
+        return nn.Conv(x.shape[-1], (3, 3))(nn.tanh(nn.Conv(4, (3, 3))(x + time)))
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A ``Denoiser`` for 32×32 colour images with a schedule of 50 steps."""
+    module = TinyNet()
+    params = module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))["params"]
+    return denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(32, 32, 3))

@@ -130,12 +130,16 @@ def largest_batch(count: int, placement: Placement, needs: Callable[[int], float
     limit = (1 - SPARE) * available_memory(first)
     most = MOST.get(first.platform, MOST_AN_ACCELERATOR * placement.width)
     local = _even(count, max(1, most // placement.width), placement.width)
+    before = (0, 0.0)
     while True:
         needed = needs(local * placement.width)
         if needed <= limit or local == 1:
             return local * placement.width, needed <= limit
-        # At most proportional to the batch, so this shrinks; weights and code are a share that does not.
-        local = _even(count, max(1, min(local - 1, int(local * limit / needed))), placement.width)
+        # On a line through the last two answers: weights are a share that does not shrink with the batch.
+        slope = (needed - before[1]) / (local - before[0])
+        fits = int(local - (needed - limit) / slope) if slope > 0 else 1
+        before = (local, needed)
+        local = _even(count, max(1, min(local - 1, fits)), placement.width)
 
 
 def _even(count: int, most: int, devices: int) -> int:

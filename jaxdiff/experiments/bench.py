@@ -6,10 +6,9 @@ whole after the pictures of these images. What has a file is done. Whoever finds
 
 import csv
 import hashlib
-import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -24,9 +23,10 @@ from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import restore_many
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
 from jaxdiff.experiments.recipes import calls_per_step, grid_of, prior_for
+from jaxdiff.experiments.report import write_rows
 from jaxdiff.experiments.summary import latex, markdown_tables, summarise
 from jaxdiff.experiments.tasks import get_task, make_sampler
-from jaxdiff.files import atomic, find_images, load_image, save_image
+from jaxdiff.files import find_images, load_image, out_folder, save_image, write_text
 from jaxdiff.hosts import share
 from jaxdiff.problems import Problem
 from jaxdiff.typing import Array
@@ -129,7 +129,7 @@ class Job:
             (t, m): grid_of(m, sampler, denoiser, grid.steps, grid.spacing) for (t, m), sampler in self.samplers.items()
         }
         for folder in ("parts", ".runs"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+            out_folder(out / folder)
         self._claim()
         self.unreadable: dict[str, str] = {}
         self.refused: dict[tuple[str, str], str] = {}
@@ -153,8 +153,7 @@ class Job:
                         f"{self.out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out."
                     )
             settings |= {name: list(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(settings, indent=2) + "\n")
 
     def parts(self) -> list[Part]:
         """All parts; those on the same images follow each other, so that a picture is read once."""
@@ -201,7 +200,7 @@ class Job:
                     written += self._do(here, *prepared, writer, batch_size, devices, report)
                     continue
                 if prepared is None:
-                    written.append(writer.submit(_write_text, self.out / "parts" / here.file, _csv(COLUMNS, [])))
+                    written.append(writer.submit(write_rows, self.out / "parts" / here.file, [], COLUMNS))
                 if report is not None:
                     report(self.cost(here))
             for future in written:
@@ -268,7 +267,7 @@ class Job:
             self.refused[pair] = str(error)
             if report is not None:
                 report(self.cost(part))
-            return [writer.submit(_write_text, self._refusal(*pair), str(error))]
+            return [writer.submit(write_text, self._refusal(*pair), str(error))]
         found = scores(outcome.x, pixels, problems)
         rows = [
             self._row(part, place, i, found, outcome.seconds / len(places), problems) for i, place in enumerate(places)
@@ -306,7 +305,7 @@ class Job:
             if not all(map(Path.exists, files)):
                 for file, view in zip(files, _views(problems), strict=False):
                     save_image(file, view)
-        _write_text(self.out / "parts" / part.file, _csv(COLUMNS, rows))
+        write_rows(self.out / "parts" / part.file, rows, COLUMNS)
         for state in (self.out / ".runs").glob(part.file.replace(".csv", "-*.npz")):
             state.unlink(missing_ok=True)
 
@@ -334,11 +333,11 @@ class Job:
             return Outcome([], [], self.unreadable, self.refused, missing)
         self._read_again({row["image"] for row in rows})
         summary = summarise(rows)
-        _write_text(self.out / "results.csv", _csv(COLUMNS, rows))
+        write_rows(self.out / "results.csv", rows, COLUMNS)
         if summary:
-            _write_text(self.out / "summary.csv", _csv(list(summary[0]), summary))
-            _write_text(self.out / "summary.md", self._about() + markdown_tables(summary))
-            _write_text(self.out / "summary.tex", latex(summary))
+            write_rows(self.out / "summary.csv", summary)
+            write_text(self.out / "summary.md", self._about() + markdown_tables(summary))
+            write_text(self.out / "summary.tex", latex(summary))
         return Outcome(rows, summary, self.unreadable, self.refused, 0)
 
     def _read_again(self, seen: set[str]) -> None:
@@ -388,19 +387,6 @@ def _slug(name: str) -> str:
     return name.replace("/", "-")
 
 
-def _csv(columns: Iterable[str], rows: Iterable[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _read_rows(path: Path) -> Iterator[Row]:
     with open(path, encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdiff import plots
 from jaxdiff.experiments.paper import Results, Study
-from jaxdiff.files import atomic
+from jaxdiff.files import write_text
 
 __all__ = [
     "Cell",
@@ -24,6 +24,7 @@ __all__ = [
     "table_1",
     "table_2",
     "write_report",
+    "write_rows",
 ]
 
 STUDY_TABLE_1 = {10: (41.6, 0.012, 38.8, 0.008), 100: (32.5, 0.101, 27.6, 0.167), 500: (23.4, 0.323, 20.3, 0.701)}
@@ -290,9 +291,9 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def write_report(out: Path, results: Results, study: Study, about: str, judged: Sequence[Claim]) -> list[Path]:
     """Write tables (CSV, Markdown), figures and ``report.md`` into ``out``; returns the paths."""
     first, second, times = table_1(results, study), table_2(results, study), run_time_ratios(results, study)
-    written = [_write_rows(out / "runs.csv", results.rows)]
+    written = [write_rows(out / "runs.csv", results.rows)]
     for name, (header, lines) in (("table1", first), ("table2", second), ("run_times", times)):
-        written.append(_write_text(out / f"{name}.csv", _csv(header, lines)))
+        written.append(write_text(out / f"{name}.csv", _csv(header, lines)))
     written += _figures(out, results, study)
     verdicts = [[c.sentence, c.seen, "holds" if c.holds else "does not hold"] for c in judged]
     text = "\n\n".join(
@@ -313,7 +314,7 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
             "\n".join(f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"),
         ]
     )
-    return [_write_text(out / "report.md", text + "\n"), *written]
+    return [write_text(out / "report.md", text + "\n"), *written]
 
 
 def _figures(out: Path, results: Results, study: Study) -> list[Path]:
@@ -372,12 +373,8 @@ def _csv(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    header = list(dict.fromkeys(name for row in rows for name in row))
-    return _write_text(path, _csv(header, [[row.get(name, "") for name in header] for row in rows]))
-
-
-def _write_text(path: Path, text: str) -> Path:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
+def write_rows(path: Path, rows: Sequence[dict[str, Any]], header: Sequence[str] | None = None) -> Path:
+    """Write mappings as CSV, whole or not at all; without ``header``, the columns as they first appear."""
+    if header is None:
+        header = list(dict.fromkeys(name for row in rows for name in row))
+    return write_text(path, _csv(header, [[row.get(name, "") for name in header] for row in rows]))

@@ -1,7 +1,5 @@
 """What ``jaxdiff restore`` writes: pictures, scores, and what many draws say of what is certain."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from rich.table import Table
 
 from jaxdiff import metrics, plots
 from jaxdiff.experiments.commands.common import console
-from jaxdiff.files import atomic, save_image
+from jaxdiff.experiments.report import write_rows
+from jaxdiff.files import save_image
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.posterior import coverage
 
@@ -44,7 +43,7 @@ def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | No
     if truth is not None:
         save_image(out / "truth.png", truth)
         rows = _scores(draws, truth, problem)
-        _write_rows(out / "metrics.csv", rows)
+        write_rows(out / "metrics.csv", rows)
         also += ", metrics.csv"
     if len(draws) > 1:
         save_image(out / "mean.png", draws.mean(0))
@@ -106,7 +105,7 @@ def _write_calibration(out: Path, draws: np.ndarray, truth: np.ndarray) -> None:
     figure = plots.calibration_figure(levels, covered, samples=len(draws), error=distance)
     plots.save_figure(out / "calibration.png", figure)
     pairs = zip(levels, covered, strict=True)
-    _write_rows(out / "calibration.csv", [{"level": f"{a:.3f}", "coverage": f"{b:.4f}"} for a, b in pairs])
+    write_rows(out / "calibration.csv", [{"level": f"{a:.3f}", "coverage": f"{b:.4f}"} for a, b in pairs])
 
 
 def _levels(draws: int, most: int = 20) -> np.ndarray:
@@ -150,12 +149,3 @@ def _as_rgb(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     rows = np.arange(shape[0]) * picture.shape[0] // shape[0]
     columns = np.arange(shape[1]) * picture.shape[1] // shape[1]
     return picture[rows][:, columns]
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")

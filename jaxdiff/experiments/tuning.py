@@ -22,7 +22,7 @@ from jaxdiff.experiments import recipes
 from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.search_space import SPACES, proposals
 from jaxdiff.experiments.tasks import METHODS, nearest, settings_for
-from jaxdiff.files import atomic
+from jaxdiff.files import write_text
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.schedules import TimeGrid
@@ -301,5 +301,4 @@ def read_presets(path: str | Path) -> dict[str, Any]:
 
 def write_presets(path: Path, presets: dict[str, Any]) -> None:
     """Write a file of presets, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(presets, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(presets, indent=2, allow_nan=False) + "\n")

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ import optax
 import pytest
 from flax import traverse_util
 
+from jaxdiff.models import PRESETS
+from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
-from jaxdiff.training.config import OptimizerConfig
+from jaxdiff.training.config import OptimizerConfig, TrainConfig
 from jaxdiff.training.state import average, data_mesh, ema_name, init_state, learning_rate, make_update, optimizer
 
 FOLDER = pathlib.Path(__file__).parent
@@ -149,3 +152,12 @@ np.savez({str(tmp_path / "eight.npz")!r}, loss=np.asarray(metrics.loss), **named
         np.testing.assert_allclose(eight["loss"], metrics.loss, rtol=1e-5)
         expected = traverse_util.flatten_dict(state.ema, sep="/")
         assert _distance(expected, {name: eight[name] for name in expected}) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "parts", "used"), [(6, 16, 1, 4), (8, 16, 1, 8), (3, 16, 1, 2), (8, 12, 3, 4), (5, 7, 1, 1)]
+)
+def test_a_cpu_cut_into_cores_takes_as_many_as_share_the_batch(monkeypatch, cores, batch, parts, used):
+    config = TrainConfig(PRESETS["faces64"], optimizer=OptimizerConfig(batch_size=batch, accumulate=parts))
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="cpu")] * cores)
+    assert len(loop._devices(config)) == used

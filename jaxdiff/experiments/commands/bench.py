@@ -20,7 +20,7 @@ from jaxdiff.experiments.commands.common import (
     progress,
 )
 from jaxdiff.experiments.summary import METRICS
-from jaxdiff.files import load_image, out_folder
+from jaxdiff.files import load_image
 
 __all__ = ["add_arguments", "run"]
 
@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> None:
     batch_size = _check(args)
     if args.distributed:
         hosts.join()
-    out = out_folder(args.out)
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     cpu = jax.local_devices()[0].platform == "cpu"
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         part=args.part or (16 if cpu else 256 * jax.local_device_count()),
         pictures=not args.no_pictures,
     )
-    job = Job(grid, args.data, out, denoiser, args.num_images)
+    job = Job(grid, args.data, Path(args.out), denoiser, args.num_images)
     todo = job.open_parts()
     total, everything = len(job.parts()), sum(map(job.cost, todo))
     console.print(f"{len(job.images)} images, {total} parts, {len(todo)} of them open for this process")

@@ -17,7 +17,16 @@ from jaxdiff.models import PRESETS
 from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
-from jaxdiff.training.state import average, data_mesh, ema_name, init_state, learning_rate, make_update, optimizer
+from jaxdiff.training.state import (
+    average,
+    data_mesh,
+    ema_name,
+    init_state,
+    learning_rate,
+    make_update,
+    optimizer,
+    spread_timesteps,
+)
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -72,6 +81,20 @@ def test_moving_averages_follow_the_parameters(tiny, trail_of):
         )
         assert _distance(fast, state.ema[ema_name(0.5)]) < 1e-6
         assert _distance(slow, state.ema[ema_name(0.9)]) < 1e-6
+
+
+@pytest.mark.parametrize("first", [0, 12345, 2**32 - 500])
+def test_timesteps_are_uniform_over_a_run_and_spread_in_each_batch(first):
+    index = (np.arange(first, first + 64000, dtype=np.uint64) % 2**32).astype(np.uint32)
+    t = np.asarray(spread_timesteps(jax.random.key(3), jnp.asarray(index), 1000))
+    assert t.min() == 0
+    assert t.max() == 999
+    counts = np.bincount(t, minlength=1000)
+    assert np.abs(counts - 64).max() <= 3  # independent draws would spread by 8 = √64 and more
+    # Three distance theorem: with 16 points of this sequence no gap is longer than φ²/16 of the circle.
+    for batch in np.sort(t[:3200].reshape(-1, 16), axis=1):
+        gaps = np.diff(np.append(batch, batch[0] + 1000))
+        assert gaps.max() <= 1000 * 2.618 / 16 + 1
 
 
 def test_average_reaches_its_decay():

@@ -1,6 +1,6 @@
 """Blind deconvolution: the blur kernel is unknown, and found by differentiating through the restoration.
 
-Three faces are taken with the same unknown camera shake, y_i = k ⋆ x_i + σ n. A posterior sampler (DiffPIR, one network call a
+Faces are taken with the same unknown camera shake, y_i = k ⋆ x_i + σ n. A posterior sampler (DiffPIR, one network call a
 step) restores them with a guess of the kernel, x̂_i(k). With the right kernel a face explains the measurement; with a wrong
 one it cannot, for no face blurred by it looks like y. So k is found by gradient descent on
 
@@ -10,10 +10,10 @@ with the gradient taken through every step of the sampler, network included. x̂
 iterate, a plausible face; the logarithm lets early and late steps count alike. (The misfit of the restored picture would not
 do: the sampler fits y with any kernel that passes all frequencies, and best with a single peak.)
 
-A shake is a path: k is a bent line drawn with a soft pen, and the places of its three points are what is sought. Its middle is
-held in the middle of the kernel, since a shift of the kernel and the opposite one of the face cannot be told apart. The
-search starts from short straight lines in several directions and goes on with the one that does best. With more freedom (all
-pixels of the kernel, or six points) so few faces do not determine it: the misfit falls below that of the true kernel.
+The shake is a straight line of unknown length and direction, drawn with a soft pen: two numbers, the vector from its middle
+to its end. The search starts from short lines in several directions and goes on with the one that does best. A prior on
+kernels is needed: with all pixels of the kernel free, or a path through six points, two faces do not determine it, and the
+misfit falls below that of the true kernel.
 
 Run: ``python examples/blind_deconvolution.py --out blind_deconvolution.png``
 """
@@ -35,33 +35,25 @@ FROM = 40
 """First timestep whose predictions count: below it the network only cleans what it is given."""
 
 
-def draw(points, size, pen=0.5):
-    """The kernel of a path through ``points`` [n, 2] (pixels; their mean goes to the middle), of evenly spread time."""
-    at = jnp.linspace(0, len(points) - 1, 8 * len(points))
-    path = jnp.stack([jnp.interp(at, jnp.arange(len(points), dtype=jnp.float32), points[:, i]) for i in (0, 1)], -1)
-    path = path - path.mean(0)
+def draw(end, size, pen=0.5):
+    """The kernel of a straight line from −``end`` to ``end`` (y, x; pixels), passed at constant speed."""
+    path = jnp.linspace(-1.0, 1.0, 4 * size)[:, None] * end
     place = jnp.arange(size, dtype=jnp.float32) - size // 2
     spots = jnp.exp(-((place[None, :, None] - path[:, None]) ** 2) / (2 * pen**2))  # [time, size, axis]
     kernel = jnp.einsum("ti,tj->ij", spots[..., 0], spots[..., 1])
     return kernel / kernel.sum()
 
 
-def line(angle, length, count):
-    """A straight path."""
-    return jnp.linspace(-length / 2, length / 2, count)[:, None] * jnp.asarray(
-        [[np.sin(angle), np.cos(angle)]], jnp.float32
-    )
+def line(degrees, length):
+    """The end of a line of this direction and length (pixels)."""
+    angle = np.deg2rad(degrees)
+    return length / 2 * jnp.asarray([np.sin(angle), np.cos(angle)], jnp.float32)
 
 
-def centred(kernel):
-    """The kernel with its centre of mass exactly in the middle."""
-    place = np.arange(kernel.shape[0]) - kernel.shape[0] // 2
-    weights = np.asarray(kernel, np.float64)
-    for axis in (0, 1):
-        shift = -float((weights.sum(1 - axis) * place).sum() / weights.sum())
-        whole, part = int(np.floor(shift)), shift - np.floor(shift)
-        weights = (1 - part) * np.roll(weights, whole, axis) + part * np.roll(weights, whole + 1, axis)
-    return jnp.asarray(weights, jnp.float32)
+def direction_and_length(end):
+    """Degrees in [0, 180), and pixels."""
+    y, x = np.asarray(end, np.float64)
+    return float(np.rad2deg(np.arctan2(y, x)) % 180), float(2 * np.hypot(y, x))
 
 
 def problems_with(kernel, ys, shape):
@@ -84,34 +76,34 @@ def restore(key, denoiser, kernel, ys, *, steps, checkpoint=None):
     return jax.vmap(run)(keys, problems)
 
 
-def estimate(key, denoiser, ys, *, size, steps, iterations, starts=4, trial=5, count=3, rate=0.35):
-    """The first guess, the kernel that was found, and the misfit of each iteration on the way to it."""
+def estimate(key, denoiser, ys, *, size, steps, iterations, starts, trial=5, rate=0.35):
+    """The end of the line first guessed, that of the line found, and the misfit of each iteration on the way to it."""
 
-    def misfit(points):
-        kernel = draw(points, size)
-        return restore(key, denoiser, kernel, ys, steps=steps, checkpoint="step")[1].mean()
+    def misfit(end):
+        return restore(key, denoiser, draw(end, size), ys, steps=steps, checkpoint="step")[1].mean()
 
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=0.7))
     step = jax.jit(jax.value_and_grad(misfit))
 
-    def descend(points, state, misfits, iterations):
+    def descend(end, state, misfits, iterations):
         for _ in range(iterations):
             begun = time.perf_counter()
-            value, gradient = step(points)
-            updates, state = optimizer.update(gradient, state, points)
-            points, misfits = optax.apply_updates(points, updates), [*misfits, float(value)]
-            print(f"  log misfit {value:.3f} (0 were the noise alone), {time.perf_counter() - begun:.1f} s")
-        return points, state, misfits
+            value, gradient = step(end)
+            updates, state = optimizer.update(gradient, state, end)
+            end, misfits = optax.apply_updates(end, updates), [*misfits, float(value)]
+            print(f"  log misfit {value:.3f} (0 were the noise alone), {time.perf_counter() - begun:.1f} s", flush=True)
+        return end, state, misfits
 
     found = []
     for i in range(starts):
-        points = line(np.pi * i / starts, size / 2, count)
-        print(f"from a line at {180 * i / starts:.0f}°")
-        found.append((points, *descend(points, optimizer.init(points), [], trial)))
-    first, points, state, misfits = min(found, key=lambda run: run[-1][-1])
+        degrees = 180 * (i + 0.5) / starts
+        print(f"from a short line at {degrees:.0f}°")
+        first = line(degrees, size / 4)
+        found.append((first, *descend(first, optimizer.init(first), [], trial)))
+    first, end, state, misfits = min(found, key=lambda run: run[-1][-1])
     print("on with the best")
-    points, _, misfits = descend(points, state, misfits, iterations)
-    return draw(first, size), draw(points, size), misfits
+    end, _, misfits = descend(end, state, misfits, iterations)
+    return first, end, misfits
 
 
 def figure(path, rows, kernels):
@@ -141,16 +133,17 @@ def figure(path, rows, kernels):
 
 
 def main(arguments=None, denoiser=None):
-    """Draw two faces, shake the camera, and find the shake."""
+    """Draw faces, shake the camera, and find the shake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--size", type=int, default=9, help="of the kernel, odd")
     parser.add_argument("--faces", type=int, default=3, help="taken with the same shake")
     parser.add_argument("--steps", type=int, default=12, help="of a run while the kernel is sought")
     parser.add_argument("--final_steps", type=int, default=40, help="of the last restoration")
-    parser.add_argument("--iterations", type=int, default=14)
-    parser.add_argument("--points", type=int, default=3, help="of the path")
-    parser.add_argument("--starts", type=int, default=4, help="directions to start from")
+    parser.add_argument("--iterations", type=int, default=12)
+    parser.add_argument("--starts", type=int, default=2, help="directions to start from")
+    parser.add_argument("--direction", type=float, default=35.0, help="of the true shake, degrees")
+    parser.add_argument("--length", type=float, default=6.0, help="of the true shake, pixels")
     parser.add_argument("--draw_steps", type=int, default=50, help="of drawing the faces")
     parser.add_argument("--out", default="blind_deconvolution.png")
     args = parser.parse_args(arguments)
@@ -159,20 +152,13 @@ def main(arguments=None, denoiser=None):
     key = jax.random.key(3)
     faces = jd.restore(key, denoiser, None, jd.samplers.ddpm(), count=args.faces, steps=args.draw_steps).x
     faces = jnp.clip(jnp.asarray(faces), -1, 1)
-    true = centred(jd.operators.kernels.motion_kernel(jax.random.key(8), size=args.size, intensity=0.6))
+    true = draw(line(args.direction, args.length), args.size)
     operator = jd.operators.blur(image_shape=faces.shape[1:], kernel=true, padding="circular")
     ys = jax.vmap(lambda k, x: jd.observe(k, operator, x, SIGMA).y)(jax.random.split(key, args.faces), faces)
 
-    guess, found, misfits = estimate(
-        key,
-        denoiser,
-        ys,
-        size=args.size,
-        steps=args.steps,
-        iterations=args.iterations,
-        starts=args.starts,
-        count=args.points,
-    )
+    options = {"size": args.size, "steps": args.steps, "iterations": args.iterations, "starts": args.starts}
+    first, end, misfits = estimate(key, denoiser, ys, **options)
+    guess, found = draw(first, args.size), draw(end, args.size)
     final = jax.jit(lambda kernel: restore(jax.random.key(4), denoiser, kernel, ys, steps=args.final_steps)[0])
     images = {name: final(kernel) for name, kernel in (("true", true), ("first", guess), ("found", found))}
     psnrs = {name: np.asarray(jax.vmap(jd.metrics.psnr)(x, faces)) for name, x in images.items()}
@@ -180,6 +166,8 @@ def main(arguments=None, denoiser=None):
         name: float(jnp.linalg.norm(k - true) / jnp.linalg.norm(true))
         for name, k in (("first", guess), ("found", found))
     }
+    degrees, length = direction_and_length(end)
+    print(f"found {degrees:.1f}°, {length:.2f} pixels; true {args.direction:.1f}°, {args.length:.2f} pixels")
     print(f"relative error of the kernel: first guess {errors['first']:.2f}, found {errors['found']:.2f}")
     for name, psnr in psnrs.items():
         print(f"PSNR with the {name} kernel: {np.round(psnr, 2)} dB, mean {psnr.mean():.2f}")

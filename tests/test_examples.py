@@ -69,9 +69,25 @@ def test_the_gradient_through_the_run_is_that_of_finite_differences(prior):
     assert float(gradient[1]) == pytest.approx((moved[0] - moved[1]) / 0.02, rel=0.02)
 
 
+def test_a_line_is_drawn_as_it_is_described():
+    module = example("blind_deconvolution")
+    end = module.line(35.0, 6.0)
+    assert module.direction_and_length(end) == pytest.approx((35.0, 6.0), abs=1e-4)
+    assert module.direction_and_length(-end) == pytest.approx((35.0, 6.0), abs=1e-4)
+    kernel = np.asarray(module.draw(end, 9), np.float64)
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-7)  # centred
+    y, x = np.indices(kernel.shape) - 4
+    # Second moments of a uniform line of half-length 3: 3²/3 along it, and the pen's 1/4 in both directions.
+    along = y * np.sin(np.deg2rad(35)) + x * np.cos(np.deg2rad(35))
+    across = y * np.cos(np.deg2rad(35)) - x * np.sin(np.deg2rad(35))
+    assert (kernel * along**2).sum() == pytest.approx(3.25, rel=0.06)
+    assert (kernel * across**2).sum() == pytest.approx(0.25, rel=0.06)
+
+
 def test_blind_deconvolution_runs_and_lowers_the_misfit(prior, tmp_path):
     few = {"size": 5, "steps": 6, "final_steps": 6, "iterations": 4, "starts": 2, "faces": 2, "draw_steps": 10}
-    flags = [word for name, value in few.items() for word in (f"--{name}", str(value))]
+    flags = [word for name, value in (few | {"length": 3}).items() for word in (f"--{name}", str(value))]
     out = tmp_path / "blind.png"
     _, psnrs, misfits = example("blind_deconvolution").main([*flags, "--out", str(out)], prior)
     assert misfits[-1] < misfits[0]

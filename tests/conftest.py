@@ -1,5 +1,7 @@
 """For all tests: compiled programs are shared between workers and runs, and a prior small enough for whole experiments."""
 
+import gc
+import os
 import pathlib
 
 import flax.linen as nn
@@ -12,6 +14,18 @@ from jaxdiff import denoisers, schedules
 # The same small networks are compiled by many tests, and by every worker of pytest-xdist.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+MOST_MEMORY = 3 * 2**30
+"""Bytes a worker may hold after a module; compiled programs are dropped above it (Linux tells, others go on)."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    """Two workers fit into a small machine: what was compiled is found again in the cache on disk."""
+    yield
+    pages = pathlib.Path("/proc/self/statm")
+    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 class TinyNet(nn.Module):

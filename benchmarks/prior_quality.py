@@ -17,7 +17,6 @@ import csv
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +24,11 @@ import numpy as np
 from rich.progress import track
 
 import jaxdiff as jd
+from jaxdiff import hosts
+from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.files import find_images, load_image, out_folder, save_image
 from jaxdiff.plots import sheet
-from jaxdiff.training import denoising_scores, draw
+from jaxdiff.training import denoising_scores
 from jaxdiff.training.data import open_images
 
 TIMES = (10, 50, 100, 250, 500, 750)
@@ -51,15 +52,6 @@ def restoration(denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namesp
     }
 
     @jax.jit
-    def restore(denoiser: jd.Denoiser, operator: Any, sampler: Any, keys: jax.Array, images: jax.Array) -> jax.Array:
-        def one(key: jax.Array, image: jax.Array) -> jax.Array:
-            measure_key, sample_key = jax.random.split(key)
-            problem = jd.observe(measure_key, operator, image, args.noise_std)
-            return jd.sample(sample_key, denoiser, problem, sampler, steps=args.steps)[0]
-
-        return jax.vmap(one)(keys, images)
-
-    @jax.jit
     def score(x: jax.Array, image: jax.Array) -> jax.Array:
         def one(x: jax.Array, image: jax.Array) -> jax.Array:
             x = jnp.clip(x, -1, 1)
@@ -67,10 +59,12 @@ def restoration(denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namesp
 
         return jax.vmap(one)(x, image)
 
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), jnp.arange(len(images)))
+    keys = batch_keys(jax.random.key(1), len(images))
+    measure_keys, sample_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     for name, (operator, zeta) in tasks.items():
-        restored = restore(denoiser, operator, jd.samplers.dps(zeta=zeta), keys, jnp.asarray(images))
-        values = np.asarray(score(restored, jnp.asarray(images))).mean(0)
+        problems = jax.vmap(jd.observe, (0, None, 0, None))(measure_keys, operator, jnp.asarray(images), args.noise_std)
+        restored = restore_many(sample_keys, denoiser, problems, jd.samplers.dps(zeta=zeta), steps=args.steps).x
+        values = np.asarray(score(jnp.asarray(restored), jnp.asarray(images))).mean(0)
         for metric, value in zip(("PSNR [dB]", "SSIM", "LPIPS"), values, strict=True):
             yield f"DPS {name}, {metric}", float(value)
 
@@ -143,7 +137,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     for name, denoiser in denoisers.items():
         print(f"{name} …", file=sys.stderr, flush=True)
         table[name] = dict(denoising(denoiser, images)) | dict(restoration(denoiser, images, args))
-        drawn[name] = draw(denoiser, args.samples, steps=args.sample_steps, eta=args.eta)
+        keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
+        drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
     sets = drawn | {f"real ({pathlib.Path(args.images).name})": images}
     embedded = {name: embed(values) for name, values in sets.items()}
     nearest: dict[str, np.ndarray | None] = dict.fromkeys(sets)
@@ -186,6 +181,7 @@ def main() -> int:
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
     parser.add_argument("--out", help="folder for the table and sample sheets")
+    hosts.use_all_cores()
     try:
         print(markdown(evaluate(parser.parse_args())))
     except ValueError as error:

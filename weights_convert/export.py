@@ -8,10 +8,11 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.checkpoints import load_checkpoint
+from jaxdiff.models import PriorConfig
 from weights_convert import names
 from weights_convert.infer import flags
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "options", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,28 @@ def run(args: argparse.Namespace) -> int:
         partial.unlink(missing_ok=True)
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
     print(flags(checkpoint.config))
+    if checkpoint.config.prediction == "v":
+        print("The network predicts v, for which guided-diffusion has no flag: its own sampler takes the output for ε.")
+    print(f"back: python -m weights_convert guided-diffusion {out} FOLDER {' '.join(options(checkpoint.config))}")
     return 0
+
+
+def options(config: PriorConfig) -> list[str]:
+    """What ``weights_convert guided-diffusion`` has to be told, since a state dict does not say it."""
+    unet = config.unet
+    values = {
+        "--image-size": unet.image_size,
+        "--num-heads": unet.num_heads if unet.num_head_channels is None else None,
+        "--num-head-channels": unet.num_head_channels,
+        "--num-heads-upsample": unet.num_heads_upsample,
+        "--attention-order": unet.attention_order,
+        "--steps": config.num_steps,
+        "--schedule": config.schedule,
+        "--prediction": config.prediction,
+        "--variance": config.variance,
+    }
+    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    return [*words, "--rescale-timesteps" if config.rescale_timesteps else "--no-rescale-timesteps"]
 
 
 def _write(path: pathlib.Path, suffix: str, tensors: dict[str, np.ndarray]) -> None:

@@ -12,10 +12,10 @@ from flax import traverse_util
 
 import jaxdiff as jd
 from benchmarks import parity_unet as parity
-from jaxdiff.checkpoints import load_checkpoint
-from jaxdiff.models import UNetConfig, parameter_shapes
-from weights_convert import cli, names
-from weights_convert.guided_diffusion import torch_shapes
+from jaxdiff.checkpoints import load_checkpoint, save_checkpoint
+from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
+from weights_convert import cli, export, names
+from weights_convert.guided_diffusion import convert_tensors, torch_shapes
 from weights_convert.reader import read_tensors, sha256
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -175,12 +175,27 @@ def test_export_is_the_exact_inverse(torch_files, weights, tmp_path, capsys):
 
 def test_the_embedded_prior_survives_a_round_trip(tmp_path):
     assert convert("faces64", tmp_path / "faces.safetensors", command="export") == 0
-    assert convert(tmp_path / "faces.safetensors", tmp_path / "faces") == 0
+    told = export.options(load_checkpoint("faces64").config)
+    assert convert(tmp_path / "faces.safetensors", tmp_path / "faces", *told) == 0
     made, shipped = jd.load_denoiser(tmp_path / "faces"), jd.load_denoiser("faces64")
     assert made.module == shipped.module
     assert (made.prediction, made.variance) == (shipped.prediction, shipped.variance)
     a, b = traverse_util.flatten_dict(made.params), traverse_util.flatten_dict(shipped.params)
     assert all(np.array_equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_the_printed_command_brings_an_export_back(prediction, weights, tmp_path, capsys):
+    config = PriorConfig(TINY, "cosine", 200, prediction, "fixed_small", rescale_timesteps=True)
+    params = traverse_util.unflatten_dict(convert_tensors(weights, config), sep="/")
+    save_checkpoint(tmp_path / "prior.safetensors", params, config)
+    assert convert(tmp_path / "prior.safetensors", tmp_path / "out.safetensors", command="export") == 0
+    said = capsys.readouterr().out
+    assert ("no flag" in said) == (prediction == "v")
+    (back,) = [line for line in said.splitlines() if line.startswith("back: ")]
+    words = back.replace("FOLDER", str(tmp_path / "back")).split()[4:]
+    assert convert(*words[1:], command=words[0]) == 0
+    assert load_checkpoint(tmp_path / "back").config == config
 
 
 USAGES = [[], ["guided-diffusion"], ["nonsense"], ["guided-diffusion", "a", "b", "--steps", "x"]]

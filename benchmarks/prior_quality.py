@@ -122,29 +122,21 @@ def markdown(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    denoisers = {name: jd.load_denoiser(name) for name in args.priors}
-    sizes = {d.image_shape for d in denoisers.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"the priors are of different sizes {sorted(sizes)}; compare those of one size.")
-    height, width, _ = sizes.pop()
-    paths = find_images(args.images)
-    images = np.stack([load_image(path, size=(height, width), resize=True).pixels for path in paths])
-    out = out_folder(args.out) if args.out else None
-    embed = embedder()
-    table: dict[str, dict[str, float]] = {}
-    drawn = {}
-    for name, denoiser in denoisers.items():
-        print(f"{name} …", file=sys.stderr, flush=True)
-        table[name] = dict(denoising(denoiser, images)) | dict(restoration(denoiser, images, args))
-        keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
-        drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
+def add_samples(
+    table: dict[str, dict[str, float]],
+    drawn: dict[str, np.ndarray],
+    images: np.ndarray,
+    args: argparse.Namespace,
+    out: pathlib.Path | None,
+) -> None:
+    """Add the rows on samples, beside those of real images; draw the sheets."""
     sets = drawn | {f"real ({pathlib.Path(args.images).name})": images}
+    embed = embedder()
     embedded = {name: embed(values) for name, values in sets.items()}
     nearest: dict[str, np.ndarray | None] = dict.fromkeys(sets)
     if args.train:
         # One pass over the training images for all sets.
-        distance, closest = nearest_training(np.concatenate(list(embedded.values())), args.train, height)
+        distance, closest = nearest_training(np.concatenate(list(embedded.values())), args.train, images.shape[1])
         cuts = np.cumsum([len(values) for values in sets.values()])[:-1]
         nearest = dict(zip(sets, np.split(distance, cuts), strict=True))
         for name, twins in zip(sets, np.split(closest, cuts), strict=True):
@@ -155,6 +147,29 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         table.setdefault(name, {}).update(statistics_of(values, embedded[name], nearest[name]))
         if out is not None and name in drawn:
             save_image(out / f"samples_{_slug(name)}.png", sheet(values))
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    denoisers = {name: jd.load_denoiser(name) for name in args.priors}
+    sizes = {d.image_shape for d in denoisers.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"the priors are of different sizes {sorted(sizes)}; compare those of one size.")
+    height, width, _ = sizes.pop()
+    paths = find_images(args.images)
+    images = np.stack([load_image(path, size=(height, width), resize=True).pixels for path in paths])
+    out = out_folder(args.out) if args.out else None
+    table: dict[str, dict[str, float]] = {}
+    drawn = {}
+    for name, denoiser in denoisers.items():
+        print(f"{name} …", file=sys.stderr, flush=True)
+        table[name] = dict(denoising(denoiser, images))
+        if args.only_denoising:
+            continue
+        table[name] |= dict(restoration(denoiser, images, args))
+        keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
+        drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
+    if drawn:
+        add_samples(table, drawn, images, args, out)
     if out is not None:
         (out / "prior_quality.md").write_text(markdown(table) + "\n")
         with (out / "prior_quality.csv").open("w", newline="") as file:
@@ -180,6 +195,7 @@ def main() -> int:
     parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
+    parser.add_argument("--only-denoising", action="store_true", help="leave out DPS and samples: a minute")
     parser.add_argument("--out", help="folder for the table and sample sheets")
     hosts.use_all_cores()
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -113,10 +114,21 @@ def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) 
         return False
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=120, layout="constrained")
-    left.plot(log.column("images"), log.column("loss"), linewidth=1)
+    losses = np.asarray(log.column("loss"))
+    left.plot(log.column("images"), losses, linewidth=1, alpha=0.4, label="as logged")
+    width = max(1, len(losses) // 15)
+    # A mean over a moving window, shorter at the beginning, where the loss falls fast.
+    means = [losses[max(0, i - width) : i + 1].mean() for i in range(len(losses))]
+    left.plot(log.column("images"), means, linewidth=1.4, color="C0", label=f"mean of {width + 1} rows")
     left.set(xlabel="images seen", ylabel="loss", yscale="log")
+    left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    narrow = len(losses) > 0 and np.max(losses) < 10 * np.min(losses)
+    left.yaxis.set_minor_formatter(StrMethodFormatter("{x:.3g}") if narrow else NullFormatter())
+    if len(losses):
+        left.legend(frameon=False, fontsize=8)
     seen, at = evaluation.column("images"), evaluation.column("t")
     psnr = evaluation.column("psnr")
     for t in times:

@@ -173,6 +173,11 @@ class LinearScaled(Scaled, LinearOperator):
         square = jnp.square(self.factor.astype(b.dtype))
         return self.operator.solve(jnp.asarray(rho, b.dtype) / square, b) / square
 
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """(Aᵀ A + ρ/c² I)⁻¹ Aᵀ y / c."""
+        factor = self.factor.astype(y.dtype)
+        return self.operator.ridge(jnp.asarray(rho, y.dtype) / jnp.square(factor), y) / factor
+
 
 def compose(outer: Operator, inner: Operator) -> Operator:
     """A(B(x)), also written ``A @ B``; linear where both are.

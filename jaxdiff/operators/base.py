@@ -103,6 +103,14 @@ class LinearOperator(Operator):
         """(Aᵀ A + ρ I)⁻¹ b, the proximal step of ‖A x − y‖²/2."""
         return self.solve_by_cg(rho, b).x
 
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """(Aᵀ A + ρ I)⁻¹ Aᵀ y = argmin_x ‖A x − y‖² + ρ ‖x‖².
+
+        ``solve(rho, adjoint(y))``, except that closed forms stay in the range of Aᵀ: the rounding of Aᵀ y outside of it
+        would be divided by ρ, which is down to 1e-10 where a sampler starts.
+        """
+        return self.solve(rho, self.adjoint(y))
+
     def pinv_by_cg(self, y: Measurement, *, maxiter: int = 100, tol: float = 1e-6) -> CGResult:
         """A⁺ y by conjugate gradients on AᵀA x = Aᵀ y from zero, with the relative residual that was reached."""
         return conjugate_gradient(self.gram, self.adjoint(y), maxiter=maxiter, tol=tol)
@@ -123,7 +131,7 @@ class SpectralOperator(LinearOperator):
 
     V is orthogonal and real, so white noise stays white under ``to_spectral``; every singular value has its own place
     in an array of the shape of ``to_spectral(x)``, and those of the null space are zero. From ``to_spectral``,
-    ``from_spectral`` and ``singular_values`` follow ``pinv``, ``solve`` and ``measurement_to_spectral``.
+    ``from_spectral`` and ``singular_values`` follow ``pinv``, ``solve``, ``ridge`` and ``measurement_to_spectral``.
 
     Reference:
         Kawar et al., "Denoising Diffusion Restoration Models", NeurIPS 2022, appendix D (the bases are ours).
@@ -158,6 +166,16 @@ class SpectralOperator(LinearOperator):
         """(Aᵀ A + ρ I)⁻¹ b = V (S² + ρ)⁻¹ Vᵀ b."""
         s = self.singular_values.astype(b.dtype)
         return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + expand(jnp.asarray(rho, b.dtype), s)))
+
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """(Aᵀ A + ρ I)⁻¹ Aᵀ y = V S (S² + ρ)⁻¹ Uᵀ y."""
+        s = self.singular_values.astype(y.dtype)
+        return self.from_spectral(shrink(self.measurement_to_spectral(y), s, rho))
+
+
+def shrink(a: Array, s: Array, rho: float | Array) -> Array:
+    """The quotient s a / (s² + ρ)."""
+    return s * a / (jnp.square(s) + expand(jnp.asarray(rho, s.dtype), s))
 
 
 def divide_or_zero(a: Array, b: Array) -> Array:

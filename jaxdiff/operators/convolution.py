@@ -113,6 +113,12 @@ class CircularBlur(SpectralOperator):
         power = jnp.square(jnp.abs(self._transfer(b.dtype)))
         return self._filter(b, 1 / (power + expand(jnp.asarray(rho, b.dtype), power)))
 
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """F⁻¹ (conj ĥ · F y / (|ĥ|² + ρ)), with every singular value."""
+        h = self._transfer(y.dtype)
+        power = jnp.square(jnp.abs(h))
+        return self._filter(y, jnp.conj(h) / (power + expand(jnp.asarray(rho, y.dtype), power)).astype(h.dtype))
+
     def _kept(self, s: Array) -> Array:
         # Which singular values count must not depend on who asks: the largest is found at the kernel's own precision.
         largest = jnp.max(jnp.abs(jnp.fft.rfft2(self.wrapped_kernel(s.dtype))))

@@ -190,6 +190,13 @@ class BlurDownsample(LinearOperator):
         power = self._aliased_power(self.blur, b.dtype)
         return (b - self.adjoint(_filter(self(b), 1 / (power + expand(shift, power))))) / shift
 
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """Aᵀ (A Aᵀ + ρ I)⁻¹ y."""
+        if not isinstance(self.blur, CircularBlur):
+            return super().ridge(rho, y)
+        power = self._aliased_power(self.blur, y.dtype)
+        return self.adjoint(_filter(y, 1 / (power + expand(jnp.asarray(rho, y.dtype), power))))
+
     def initial(self, y: Measurement) -> Image:
         """Each value repeated over its block."""
         return self.lattice.initial(y)

@@ -9,7 +9,7 @@ from flax import struct
 
 from jaxdiff.operators import pictures
 from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.operators.base import SpectralOperator, shrink
 from jaxdiff.operators.separable import RCOND, Factor, factorize
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
@@ -99,7 +99,7 @@ class Matrix(SpectralOperator):
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
         """Uᵀ y, zero where the singular value counts as zero."""
-        z = self._shape_out(_product(self.matrix.left.T, self._columns(y)))
+        z = self._left(y)
         return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
 
     @property
@@ -112,6 +112,13 @@ class Matrix(SpectralOperator):
         """(Mᵀ M + ρ I)⁻¹ b, with every singular value."""
         s = self._spread(self.matrix.values).astype(b.dtype)
         return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + jnp.asarray(rho, b.dtype)))
+
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """(Mᵀ M + ρ I)⁻¹ Mᵀ y, with every singular value."""
+        return self.from_spectral(shrink(self._left(y), self._spread(self.matrix.values).astype(y.dtype), rho))
+
+    def _left(self, y: Measurement) -> Array:
+        return self._shape_out(_product(self.matrix.left.T, self._columns(y)))
 
     def _spread(self, s: Array) -> Array:
         return jnp.broadcast_to(s[:, None], (s.shape[0], self.image_shape[2])) if self.per_channel else s

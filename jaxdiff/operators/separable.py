@@ -11,7 +11,7 @@ from flax import struct
 
 from jaxdiff.numerics import expand
 from jaxdiff.operators._validation import check_range, concrete
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.operators.base import SpectralOperator, shrink
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
 __all__ = ["Factor", "Separable", "factorize", "separable"]
@@ -69,7 +69,7 @@ class Separable(SpectralOperator):
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
         """U_Rᵀ Y U_C, zero where the singular value counts as zero."""
-        z = _sandwich(self.rows.left.T, y, self.columns.left.T)
+        z = self._left(y)
         return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
 
     @property
@@ -83,6 +83,13 @@ class Separable(SpectralOperator):
         """(Aᵀ A + ρ I)⁻¹ b, with every singular value."""
         s = self._all_singular_values().astype(b.dtype)
         return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + expand(jnp.asarray(rho, b.dtype), s)))
+
+    def ridge(self, rho: float | Array, y: Measurement) -> Image:
+        """(Aᵀ A + ρ I)⁻¹ Aᵀ y, with every singular value."""
+        return self.from_spectral(shrink(self._left(y), self._all_singular_values().astype(y.dtype), rho))
+
+    def _left(self, y: Measurement) -> Array:
+        return _sandwich(self.rows.left.T, y, self.columns.left.T)
 
     def _all_singular_values(self) -> Array:
         return jnp.broadcast_to(self.rows.values[:, None, None] * self.columns.values[None, :, None], self.image_shape)

@@ -84,7 +84,7 @@ class FPS:
             image_key, data_key = jax.random.split(key)
             start = mean + jnp.sqrt(beta) * normal(image_key, mean.shape, mean.dtype)
             data = y_s + times(jnp.sqrt(variance), _like(data_key, y_s))
-            return start + operator.solve(variance / beta, operator.adjoint(data - operator(start)))
+            return start + operator.ridge(variance / beta, data - operator(start))
 
         mean = mean[index]
         moved = jax.vmap(move)(jax.random.split(move_key, self.particles), mean)
@@ -103,7 +103,7 @@ def _like(key: Key, y: Array) -> Array:
 def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Scalar) -> Scalar:
     """−½ rᵀ (variance I + β A Aᵀ)⁻¹ r = −(‖r − A w‖² + ρ ‖w‖²)/(2 variance), w = (AᵀA + ρI)⁻¹ Aᵀ r, ρ = variance/β."""
     rho = variance / beta
-    w = operator.solve(rho, operator.adjoint(r))
+    w = operator.ridge(rho, r)
     miss = r - operator(w)
     return -(dot(miss, miss) + rho * dot(w, w)) / (2 * variance)
 

@@ -141,13 +141,13 @@ def noised_projection(x: Image, operator: LinearOperator, y: Measurement, level:
 def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 5, rounds: int = 3) -> Image:
     """argmin_x ‖y − A(x)‖² + ρ ‖x − centre‖².
 
-    Linear A: (AᵀA + ρ I)⁻¹ (Aᵀ y + ρ centre), by ``solve``. Others: ``rounds`` Gauss–Newton steps from the centre, each
-    with ``iterations`` of conjugate gradients; of each round the better of old and new point is kept.
+    Linear A: centre + (AᵀA + ρ I)⁻¹ Aᵀ (y − A centre), by ``ridge``. Others: ``rounds`` Gauss–Newton steps from the
+    centre, each with ``iterations`` of conjugate gradients; of each round the better of old and new point is kept.
     """
     operator = problem.operator
     rho = jnp.asarray(rho, centre.dtype)
     if isinstance(operator, LinearOperator):
-        return centre + operator.solve(rho, operator.adjoint(operator.keep_observed(problem.residual(centre))))
+        return centre + operator.ridge(rho, operator.keep_observed(problem.residual(centre)))
 
     def objective(x: Image) -> Scalar:
         residual = operator.keep_observed(problem.residual(x))

@@ -84,7 +84,7 @@ def _whitened(problem: Problem, x0: Array, r2: Scalar, iterations: int) -> Array
     variance = noise_variance(problem).astype(x0.dtype)
     operator = problem.operator
     if isinstance(operator, LinearOperator) and operator.closed_solve:
-        return operator.solve(variance / r2, operator.adjoint(local.residual)) / expand(r2, x0)
+        return operator.ridge(variance / r2, local.residual) / expand(r2, x0)
 
     def matvec(u: Array) -> Array:
         return times(variance, u) + local.push(expand(r2, x0) * local.pull(u))

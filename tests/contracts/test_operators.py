@@ -154,7 +154,7 @@ def _pull_back(operator, x, u):
     return jax.vjp(operator, x)[1](u)[0]
 
 
-RHO = 0.3
+RHO, TINY = 0.3, 1e-7
 LINEAR = [name for name in NAMES if isinstance(_build(name), LinearOperator)]
 NONLINEAR = [name for name in NAMES if name not in LINEAR]
 SPECTRAL = [name for name in LINEAR if isinstance(_build(name), SpectralOperator)]
@@ -167,6 +167,7 @@ def _everything(operator, x, u):
         return out
     if operator.closed_solve:
         out["solve"], out["pinv"] = operator.solve(jnp.float32(RHO), x), operator.pinv(u)
+        out["ridge"] = operator.ridge(jnp.float32(TINY), u)
     else:
         out["solve"], out["residual"] = operator.solve_by_cg(RHO, x)
     if isinstance(operator, SpectralOperator):
@@ -226,6 +227,14 @@ def test_pinv_and_solve_equal_dense_algebra(name):
         rcond = float(getattr(operator, "rcond", 1e-6))
         dense = np.linalg.pinv(run.matrix, rcond=rcond) @ _flat(run.u)
         _close(run.out["pinv"], dense, 1e-3 if rcond > 1e-6 else 2e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in LINEAR if _build(name).closed_solve])
+def test_ridge_divides_no_rounding_by_a_tiny_rho(name):
+    run = _run(name)
+    u, s, vt = np.linalg.svd(run.matrix, full_matrices=False)
+    gain = np.where(s > 1e-6 * s[0], s / (s**2 + TINY), 0)  # what is left of a zero in float32 is not a singular value
+    _close(run.out["ridge"], vt.T @ (gain * (u.T @ _flat(run.u))), 1e-5)
 
 
 @pytest.mark.parametrize("name", SPECTRAL)

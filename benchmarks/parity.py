@@ -1,4 +1,4 @@
-"""Parity with the original PyTorch codes: UNet, operators, schedules, trajectories, DPS gradients, LPIPS.
+"""Parity with PyTorch codes, the originals: UNet, operators, schedules, trajectories, DPS gradients, LPIPS; and deepinv.
 
 Run: ``python -m benchmarks.parity`` (about two minutes on two CPU cores; exit code 1 if a row misses its limit). The
 references are in ``tests/golden``; every figure is a relative L2 error unless its name says otherwise.
@@ -10,12 +10,12 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("parity_diffusion", "parity_unet", "parity_operators", "parity_lpips")
+PARTS = ("parity_diffusion", "parity_unet", "parity_operators", "parity_lpips", "parity_deepinv")
 
 
 def main() -> int:
     """Print a row a comparison; 0 if all hold."""
-    table = Table(title="Parity with the original code")
+    table = Table(title="Parity with the original code and deepinv")
     for name in ("part", "what", "error", "limit", ""):
         table.add_column(name, justify="right" if name in ("error", "limit") else "left")
     missed = 0

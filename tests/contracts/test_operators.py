@@ -297,7 +297,8 @@ def test_computes_in_the_dtype_of_the_image(name):
             jax.eval_shape(operator.initial, y),
         ]
         if isinstance(operator, LinearOperator):
-            outputs += [jax.eval_shape(operator.pinv, y), jax.eval_shape(operator.solve, 0.1, x)]
+            outputs += [jax.eval_shape(operator.pinv, y), jax.eval_shape(operator.ridge, 0.1, y)]
+            outputs.append(jax.eval_shape(operator.solve, 0.1, x))
         assert {out.dtype for out in outputs} == {np.dtype(np.float64)}
     assert {run.dtype for run in jax.tree.leaves(_run(name).out)} == {np.dtype(np.float32)}
 
@@ -308,7 +309,7 @@ def test_lowers_for_cpu_cuda_and_tpu(name):
 
     def run(operator, x, u):
         out = (operator(x), _pull_back(operator, x, u))
-        return (*out, operator.solve(0.1, x)) if isinstance(operator, LinearOperator) else out
+        return (*out, operator.solve(0.1, x), operator.ridge(0.1, u)) if isinstance(operator, LinearOperator) else out
 
     platforms = ("cpu", "cuda", "tpu")
     exported = jax.export.export(jax.jit(run), platforms=platforms)(operator, _image(operator), _measurement(operator))

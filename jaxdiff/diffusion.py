@@ -13,6 +13,7 @@ from jaxdiff.schedules import Level, NoiseSchedule
 from jaxdiff.typing import Array
 
 __all__ = [
+    "EDM_SIGMA_DATA",
     "PosteriorCoefficients",
     "beta_between",
     "eps_from_score",
@@ -27,6 +28,7 @@ __all__ = [
     "tweedie",
     "v_from_x0",
     "x0_from_eps",
+    "v_of",
     "x0_from_v",
 ]
 
@@ -71,22 +73,42 @@ def tweedie(x_t: Array, score: Array, level: Level) -> Array:
     return (x_t + sigma**2 * score) / signal
 
 
-def v_from_x0(x_t: Array, x0: Array, level: Level) -> Array:
-    """v = √ᾱ_t ε − √(1−ᾱ_t) x₀ (Salimans & Ho 2022), from x_t and x₀."""
-    signal, sigma = _scales(level, x_t)
-    return signal * eps_from_x0(x_t, x0, level) - sigma * x0
+EDM_SIGMA_DATA = 8.0
+"""s of "edm" networks: an error of the output is at most 8 times as large in x̂₀, where it is 157 times for ε at t = 999."""
 
 
-def x0_from_v(x_t: Array, v: Array, level: Level) -> Array:
-    """x̂₀ = √ᾱ_t x_t − √(1−ᾱ_t) v."""
-    signal, sigma = _scales(level, x_t)
-    return signal * x_t - sigma * v
+def v_of(x0: Array, eps: Array, level: Level, sigma_data: float = 1.0) -> Array:
+    """F = (s √ᾱ_t ε − √(1−ᾱ_t)/s · x₀) / n, n² = s² ᾱ_t + 1 − ᾱ_t: EDM's preconditioned target for σ_data = s.
+
+    s = 1 is v = √ᾱ_t ε − √(1−ᾱ_t) x₀ (Salimans & Ho 2022), s → ∞ is ε. In between F is ε where the noise σ = √(1−ᾱ)/√ᾱ is below
+    s, and x₀ (times −σ/s²) above: a network trained on ε has to change at the highest noise only.
+
+    Reference: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, section 5.
+    """
+    signal, sigma, n = _preconditioning(level, x0, sigma_data)
+    return (sigma_data * signal * eps - sigma / sigma_data * x0) / n
 
 
-def eps_from_v(x_t: Array, v: Array, level: Level) -> Array:
-    """ε̂ = √(1−ᾱ_t) x_t + √ᾱ_t v."""
-    signal, sigma = _scales(level, x_t)
-    return sigma * x_t + signal * v
+def v_from_x0(x_t: Array, x0: Array, level: Level, sigma_data: float = 1.0) -> Array:
+    """F (v for s = 1), from x_t and x₀."""
+    return v_of(x0, eps_from_x0(x_t, x0, level), level, sigma_data)
+
+
+def x0_from_v(x_t: Array, v: Array, level: Level, sigma_data: float = 1.0) -> Array:
+    """x̂₀ = s² √ᾱ_t/n² · x_t − s √(1−ᾱ_t)/n · F; for s = 1, √ᾱ_t x_t − √(1−ᾱ_t) v."""
+    signal, sigma, n = _preconditioning(level, x_t, sigma_data)
+    return (sigma_data / n) ** 2 * signal * x_t - sigma_data / n * sigma * v
+
+
+def eps_from_v(x_t: Array, v: Array, level: Level, sigma_data: float = 1.0) -> Array:
+    """ε̂ = √(1−ᾱ_t)/n² · x_t + s √ᾱ_t/n · F; for s = 1, √(1−ᾱ_t) x_t + √ᾱ_t v."""
+    signal, sigma, n = _preconditioning(level, x_t, sigma_data)
+    return sigma / n**2 * x_t + sigma_data / n * signal * v
+
+
+def _preconditioning(level: Level, like: Array, sigma_data: float) -> tuple[Array, Array, Array]:
+    signal, sigma = _scales(level, like)
+    return signal, sigma, jnp.sqrt((sigma_data * signal) ** 2 + sigma**2)
 
 
 def beta_between(level_t: Level, level_s: Level) -> Array:

@@ -58,6 +58,29 @@ def test_conversions_invert_each_other():
         np.testing.assert_allclose(found, expected, atol=3e-6)
 
 
+@pytest.mark.parametrize("t", [0, 250, 600, 999])
+@pytest.mark.parametrize("sigma_data", [0.5, 1.0, 8.0])
+def test_preconditioning_is_edms(t, sigma_data):
+    """Karras et al. 2022, table 1: D(x̃; σ) = c_skip x̃ + c_out F with x̃ = x_t/√ᾱ; our F has the sign of ε."""
+    level = schedules.linear().at(jnp.int32(t))
+    x0, eps = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    x_t = diffusion.q_sample(x0, eps, level)
+    target = diffusion.v_of(x0, eps, level, sigma_data)
+    signal = float(level.alpha_bar) ** 0.5
+    sigma = float(level.one_minus_alpha_bar) ** 0.5 / signal
+    skip = sigma_data**2 / (sigma**2 + sigma_data**2)
+    out = sigma * sigma_data / (sigma**2 + sigma_data**2) ** 0.5
+    other = np.asarray(x_t, np.float64) / signal
+    np.testing.assert_allclose(skip * other - out * target, x0, atol=1e-4)
+    some = jax.random.normal(jax.random.key(1), x0.shape)
+    found = diffusion.x0_from_v(x_t, some, level, sigma_data)
+    np.testing.assert_allclose(found, skip * other - out * some, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        diffusion.q_sample(found, diffusion.eps_from_v(x_t, some, level, sigma_data), level), x_t, atol=1e-4
+    )
+    np.testing.assert_allclose(diffusion.v_from_x0(x_t, x0, level, sigma_data), target, atol=1e-4)
+
+
 def test_learned_range_runs_from_posterior_to_beta():
     schedule = schedules.linear()
     t, s = jnp.int32(500), jnp.int32(450)

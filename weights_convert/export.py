@@ -47,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
         partial.unlink(missing_ok=True)
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
     print(flags(checkpoint.config))
-    if checkpoint.config.prediction == "v":
-        print("The network predicts v, for which guided-diffusion has no flag: its own sampler takes the output for ε.")
+    if (prediction := checkpoint.config.prediction) in ("v", "edm"):
+        print(
+            f"The network's prediction is {prediction}, for which guided-diffusion has no flag: its own sampler takes the "
+            "output for ε."
+        )
     print(f"back: python -m weights_convert guided-diffusion {out} FOLDER {' '.join(options(checkpoint.config))}")
     return 0
 

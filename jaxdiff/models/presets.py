@@ -18,7 +18,7 @@ class PriorConfig:
         unet: the architecture.
         schedule: name of the noise schedule, "linear", "cosine" or "scaled_linear".
         num_steps: T, steps of that schedule.
-        prediction: what the network's output means, "eps", "x0" or "v".
+        prediction: what the network's output means, "eps", "x0", "v" or "edm" (``jaxdiff.diffusion.v_of``).
         variance: "fixed_small", "fixed_large", "learned" or "learned_range".
         rescale_timesteps: the network was given t · 1000/T.
     """
@@ -33,7 +33,7 @@ class PriorConfig:
     def __post_init__(self) -> None:
         choices = {
             "schedule": SCHEDULES,
-            "prediction": ("eps", "x0", "v"),
+            "prediction": ("eps", "x0", "v", "edm"),
             "variance": ("fixed_small", "fixed_large", "learned", "learned_range"),
         }
         for name, allowed in choices.items():

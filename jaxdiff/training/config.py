@@ -68,13 +68,20 @@ class LossConfig:
 
     Attributes:
         weighting: "simple" (mean squared error of what the network predicts) or "min_snr".
-        min_snr_gamma: γ of min(SNR, γ).
+        min_snr_gamma: γ of min(SNR + κ, γ).
+        min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
         vlb_weight: λ of the hybrid loss, for learned variances.
+        teacher: a prior (as ``init``) whose x̂₀ stands for part of the image in the target: a network that goes over to
+            another prediction, or a smaller one, learns faster from what is known already than from noisy images.
+        teacher_share: that part, between 0 and 1; less where the noise is so high that no teacher sees much.
     """
 
     weighting: str = "simple"
     min_snr_gamma: float = 5.0
+    min_snr_floor: float = 0.0
     vlb_weight: float = 0.001
+    teacher: str | None = None
+    teacher_share: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +290,7 @@ def _check(config: TrainConfig) -> None:
         "optimizer.weight_decay": opt.weight_decay,
         "optimizer.clip_norm": opt.clip_norm,
         "loss.vlb_weight": config.loss.vlb_weight,
+        "loss.min_snr_floor": config.loss.min_snr_floor,
         "report.eval_every": report.eval_every,
         "report.samples": report.samples,
         "data.holdout": config.data.holdout,
@@ -315,8 +323,12 @@ def _check_choices(config: TrainConfig) -> None:
     for name, fraction in fractions.items():
         if not 0 <= fraction < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {fraction}.")
-    if not 0 <= opt.final_fraction <= 1:
-        raise ValueError(f"optimizer.final_fraction must lie in [0, 1], got {opt.final_fraction}.")
+    parts = {"optimizer.final_fraction": opt.final_fraction, "loss.teacher_share": config.loss.teacher_share}
+    for name, part in parts.items():
+        if not 0 <= part <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {part}.")
+    if config.loss.teacher is not None and config.prior.variance.startswith("learned"):
+        raise ValueError("loss.teacher cannot teach a learned variance; leave it out, or take a fixed prior.variance.")
     if not config.ema or len(set(config.ema)) != len(config.ema):
         raise ValueError(f"ema needs one or more different decays, got {list(config.ema)}; [0] averages nothing.")
     if not config.report.times or not all(0 <= t < total for t in config.report.times):

@@ -11,7 +11,11 @@ from jaxdiff.numerics import expand
 from jaxdiff.schedules import Level, NoiseSchedule
 from jaxdiff.typing import Array, Scalar
 
-__all__ = ["Losses", "denoising_loss", "loss_weight", "target", "vlb_term"]
+__all__ = ["Losses", "denoising_loss", "loss_weight", "target", "taught", "vlb_term"]
+
+
+SIGMA_DATA = {"v": 1.0, "edm": diffusion.EDM_SIGMA_DATA}
+"""s of the predictions that mix ε and x₀ (``diffusion.v_of``)."""
 
 
 class Losses(NamedTuple):
@@ -29,32 +33,58 @@ class Losses(NamedTuple):
 
 
 def target(prediction: str, x0: Array, noise: Array, level: Level) -> Array:
-    """What the network is to put out: ε, x₀, or v = √ᾱ ε − √(1−ᾱ) x₀ (Salimans & Ho 2022)."""
+    """What the network is to put out: ε, x₀, v = √ᾱ ε − √(1−ᾱ) x₀ (Salimans & Ho 2022), or ``diffusion.v_of`` for "edm"."""
     if prediction == "eps":
         return noise
     if prediction == "x0":
         return x0
-    signal = expand(jnp.sqrt(level.alpha_bar), x0).astype(x0.dtype)
-    sigma = expand(jnp.sqrt(level.one_minus_alpha_bar), x0).astype(x0.dtype)
-    return signal * noise - sigma * x0
+    return diffusion.v_of(x0, noise, level, SIGMA_DATA[prediction])
 
 
-def loss_weight(weighting: str, prediction: str, level: Level, gamma: float) -> Scalar:
+TRUSTED_SNR = 0.03
+"""A teacher is believed half as much as ``share`` says where SNR = ᾱ/(1−ᾱ) is this (t ≈ 590 of the linear schedule)."""
+
+
+def taught(x0: Array, x_t: Array, x0_teacher: Array, level: Level, share: float) -> tuple[Array, Array]:
+    """The image and noise to aim at, part of which a teacher's estimate stands for; (x₀', ε') explain x_t as (x₀, ε) do.
+
+        x₀' = x₀ + λ (x̂₀ − x₀),   λ = share · SNR / (SNR + 0.03),   ε' = (x_t − √ᾱ x₀') / √(1−ᾱ)
+
+    The best prediction is then (1 − λ) E[x₀ | x_t] + λ x̂₀: a teacher's error counts λ-fold, while what x_t does not tell
+    of x₀, which makes gradients noisy, is (1 − λ) times as large.
+
+    Args:
+        x0: the image [H, W, C] in [-1, 1].
+        x_t: its noisy version.
+        x0_teacher: x̂₀, the teacher's estimate from x_t.
+        level: of the noise in x_t.
+        share: λ at low noise, in [0, 1].
+
+    Reference: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015 (mixed targets).
+    """
+    snr = level.alpha_bar / level.one_minus_alpha_bar
+    part = expand(share * snr / (snr + TRUSTED_SNR), x0).astype(x0.dtype)
+    aim = x0 + part * (x0_teacher - x0)
+    return aim, diffusion.eps_from_x0(x_t, aim, level)
+
+
+def loss_weight(weighting: str, prediction: str, level: Level, gamma: float, floor: float = 0.0) -> Scalar:
     """Weight of the squared error at a noise level.
 
-    "simple" is 1. "min_snr" is min(SNR, γ) on the error of x₀, SNR = ᾱ/(1−ᾱ); written for what the network predicts,
-    that is min(SNR, γ)/SNR for ε and min(SNR, γ)/(SNR + 1) for v.
+    "simple" is 1. "min_snr" is min(SNR + κ, γ) on the error of x₀, SNR = ᾱ/(1−ᾱ); written for what the network predicts,
+    that is min(SNR + κ, γ)/SNR for ε and min(SNR + κ, γ)/(SNR + 1/s²) for v (s = 1) and edm. κ = ``floor`` is 0 in the
+    paper, which leaves the highest noise without any weight; with κ = 1/s² and γ = ∞ it is "simple".
 
     Reference: Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023, section 3.4.
     """
     if weighting == "simple":
         return jnp.ones_like(level.alpha_bar)
     rest = level.one_minus_alpha_bar
-    # min(ᾱ, γ(1−ᾱ)) = (1−ᾱ) min(SNR, γ), which never divides by a small number.
-    capped = jnp.minimum(level.alpha_bar, gamma * rest)
+    # min(ᾱ + κ(1−ᾱ), γ(1−ᾱ)) = (1−ᾱ) min(SNR + κ, γ), which never divides by a small number.
+    capped = jnp.minimum(level.alpha_bar + floor * rest, gamma * rest)
     if prediction == "eps":
         return capped / level.alpha_bar
-    return capped / rest if prediction == "x0" else capped
+    return capped / (rest if prediction == "x0" else level.alpha_bar + rest / SIGMA_DATA[prediction] ** 2)
 
 
 def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_variance: Array, t: Array) -> Scalar:
@@ -86,6 +116,14 @@ def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_
     )
     decoder = -_log_likelihood_8bit(x0, mean_p, 0.5 * log_variance)
     return jnp.where(t == 0, jnp.mean(decoder), jnp.mean(kl)) / math.log(2.0)
+
+
+def _to_x0(prediction: str, x_t: Array, output: Array, level: Level) -> Array:
+    if prediction == "x0":
+        return output
+    if prediction == "eps":
+        return diffusion.x0_from_eps(x_t, output, level)
+    return diffusion.x0_from_v(x_t, output, level, SIGMA_DATA[prediction])
 
 
 def _as(schedule: NoiseSchedule, like: Array) -> NoiseSchedule:
@@ -123,6 +161,7 @@ def denoising_loss(
     variance: str = "fixed_small",
     weighting: str = "simple",
     min_snr_gamma: float = 5.0,
+    min_snr_floor: float = 0.0,
     vlb_weight: float = 0.001,
 ) -> Losses:
     """Loss of one image at one timestep, from the network's output at x_t = √ᾱ x₀ + √(1−ᾱ) ε.
@@ -136,10 +175,11 @@ def denoising_loss(
         noise: ε, the same shape.
         t: timestep in 0 … T−1.
         schedule: ᾱ.
-        prediction: "eps", "x0" or "v".
+        prediction: "eps", "x0", "v" or "edm".
         variance: "fixed_small", "fixed_large", "learned" or "learned_range".
         weighting: "simple" or "min_snr".
         min_snr_gamma: γ of the latter.
+        min_snr_floor: κ of the latter.
         vlb_weight: λ.
 
     Reference: Ho et al. 2020, Eq. 14; Nichol & Dhariwal 2021, Eqs. 15 and 16.
@@ -149,12 +189,11 @@ def denoising_loss(
     level = schedule.at(t)
     mean_output, values = output[..., :channels], output[..., channels:]
     mse = jnp.mean(jnp.square(mean_output - target(prediction, x0, noise, level)))
-    total = loss_weight(weighting, prediction, level, min_snr_gamma).astype(mse.dtype) * mse
+    total = loss_weight(weighting, prediction, level, min_snr_gamma, min_snr_floor).astype(mse.dtype) * mse
     if not variance.startswith("learned"):
         return Losses(total, mse, jnp.zeros_like(mse))
     x_t = diffusion.q_sample(x0, noise, level)
-    to_x0 = {"eps": diffusion.x0_from_eps, "v": diffusion.x0_from_v, "x0": lambda _, out, __: out}[prediction]
-    x0_hat = jax.lax.stop_gradient(to_x0(x_t, mean_output, level))
+    x0_hat = jax.lax.stop_gradient(_to_x0(prediction, x_t, mean_output, level))
     log_variance = values
     if variance == "learned_range":
         log_variance = diffusion.learned_range_log_variance(values, schedule, t, t - 1)

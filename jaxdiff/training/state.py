@@ -12,11 +12,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdiff import diffusion, schedules
+from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.models import PriorConfig, UNet
 from jaxdiff.numerics import expand
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
-from jaxdiff.training.loss import Losses, denoising_loss
+from jaxdiff.training.loss import Losses, denoising_loss, taught
 from jaxdiff.typing import Array, Key, PyTree
 
 __all__ = [
@@ -162,9 +163,17 @@ def spread_timesteps(key: Key, index: Array, num_steps: int) -> Array:
 
 
 def batch_loss(
-    params: PyTree, batch: dict[str, Array], config: TrainConfig, schedule: NoiseSchedule, key: Key
+    params: PyTree,
+    batch: dict[str, Array],
+    config: TrainConfig,
+    schedule: NoiseSchedule,
+    key: Key,
+    teacher: DenoiserLike | None = None,
 ) -> Losses:
-    """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone."""
+    """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone.
+
+    With a ``teacher`` part of the target is its estimate (``jaxdiff.training.loss.taught``).
+    """
     prior, unet = config.prior, network(config)
     x0 = batch["image"].astype(jnp.float32) / 127.5 - 1.0
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _NOISE_STREAM), batch["index"])
@@ -175,6 +184,10 @@ def batch_loss(
 
     t = spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], prior.num_steps)
     noise, x_t = jax.vmap(draw)(keys, x0, t)
+    if teacher is not None:
+        estimates = jax.lax.stop_gradient(jax.vmap(lambda x, t: teacher(x, t).x0)(x_t, t))
+        share = config.loss.teacher_share
+        x0, noise = jax.vmap(lambda *each, t: taught(*each, schedule.at(t), share))(x0, x_t, estimates, t=t)
     seen = t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t
     label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
     rngs = {}
@@ -194,6 +207,7 @@ def batch_loss(
             variance=prior.variance,
             weighting=config.loss.weighting,
             min_snr_gamma=config.loss.min_snr_gamma,
+            min_snr_floor=config.loss.min_snr_floor,
             vlb_weight=config.loss.vlb_weight,
         )
 
@@ -206,23 +220,23 @@ def data_mesh(devices: Any = None) -> Mesh:
 
 
 def make_update(
-    config: TrainConfig, mesh: Mesh
+    config: TrainConfig, mesh: Mesh, teacher: DenoiserLike | None = None
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]:
     """Compile one update: losses and gradients of the batch, AdamW, moving averages.
 
     The batch is split over the mesh's devices and the state is on each of them; the compiler adds the sums between
-    them. The state that goes in is used up.
+    them. The state that goes in is used up. ``teacher``: as in ``batch_loss``.
     """
     schedule, parts = schedule_of(config.prior), config.optimizer.accumulate
     transform = optimizer(config.optimizer, config.steps)
     key = jax.random.key(config.seed)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
-    def mean_loss(params: PyTree, batch: dict[str, Array]) -> tuple[Array, Losses]:
-        losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key))
-        return losses.total, losses
+    def gradient(params: PyTree, batch: dict[str, Array], teacher: DenoiserLike | None) -> tuple[PyTree, Losses]:
+        def mean_loss(params: PyTree, batch: dict[str, Array]) -> tuple[Array, Losses]:
+            losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key, teacher))
+            return losses.total, losses
 
-    def gradient(params: PyTree, batch: dict[str, Array]) -> tuple[PyTree, Losses]:
         if parts == 1:
             return jax.grad(mean_loss, has_aux=True)(params, batch)
         # Every device keeps its own images: element j of each device's share goes into part j mod parts.
@@ -239,8 +253,8 @@ def make_update(
         total, _ = jax.lax.scan(add, zeros, cut)
         return jax.tree.map(lambda leaf: leaf / parts, total)
 
-    def update(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
-        gradients, losses = gradient(state.params, batch)
+    def update(state: TrainState, batch: dict[str, Array], teacher: DenoiserLike | None) -> tuple[TrainState, Metrics]:
+        gradients, losses = gradient(state.params, batch, teacher)
         changes, opt_state = transform.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         step = state.step + 1
@@ -248,7 +262,10 @@ def make_update(
         metrics = Metrics(losses.total, losses.mse, losses.vlb, _norm(gradients))
         return TrainState(step, params, opt_state, averages), metrics
 
-    return jax.jit(update, in_shardings=(whole, split), out_shardings=(whole, whole), donate_argnums=0)
+    # The teacher is an argument, not a constant: its weights would be written into the program.
+    compiled = jax.jit(update, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
+    placed = jax.device_put(teacher, whole)
+    return lambda state, batch: compiled(state, batch, placed)
 
 
 def _norm(tree: PyTree) -> Array:

@@ -43,6 +43,12 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"optimizer.b2": 1.0}, r"\[0, 1\)"),
         ({"optimizer": 3}, "group of fields"),
         ({"loss.weighting": "snr"}, "simple, min_snr"),
+        ({"loss.min_snr_floor": -0.1}, "not be negative"),
+        ({"loss.teacher_share": 1.5}, r"\[0, 1\]"),
+        (
+            {"loss.teacher": "a", "prior.variance": "learned_range", "prior.unet.out_channels": 6},
+            "cannot teach a learned variance",
+        ),
         ({"dtype": "float16"}, "float32, bfloat16"),
         ({"ema": []}, "one or more"),
         ({"ema": [0.9, 1.0]}, r"ema\[1\]"),

@@ -10,8 +10,9 @@ import scipy.integrate
 import scipy.stats
 
 from jaxdiff import diffusion, schedules
+from jaxdiff.denoisers import Prediction
 from jaxdiff.training import state as state_module
-from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, vlb_term
+from jaxdiff.training.loss import _log_likelihood_8bit, _to_x0, denoising_loss, loss_weight, target, taught, vlb_term
 from jaxdiff.training.state import batch_loss, init_state, schedule_of
 
 SHAPE = (4, 4, 3)
@@ -33,6 +34,7 @@ def test_min_snr_weighs_the_error_of_x0_alike_for_every_prediction(t):
             "x0": guess,
             "eps": diffusion.eps_from_x0(x_t, guess, level),
             "v": diffusion.v_from_x0(x_t, guess, level),
+            "edm": diffusion.v_from_x0(x_t, guess, level, diffusion.EDM_SIGMA_DATA),
         }
         losses = [
             denoising_loss(out, x0, noise, jnp.asarray(t), schedule, prediction=kind, weighting="min_snr").total
@@ -43,14 +45,42 @@ def test_min_snr_weighs_the_error_of_x0_alike_for_every_prediction(t):
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("t", [0, 400, 999])
+def test_min_snr_with_a_floor_of_one_and_no_cap_is_the_simple_loss_of_v(t):
+    level = schedules.linear(1000).at(jnp.asarray(t))
+    np.testing.assert_allclose(loss_weight("min_snr", "v", level, 1e9, 1.0), 1.0, rtol=1e-5)
+    snr = float(level.alpha_bar) / float(level.one_minus_alpha_bar)
+    np.testing.assert_allclose(loss_weight("min_snr", "x0", level, 20.0, 0.1), min(snr + 0.1, 20.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("t", [5, 300, 700])
+def test_the_best_linear_answer_to_a_taught_target_mixes_posterior_mean_and_teacher(t):
+    # x₀ ~ N(0, s²): E[x₀ | x_t] = c x_t. The teacher answers 0.8 c x_t.
+    schedule, rng, s = schedules.linear(1000), np.random.default_rng(t), 0.5
+    level = schedule.at(jnp.asarray(t))
+    alpha, rest = float(level.alpha_bar), float(level.one_minus_alpha_bar)
+    best = alpha**0.5 * s**2 / (alpha * s**2 + rest)
+    x0 = jnp.asarray(s * rng.standard_normal((400, 400, 1)), jnp.float32)
+    noise = jnp.asarray(rng.standard_normal(x0.shape), jnp.float32)
+    x_t = diffusion.q_sample(x0, noise, level)
+    aim, noise_aim = taught(x0, x_t, 0.8 * best * x_t, level, 0.6)
+    part = 0.6 * (alpha / rest) / (alpha / rest + 0.03)
+    fitted = float(jnp.vdot(x_t, aim) / jnp.vdot(x_t, x_t))
+    noise_of_fit = s * rest**0.5 / (alpha * s**2 + rest) / 400  # standard error of a regression on 160,000 pixels
+    assert fitted == pytest.approx(best * (1 - 0.2 * part), abs=4 * noise_of_fit)
+    # The new pair explains the same noisy image.
+    np.testing.assert_allclose(diffusion.q_sample(aim, noise_aim, level), x_t, atol=2e-5)
+    untouched, _ = taught(x0, x_t, 0.8 * best * x_t, level, 0.0)
+    np.testing.assert_array_equal(untouched, x0)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "edm"])
 def test_target_is_what_conversion_takes_back(prediction):
     schedule, (x0, noise) = schedules.cosine(50), _draws(dtype=np.float32)
     level = schedule.at(jnp.asarray(20))
     x_t = diffusion.q_sample(x0, noise, level)
     wanted = target(prediction, x0, noise, level)
-    back = {"eps": diffusion.x0_from_eps, "v": diffusion.x0_from_v, "x0": lambda x, out, level: out}[prediction]
-    np.testing.assert_allclose(back(x_t, wanted, level), x0, atol=1e-5)
+    np.testing.assert_allclose(_to_x0(prediction, x_t, wanted, level), x0, atol=1e-5)
     loss = denoising_loss(wanted, x0, noise, jnp.asarray(20), schedule, prediction=prediction)
     assert float(loss.total) == 0.0
 
@@ -172,6 +202,25 @@ def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, sma
         step = 1e-6
         ahead, behind = (loss(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction)) for s in (step, -step))
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-5)
+
+
+def test_a_teacher_that_knows_the_images_is_the_target(tiny, monkeypatch, small_network):
+    """With share 1 and a teacher that answers with the clean image, the loss is that of no teacher but for λ < 1."""
+    monkeypatch.setattr(state_module, "network", small_network)
+    config = tiny(prior__prediction="v", loss__teacher="of no file", loss__teacher_share=1.0)
+    params, schedule, key = init_state(config).params, schedule_of(config.prior), jax.random.key(0)
+    image = jnp.full((4, 8, 8, 3), 200, jnp.uint8)
+    batch = {"image": image, "index": jnp.arange(4, dtype=jnp.uint32)}
+    clean = image[0].astype(jnp.float32) / 127.5 - 1
+
+    def teacher(offset):
+        return lambda x_t, t: Prediction(clean + offset, x_t, None)
+
+    alone = batch_loss(params, batch, config, schedule, key)
+    same = batch_loss(params, batch, config, schedule, key, teacher(0.0))
+    np.testing.assert_allclose(same.total, alone.total, rtol=1e-4, atol=1e-6)
+    moved = batch_loss(params, batch, config, schedule, key, teacher(0.5))
+    assert float(jnp.abs(moved.total - alone.total).min()) > 1e-4
 
 
 def test_strict_types(tiny):

@@ -231,6 +231,18 @@ def test_starting_from_weights(tiny, tmp_path):
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
 
 
+def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
+    config = tiny()
+    path = str(tmp_path / "teacher.safetensors")
+    save_checkpoint(path, init_state(config).params, config.prior)
+    assert loop._teacher(tiny()) is None
+    assert loop._teacher(tiny(loss__teacher=path)).image_shape == (8, 8, 3)
+    with pytest.raises(ValueError, match="same size"):
+        loop._teacher(tiny(loss__teacher=path, prior__unet__image_size=16))
+    with pytest.raises(ValueError, match="another noise schedule"):
+        loop._teacher(tiny(loss__teacher=path, prior__schedule="cosine"))
+
+
 def test_unwritable_folder(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to"):

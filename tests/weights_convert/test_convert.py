@@ -184,14 +184,14 @@ def test_the_embedded_prior_survives_a_round_trip(tmp_path):
     assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "edm"])
 def test_the_printed_command_brings_an_export_back(prediction, weights, tmp_path, capsys):
     config = PriorConfig(TINY, "cosine", 200, prediction, "fixed_small", rescale_timesteps=True)
     params = traverse_util.unflatten_dict(convert_tensors(weights, config), sep="/")
     save_checkpoint(tmp_path / "prior.safetensors", params, config)
     assert convert(tmp_path / "prior.safetensors", tmp_path / "out.safetensors", command="export") == 0
     said = capsys.readouterr().out
-    assert ("no flag" in said) == (prediction == "v")
+    assert ("no flag" in said) == (prediction in ("v", "edm"))
     (back,) = [line for line in said.splitlines() if line.startswith("back: ")]
     words = back.replace("FOLDER", str(tmp_path / "back")).split()[4:]
     assert convert(*words[1:], command=words[0]) == 0

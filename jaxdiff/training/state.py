@@ -1,6 +1,7 @@
 """What a run carries from update to update, and the compiled update."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -186,8 +187,8 @@ def batch_loss(
     noise, x_t = jax.vmap(draw)(keys, x0, t)
     if teacher is not None:
         estimates = jax.lax.stop_gradient(jax.vmap(lambda x, t: teacher(x, t).x0)(x_t, t))
-        share = config.loss.teacher_share
-        x0, noise = jax.vmap(lambda *each, t: taught(*each, schedule.at(t), share))(x0, x_t, estimates, t=t)
+        aim = partial(taught, share=config.loss.teacher_share)
+        x0, noise = jax.vmap(aim)(x0, x_t, estimates, jax.vmap(schedule.at)(t))
     seen = t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t
     label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
     rngs = {}

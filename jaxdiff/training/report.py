@@ -136,7 +136,7 @@ def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) 
         right.plot([seen[i] for i in rows], [psnr[i] for i in rows], marker=".", linewidth=1, label=f"t = {t}")
     right.set(xlabel="images seen", ylabel="held-out PSNR of x̂₀ [dB]")
     if seen:
-        right.legend(frameon=False, fontsize=8)
+        right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for axes in (left, right):
         axes.grid(alpha=0.25)
     with atomic(path) as temporary:

@@ -1,8 +1,8 @@
-"""Blind deconvolution: the blur kernel is unknown, and found by differentiating through the restoration.
+"""Blind deconvolution: the blur kernel is unknown, and sought by differentiating through the restoration.
 
 Faces are taken with the same unknown camera shake, y_i = k ⋆ x_i + σ n. A posterior sampler (DiffPIR, one network call a
 step) restores them with a guess of the kernel, x̂_i(k). With the right kernel a face explains the measurement; with a wrong
-one it cannot, for no face blurred by it looks like y. So k is found by gradient descent on
+one it cannot, for no face blurred by it looks like y. So k is sought by gradient descent on
 
     mean over faces i and steps t ≥ 40 of  log ‖y_i − k ⋆ x̂₀(x_t)‖
 
@@ -13,7 +13,8 @@ do: the sampler fits y with any kernel that passes all frequencies, and best wit
 The shake is a straight line of unknown length and direction, drawn with a soft pen: two numbers, the vector from its middle
 to its end. The search starts from short lines in several directions and goes on with the one that does best. A prior on
 kernels is needed: with all pixels of the kernel free, or a path through six points, two faces do not determine it, and the
-misfit falls below that of the true kernel.
+misfit falls below that of the true kernel. With two numbers the truth has the least misfit of the lines that were tried, but
+the criterion is rough, and the descent does not find it yet: docs/examples.md has the figures.
 
 Run: ``python examples/blind_deconvolution.py --out blind_deconvolution.png``
 """

@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.schedules import Level, NoiseSchedule
+from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, PyTree, Shape, static
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "gaussian_prior",
 ]
 
-PREDICTIONS = ("eps", "x0", "v", "edm")
+PREDICTIONS = ("eps", "x0", *diffusion.SIGMA_DATA)
 VARIANCES = ("fixed_small", "fixed_large", "learned", "learned_range")
 
 
@@ -70,8 +70,8 @@ class Denoiser:
         label: class label of a class-conditional network, else None.
         module: the linen network, ``module.apply({"params": params}, x [N, H, W, C], t [N]) → [N, H, W, C or 2C]``.
         image_shape: (H, W, C) that the network was trained at; other sizes work where its depth divides them.
-        prediction: what the network's output means: "eps", "x0", "v" (= √ᾱ ε − √(1−ᾱ) x₀) or "edm" (``diffusion.v_of`` with
-            σ_data = 8).
+        prediction: what the network's output means: "eps", "x0", "v" (= √ᾱ ε − √(1−ᾱ) x₀) or "edm"
+            (``diffusion.v_of`` with σ_data = 8).
         variance: "fixed_small", "fixed_large", or how the C extra channels give log σ²: "learned", "learned_range".
         clip: clip x̂₀ to [-1, 1], inside the graph: its gradient is 0 where saturated, as in the original DPS.
         rescale_timesteps: give the network t · 1000/T.
@@ -108,7 +108,7 @@ class Denoiser:
         channels = x_t.shape[-1]
         mean_output, values = output[..., :channels], output[..., channels:]
         level = self.schedule.at(t)
-        x0, eps = _to_x0_and_eps(self.prediction, x_t, mean_output, level)
+        x0, eps = diffusion.x0_and_eps(self.prediction, x_t, mean_output, level)
         if self.clip:
             x0 = jnp.clip(x0, -1, 1)
         s = t - 1 if s is None else jnp.asarray(s)
@@ -130,18 +130,6 @@ class Denoiser:
         if self.variance == "fixed_large":
             return diffusion.fixed_large_log_variance(self.schedule, t, s).reshape(1, 1, 1)
         return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
-
-
-def _to_x0_and_eps(prediction: str, x_t: Array, output: Array, level: Level) -> tuple[Array, Array]:
-    if prediction == "eps":
-        return diffusion.x0_from_eps(x_t, output, level), output
-    if prediction == "x0":
-        return output, diffusion.eps_from_x0(x_t, output, level)
-    if prediction in ("v", "edm"):
-        sigma_data = 1.0 if prediction == "v" else diffusion.EDM_SIGMA_DATA
-        x0 = diffusion.x0_from_v(x_t, output, level, sigma_data)
-        return x0, diffusion.eps_from_v(x_t, output, level, sigma_data)
-    raise ValueError(f"unknown prediction {prediction!r}; choose one of {', '.join(PREDICTIONS)}.")
 
 
 @struct.dataclass

@@ -13,7 +13,7 @@ from jaxdiff.schedules import Level, NoiseSchedule
 from jaxdiff.typing import Array
 
 __all__ = [
-    "EDM_SIGMA_DATA",
+    "SIGMA_DATA",
     "PosteriorCoefficients",
     "beta_between",
     "eps_from_score",
@@ -27,8 +27,9 @@ __all__ = [
     "score_from_eps",
     "tweedie",
     "v_from_x0",
-    "x0_from_eps",
     "v_of",
+    "x0_and_eps",
+    "x0_from_eps",
     "x0_from_v",
 ]
 
@@ -73,8 +74,9 @@ def tweedie(x_t: Array, score: Array, level: Level) -> Array:
     return (x_t + sigma**2 * score) / signal
 
 
-EDM_SIGMA_DATA = 8.0
-"""s of "edm" networks: an error of the output is at most 8 times as large in x̂₀, where it is 157 times for ε at t = 999."""
+SIGMA_DATA = {"v": 1.0, "edm": 8.0}
+"""s of the predictions that mix ε and x₀ (``v_of``). An error of the output is at most s times as large in x̂₀, where it is 157
+times for ε at t = 999 of the linear schedule."""
 
 
 def v_of(x0: Array, eps: Array, level: Level, sigma_data: float = 1.0) -> Array:
@@ -104,6 +106,28 @@ def eps_from_v(x_t: Array, v: Array, level: Level, sigma_data: float = 1.0) -> A
     """ε̂ = √(1−ᾱ_t)/n² · x_t + s √ᾱ_t/n · F; for s = 1, √(1−ᾱ_t) x_t + √ᾱ_t v."""
     signal, sigma, n = _preconditioning(level, x_t, sigma_data)
     return sigma / n**2 * x_t + sigma_data / n * signal * v
+
+
+def x0_and_eps(prediction: str, x_t: Array, output: Array, level: Level) -> tuple[Array, Array]:
+    """x̂₀ and ε̂ from what a network puts out.
+
+    Args:
+        prediction: what that means: "eps", "x0", or one of ``SIGMA_DATA``.
+        x_t: the noisy image.
+        output: of its shape.
+        level: of the noise in x_t.
+
+    Raises:
+        ValueError: if there is no such prediction.
+    """
+    if prediction == "eps":
+        return x0_from_eps(x_t, output, level), output
+    if prediction == "x0":
+        return output, eps_from_x0(x_t, output, level)
+    if prediction in SIGMA_DATA:
+        s = SIGMA_DATA[prediction]
+        return x0_from_v(x_t, output, level, s), eps_from_v(x_t, output, level, s)
+    raise ValueError(f"unknown prediction {prediction!r}; choose one of eps, x0, {', '.join(SIGMA_DATA)}.")
 
 
 def _preconditioning(level: Level, like: Array, sigma_data: float) -> tuple[Array, Array, Array]:

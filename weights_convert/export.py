@@ -8,6 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.checkpoints import load_checkpoint
+from jaxdiff.diffusion import SIGMA_DATA
 from jaxdiff.models import PriorConfig
 from weights_convert import names
 from weights_convert.infer import flags
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         partial.unlink(missing_ok=True)
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
     print(flags(checkpoint.config))
-    if (prediction := checkpoint.config.prediction) in ("v", "edm"):
+    if (prediction := checkpoint.config.prediction) in SIGMA_DATA:
         print(
             f"The network's prediction is {prediction}, for which guided-diffusion has no flag: its own sampler takes the "
             "output for ε."

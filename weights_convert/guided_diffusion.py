@@ -10,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.checkpoints import save_checkpoint
+from jaxdiff.denoisers import PREDICTIONS
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
 from jaxdiff.typing import Shape
 from weights_convert import check, names
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     process = parser.add_argument_group("diffusion process")
     process.add_argument("--steps", type=int, dest="num_steps", help="steps of the training process (default 1000)")
     process.add_argument("--schedule", choices=("linear", "cosine", "scaled_linear"), help="default linear")
-    process.add_argument("--prediction", choices=("eps", "x0", "v", "edm"), help="default eps")
+    process.add_argument("--prediction", choices=PREDICTIONS, help="default eps")
     process.add_argument(
         "--variance",
         choices=("fixed_small", "fixed_large", "learned", "learned_range"),

@@ -11,6 +11,9 @@ from jaxdiff.training.config import TrainConfig, bundled, load_config
 
 __all__ = ["add_arguments", "config_from", "run"]
 
+PATHS = ("init", "data.holdout_path", "loss.teacher")
+"""Fields that may name a file: made absolute, so that a run goes on from any folder."""
+
 _EXAMPLES = f"""examples:
   jaxdiff train --config faces64_minutes --data faces.zip --out runs/first
   jaxdiff train --config runs/first/config.json --out runs/first        go on, or start the same again in a new folder
@@ -64,12 +67,15 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         if value is not None:
             changes[name] = value
     if args.init is not None:
-        changes["init"] = _absolute(args.init)
+        changes["init"] = args.init
     for text in args.set:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise ValueError(f"--set takes FIELD=VALUE, got {text!r}.")
         changes[name] = _value(value)
+    for name in PATHS:
+        if isinstance(changes.get(name), str):
+            changes[name] = _absolute(changes[name])
     base = args.config
     if base is None:
         going_on = Path(args.out) / "config.json"

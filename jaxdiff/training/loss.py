@@ -14,10 +14,6 @@ from jaxdiff.typing import Array, Scalar
 __all__ = ["Losses", "denoising_loss", "loss_weight", "target", "taught", "vlb_term"]
 
 
-SIGMA_DATA = {"v": 1.0, "edm": diffusion.EDM_SIGMA_DATA}
-"""s of the predictions that mix ε and x₀ (``diffusion.v_of``)."""
-
-
 class Losses(NamedTuple):
     """What one image adds to the loss.
 
@@ -38,7 +34,7 @@ def target(prediction: str, x0: Array, noise: Array, level: Level) -> Array:
         return noise
     if prediction == "x0":
         return x0
-    return diffusion.v_of(x0, noise, level, SIGMA_DATA[prediction])
+    return diffusion.v_of(x0, noise, level, diffusion.SIGMA_DATA[prediction])
 
 
 TRUSTED_SNR = 0.03
@@ -84,7 +80,7 @@ def loss_weight(weighting: str, prediction: str, level: Level, gamma: float, flo
     capped = jnp.minimum(level.alpha_bar + floor * rest, gamma * rest)
     if prediction == "eps":
         return capped / level.alpha_bar
-    return capped / (rest if prediction == "x0" else level.alpha_bar + rest / SIGMA_DATA[prediction] ** 2)
+    return capped / (rest if prediction == "x0" else level.alpha_bar + rest / diffusion.SIGMA_DATA[prediction] ** 2)
 
 
 def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_variance: Array, t: Array) -> Scalar:
@@ -116,14 +112,6 @@ def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_
     )
     decoder = -_log_likelihood_8bit(x0, mean_p, 0.5 * log_variance)
     return jnp.where(t == 0, jnp.mean(decoder), jnp.mean(kl)) / math.log(2.0)
-
-
-def _to_x0(prediction: str, x_t: Array, output: Array, level: Level) -> Array:
-    if prediction == "x0":
-        return output
-    if prediction == "eps":
-        return diffusion.x0_from_eps(x_t, output, level)
-    return diffusion.x0_from_v(x_t, output, level, SIGMA_DATA[prediction])
 
 
 def _as(schedule: NoiseSchedule, like: Array) -> NoiseSchedule:
@@ -193,7 +181,7 @@ def denoising_loss(
     if not variance.startswith("learned"):
         return Losses(total, mse, jnp.zeros_like(mse))
     x_t = diffusion.q_sample(x0, noise, level)
-    x0_hat = jax.lax.stop_gradient(_to_x0(prediction, x_t, mean_output, level))
+    x0_hat = jax.lax.stop_gradient(diffusion.x0_and_eps(prediction, x_t, mean_output, level)[0])
     log_variance = values
     if variance == "learned_range":
         log_variance = diffusion.learned_range_log_variance(values, schedule, t, t - 1)

@@ -12,7 +12,7 @@ import scipy.stats
 from jaxdiff import diffusion, schedules
 from jaxdiff.denoisers import Prediction
 from jaxdiff.training import state as state_module
-from jaxdiff.training.loss import _log_likelihood_8bit, _to_x0, denoising_loss, loss_weight, target, taught, vlb_term
+from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, taught, vlb_term
 from jaxdiff.training.state import batch_loss, init_state, schedule_of
 
 SHAPE = (4, 4, 3)
@@ -34,7 +34,7 @@ def test_min_snr_weighs_the_error_of_x0_alike_for_every_prediction(t):
             "x0": guess,
             "eps": diffusion.eps_from_x0(x_t, guess, level),
             "v": diffusion.v_from_x0(x_t, guess, level),
-            "edm": diffusion.v_from_x0(x_t, guess, level, diffusion.EDM_SIGMA_DATA),
+            "edm": diffusion.v_from_x0(x_t, guess, level, diffusion.SIGMA_DATA["edm"]),
         }
         losses = [
             denoising_loss(out, x0, noise, jnp.asarray(t), schedule, prediction=kind, weighting="min_snr").total
@@ -80,7 +80,7 @@ def test_target_is_what_conversion_takes_back(prediction):
     level = schedule.at(jnp.asarray(20))
     x_t = diffusion.q_sample(x0, noise, level)
     wanted = target(prediction, x0, noise, level)
-    np.testing.assert_allclose(_to_x0(prediction, x_t, wanted, level), x0, atol=1e-5)
+    np.testing.assert_allclose(diffusion.x0_and_eps(prediction, x_t, wanted, level)[0], x0, atol=1e-5)
     loss = denoising_loss(wanted, x0, noise, jnp.asarray(20), schedule, prediction=prediction)
     assert float(loss.total) == 0.0
 

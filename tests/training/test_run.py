@@ -20,7 +20,7 @@ from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import save_checkpoint
 from jaxdiff.training import TrainConfig, loop, train
 from jaxdiff.training import state as state_module
-from jaxdiff.training.command import _absolute, add_arguments, run
+from jaxdiff.training.command import _absolute, add_arguments, config_from, run
 from jaxdiff.training.data import Stream
 from jaxdiff.training.state import init_state
 
@@ -254,6 +254,18 @@ def test_paths_that_exist_become_absolute(tmp_path, monkeypatch):
     (tmp_path / "a.zip").write_bytes(b"")
     assert _absolute("a.zip") == str(tmp_path / "a.zip")
     assert _absolute("faces64") == "faces64"
+
+
+def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher.safetensors").write_bytes(b"")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["--config", "faces64_minutes", "--out", "run", "--set", "loss.teacher=teacher.safetensors"]
+    config = config_from(parser.parse_args([*words, "--set", "data.holdout_path=.", "--init", "faces64"]))
+    assert config.loss.teacher == str(tmp_path / "teacher.safetensors")
+    assert config.data.holdout_path == str(tmp_path)
+    assert config.init == "faces64"
 
 
 def test_evaluation_is_the_same_for_every_split_into_batches(tiny, monkeypatch, small_network):

@@ -27,7 +27,8 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
-from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff import compilation_cache
+from jaxdiff.engine import batch_keys, forget, restore_many
 from jaxdiff.experiments import recipes, tasks, tuning
 from jaxdiff.experiments.commands.common import progress
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
@@ -152,6 +153,7 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
                 continue  # a cheaper cell may still fit
             rows.append(run_cell(cell, options, denoiser, images, args, bar))
             write_rows(record, rows)
+            forget()
             left -= 1
     if left:
         print(f"{left} cells are left for another time; the same command goes on from here.")
@@ -259,7 +261,8 @@ def main() -> None:
     parser.add_argument("--defaults", type=pathlib.Path, default=DEFAULTS, help="the file that --settle writes")
     parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder of the csv and the page")
     args = parser.parse_args()
-    rows = fill(args, args.docs / "leaderboard.csv")
+    with compilation_cache.enabled():
+        rows = fill(args, args.docs / "leaderboard.csv")
     if not rows:
         return
     with atomic(args.docs / "leaderboard.md") as temporary:

@@ -16,7 +16,7 @@ import numpy as np
 
 import jaxdiff as jd
 from jaxdiff import plots
-from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.engine import batch_keys, forget, restore_many
 from jaxdiff.experiments import recipes, tasks
 from jaxdiff.experiments.commands.common import progress
 from jaxdiff.experiments.evaluate import measure, scores
@@ -49,6 +49,7 @@ def restored(task: str, truth: np.ndarray, denoiser: Any, args: argparse.Namespa
         except (ValueError, NotImplementedError) as error:
             print(f"{method} on {task}: {error}")
             continue
+        forget()
         score = {name: float(values[0]) for name, values in scores(x, truth[None], problems).items()}
         if np.isfinite(score["psnr"]):
             found.append((score["psnr"], Tile(x[0], f"{method}\n{score['psnr']:.1f} dB, {score['lpips']:.3f}")))

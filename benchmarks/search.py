@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
+from jaxdiff.engine import forget
 from jaxdiff.experiments import tasks, tuning
 from jaxdiff.experiments.commands.common import progress
 from jaxdiff.experiments.evaluate import measure
@@ -55,6 +56,7 @@ def search(args: argparse.Namespace, record: pathlib.Path) -> None:
                     )
                 except ValueError as error:
                     print(f"{method} on {task}: {error}")
+                forget()
 
 
 def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path, docs: pathlib.Path) -> None:

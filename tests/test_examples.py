@@ -86,7 +86,17 @@ def test_a_line_is_drawn_as_it_is_described():
 
 
 def test_blind_deconvolution_runs_and_lowers_the_misfit(prior, tmp_path):
-    few = {"size": 5, "steps": 6, "final_steps": 6, "iterations": 4, "starts": 2, "faces": 2, "draw_steps": 10}
+    few = {
+        "size": 5,
+        "steps": 6,
+        "final_steps": 6,
+        "iterations": 4,
+        "directions": 4,
+        "lengths": 1,
+        "starts": 2,
+        "faces": 2,
+        "draw_steps": 10,
+    }
     flags = [word for name, value in (few | {"length": 3}).items() for word in (f"--{name}", str(value))]
     out = tmp_path / "blind.png"
     _, psnrs, misfits = example("blind_deconvolution").main([*flags, "--out", str(out)], prior)

@@ -1,5 +1,6 @@
 """Any number of restorations on any number of devices: batches, sharding, memory, progress, resume."""
 
+from jaxdiff.engine.programs import forget
 from jaxdiff.engine.runs import Outcome, batch_keys, restore, restore_many, stack
 
-__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]
+__all__ = ["Outcome", "batch_keys", "forget", "restore", "restore_many", "stack"]

@@ -1,6 +1,7 @@
 """The two compiled programs of a batch, for one device or many."""
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,15 @@ from jaxdiff.engine.placement import Placement
 from jaxdiff.samplers.loop import run
 from jaxdiff.typing import Array
 
-__all__ = ["Program", "compiled", "initial", "memory"]
+__all__ = ["Program", "compiled", "forget", "initial", "memory"]
 
 Program = Any
 """What ``jax.jit(…).lower(…).compile()`` returns."""
 
-_PROGRAMS: dict[Any, Program] = {}
+_PROGRAMS: OrderedDict[Any, Program] = OrderedDict()
+MOST = 32
+"""Programs kept in memory, those used last. A CPU's take 100 MB and hundreds of memory maps each, of which a process has a
+limited number."""
 
 
 def _first(axis: int | None) -> Callable:
@@ -62,7 +66,21 @@ def compiled(placement: Placement, batched: bool, *arguments: Any) -> Program:
     if key not in _PROGRAMS:
         function = placement.shard(_advance(0 if batched else None), (True, True, True, False, False, False))
         _PROGRAMS[key] = jax.jit(function, donate_argnums=1).lower(*arguments).compile()
+        if len(_PROGRAMS) > MOST:
+            _PROGRAMS.popitem(last=False)
+    _PROGRAMS.move_to_end(key)
     return _PROGRAMS[key]
+
+
+def forget() -> None:
+    """Drop every compiled program of this process, those of other ``jax.jit`` functions too; what is needed is made again.
+
+    For jobs of many programs, each needed for a while: without it they fill the memory. With JAX's cache on disk
+    (``jaxdiff.compilation_cache``) making one again is reading a file.
+    """
+    _PROGRAMS.clear()
+    _initial.cache_clear()
+    jax.clear_caches()
 
 
 def memory(program: Program) -> float:

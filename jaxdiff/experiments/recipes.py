@@ -23,8 +23,8 @@ SPACINGS = {"diffpir": "quad", "fast_dips": "karras", "annealed_langevin": "log_
 """How steps are spread, where a method's paper asks for something else than "dps"."""
 RANGES = {"daps": (0.1, 100.0), "pnp_dm": (0.1, 10.0)}
 """σ_min and σ_max of a Karras grid, for methods that neither begin at pure noise nor end at the clean image."""
-UNCLIPPED = ("mmps", "tmpd", "pigdm")
-"""Methods that take derivatives of x̂₀ as its covariance: where it is clipped they would be 0."""
+UNCLIPPED = ("mmps", "tmpd")
+"""Methods that solve with the derivative of x̂₀ as its covariance: where it is clipped that would be 0."""
 
 
 def spacing_of(method: str) -> str:

@@ -108,3 +108,23 @@ def test_stack_keeps_structure():
     assert stacked.y.shape == (2, 32, 32, 3)
     assert stacked.operator.mask.shape[0] == 2
     assert jnp.array_equal(stacked.noise_std, jnp.array([0.05, 0.05], jnp.float32))
+
+
+def test_programs_used_last_are_kept_and_all_can_be_dropped(tiny, monkeypatch):
+    from jaxdiff.engine import forget, programs
+
+    def draw(steps):
+        return runner.restore_many(runner.batch_keys(KEY, 1), tiny, None, jd.samplers.ddpm(), steps=steps).x
+
+    forget()
+    assert not programs._PROGRAMS
+    monkeypatch.setattr(programs, "MOST", 2)
+    first = draw(3)  # runs of up to ten steps are programs of their own
+    kept = next(iter(programs._PROGRAMS))
+    draw(4)
+    draw(3)
+    draw(5)
+    assert len(programs._PROGRAMS) == 2
+    assert kept in programs._PROGRAMS, "the one used last is kept, not the one made last"
+    forget()
+    np.testing.assert_array_equal(draw(3), first)

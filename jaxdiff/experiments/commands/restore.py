@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, restore, score, write."""
-    out = out_folder(args.out)
     _check(args)
     chosen = _method(args)
     denoiser = recipes.prior_for(chosen.method, load_prior(args))
@@ -77,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
     )
     problem = _problem(args, loaded.pixels)
+    out = out_folder(args.out)  # after all that can be wrong with the input, so that nothing is left behind
     console.print(f"{args.task} by {chosen.method}{chosen.why}, {both_scales(float(problem.noise_std))}")
     calls = len(grid.t)
     with progress() as bar:

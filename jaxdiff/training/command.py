@@ -11,8 +11,8 @@ from jaxdiff.training.config import TrainConfig, bundled, load_config
 
 __all__ = ["add_arguments", "config_from", "run"]
 
-PATHS = ("init", "data.holdout_path", "loss.teacher")
-"""Fields that may name a file: made absolute, so that a run goes on from any folder."""
+PATHS = ("init", "data.holdout_path", "loss.teachers")
+"""Fields that may name files: made absolute, so that a run goes on from any folder."""
 
 _EXAMPLES = f"""examples:
   jaxdiff train --config faces64_minutes --data faces.zip --out runs/first
@@ -74,8 +74,11 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
             raise ValueError(f"--set takes FIELD=VALUE, got {text!r}.")
         changes[name] = _value(value)
     for name in PATHS:
-        if isinstance(changes.get(name), str):
-            changes[name] = _absolute(changes[name])
+        value = changes.get(name)
+        if isinstance(value, str):
+            changes[name] = _absolute(value)
+        elif isinstance(value, list):
+            changes[name] = [_absolute(v) if isinstance(v, str) else v for v in value]
     base = args.config
     if base is None:
         going_on = Path(args.out) / "config.json"

@@ -71,17 +71,20 @@ class LossConfig:
         min_snr_gamma: γ of min(SNR + κ, γ).
         min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
         vlb_weight: λ of the hybrid loss, for learned variances.
-        teacher: a prior (as ``init``) whose x̂₀ stands for part of the image in the target: a network that goes over to
-            another prediction, or a smaller one, learns faster from what is known already than from noisy images.
-        teacher_share: that part, between 0 and 1; less where the noise is so high that no teacher sees much.
+        teachers: priors (as ``init``) whose x̂₀ stands for part of the image in the target: a network that goes over to
+            another prediction, or a smaller one, learns faster from what is known already than from noisy images. Each
+            is asked for its part of a batch, so that their mean, which is better than any of them, costs as one.
+        teacher_share: the part of the image that they stand for, between 0 and 1.
+        teacher_snr: ᾱ/(1−ᾱ) where only half that part is theirs; where the noise is higher no teacher sees much.
     """
 
     weighting: str = "simple"
     min_snr_gamma: float = 5.0
     min_snr_floor: float = 0.0
     vlb_weight: float = 0.001
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
+    teacher_snr: float = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +294,7 @@ def _check(config: TrainConfig) -> None:
         "optimizer.clip_norm": opt.clip_norm,
         "loss.vlb_weight": config.loss.vlb_weight,
         "loss.min_snr_floor": config.loss.min_snr_floor,
+        "loss.teacher_snr": config.loss.teacher_snr,
         "report.eval_every": report.eval_every,
         "report.samples": report.samples,
         "data.holdout": config.data.holdout,
@@ -327,14 +331,26 @@ def _check_choices(config: TrainConfig) -> None:
     for name, part in parts.items():
         if not 0 <= part <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {part}.")
-    if config.loss.teacher is not None and config.prior.variance.startswith("learned"):
-        raise ValueError("loss.teacher cannot teach a learned variance; leave it out, or take a fixed prior.variance.")
+    _check_teachers(config)
     if not config.ema or len(set(config.ema)) != len(config.ema):
         raise ValueError(f"ema needs one or more different decays, got {list(config.ema)}; [0] averages nothing.")
     if not config.report.times or not all(0 <= t < total for t in config.report.times):
         raise ValueError(f"report.times must lie in 0 … {total - 1}, got {list(config.report.times)}.")
     if config.report.sample_steps > total:
         raise ValueError(f"report.sample_steps must be at most {total}, got {config.report.sample_steps}.")
+
+
+def _check_teachers(config: TrainConfig) -> None:
+    teachers, micro_batch = config.loss.teachers, config.optimizer.batch_size // config.optimizer.accumulate
+    if teachers and config.prior.variance.startswith("learned"):
+        raise ValueError(
+            "loss.teachers cannot teach a learned variance; leave them out, or take a fixed prior.variance."
+        )
+    if teachers and micro_batch % len(teachers):
+        raise ValueError(
+            f"{len(teachers)} loss.teachers share a batch, but do not divide its {micro_batch} images; choose another "
+            "optimizer.batch_size."
+        )
 
 
 def bundled() -> list[str]:

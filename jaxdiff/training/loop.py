@@ -131,7 +131,7 @@ class _Run:
     ) -> None:
         self.config, self.out, self.data, self.state, self.done = config, out, data, state, done
         self.checkpoints, self.batches, self.bar = checkpoints, batches, bar
-        self._update = make_update(config, mesh, _teacher(config))
+        self._update = make_update(config, mesh, _teachers(config))
         self._split = NamedSharding(mesh, P("data"))
         self._main = jax.process_index() == 0
         self._rate = learning_rate(config.optimizer, config.steps)
@@ -341,22 +341,26 @@ def _read_data(config: TrainConfig, progress: bool) -> Dataset:
     return data
 
 
-def _teacher(config: TrainConfig) -> Denoiser | None:
-    """The prior that stands for part of the target."""
-    if config.loss.teacher is None:
-        return None
+def _teachers(config: TrainConfig) -> tuple[Denoiser, ...]:
+    """The priors that stand for part of the target."""
+    return tuple(_teacher(config, name) for name in config.loss.teachers)
+
+
+def _teacher(config: TrainConfig, name: str) -> Denoiser:
     from jaxdiff.checkpoints import load_denoiser
 
-    teacher, unet = load_denoiser(config.loss.teacher), config.prior.unet
+    teacher, unet = load_denoiser(name), config.prior.unet
     wanted = (unet.image_size, unet.image_size, unet.in_channels)
     if teacher.image_shape != wanted:
         raise ValueError(
-            f"loss.teacher is of images {teacher.image_shape}, the prior to be trained of {wanted}; choose one of the "
-            "same size."
+            f"{name} of loss.teachers is of images {teacher.image_shape}, the prior to be trained of {wanted}; choose "
+            "one of the same size."
         )
     there, here = teacher.schedule.alpha_bar, schedule_of(config.prior).alpha_bar
     if there.shape != here.shape or not np.allclose(there, here, rtol=1e-4, atol=1e-7):
-        raise ValueError("loss.teacher has another noise schedule; choose one with prior.schedule and prior.num_steps.")
+        raise ValueError(
+            f"{name} of loss.teachers has another noise schedule; choose one with prior.schedule and prior.num_steps."
+        )
     return teacher
 
 

@@ -37,14 +37,12 @@ def target(prediction: str, x0: Array, noise: Array, level: Level) -> Array:
     return diffusion.v_of(x0, noise, level, diffusion.SIGMA_DATA[prediction])
 
 
-TRUSTED_SNR = 0.03
-"""A teacher is believed half as much as ``share`` says where SNR = ᾱ/(1−ᾱ) is this (t ≈ 590 of the linear schedule)."""
-
-
-def taught(x0: Array, x_t: Array, x0_teacher: Array, level: Level, share: float) -> tuple[Array, Array]:
+def taught(
+    x0: Array, x_t: Array, x0_teacher: Array, level: Level, share: float, half_snr: float = 0.03
+) -> tuple[Array, Array]:
     """The image and noise to aim at, part of which a teacher's estimate stands for; (x₀', ε') explain x_t as (x₀, ε) do.
 
-        x₀' = x₀ + λ (x̂₀ − x₀),   λ = share · SNR / (SNR + 0.03),   ε' = (x_t − √ᾱ x₀') / √(1−ᾱ)
+        x₀' = x₀ + λ (x̂₀ − x₀),   λ = share · SNR / (SNR + h),   ε' = (x_t − √ᾱ x₀') / √(1−ᾱ)
 
     The best prediction is then (1 − λ) E[x₀ | x_t] + λ x̂₀: a teacher's error counts λ-fold, while what x_t does not tell
     of x₀, which makes gradients noisy, is (1 − λ) times as large.
@@ -55,11 +53,12 @@ def taught(x0: Array, x_t: Array, x0_teacher: Array, level: Level, share: float)
         x0_teacher: x̂₀, the teacher's estimate from x_t.
         level: of the noise in x_t.
         share: λ at low noise, in [0, 1].
+        half_snr: h, the ratio SNR = ᾱ/(1−ᾱ) where λ is half of that (0.03: t ≈ 590 of the linear schedule).
 
     Reference: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015 (mixed targets).
     """
     snr = level.alpha_bar / level.one_minus_alpha_bar
-    part = expand(share * snr / (snr + TRUSTED_SNR), x0).astype(x0.dtype)
+    part = expand(share * snr / (snr + half_snr), x0).astype(x0.dtype)
     aim = x0 + part * (x0_teacher - x0)
     return aim, diffusion.eps_from_x0(x_t, aim, level)
 

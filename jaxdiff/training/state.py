@@ -1,6 +1,6 @@
 """What a run carries from update to update, and the compiled update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -169,11 +169,11 @@ def batch_loss(
     config: TrainConfig,
     schedule: NoiseSchedule,
     key: Key,
-    teacher: DenoiserLike | None = None,
+    teachers: Sequence[DenoiserLike] = (),
 ) -> Losses:
     """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone.
 
-    With a ``teacher`` part of the target is its estimate (``jaxdiff.training.loss.taught``).
+    With ``teachers`` part of the target is their estimate (``jaxdiff.training.loss.taught``).
     """
     prior, unet = config.prior, network(config)
     x0 = batch["image"].astype(jnp.float32) / 127.5 - 1.0
@@ -185,9 +185,9 @@ def batch_loss(
 
     t = spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], prior.num_steps)
     noise, x_t = jax.vmap(draw)(keys, x0, t)
-    if teacher is not None:
-        estimates = jax.lax.stop_gradient(jax.vmap(lambda x, t: teacher(x, t).x0)(x_t, t))
-        aim = partial(taught, share=config.loss.teacher_share)
+    if teachers:
+        estimates = jax.lax.stop_gradient(_ask(teachers, x_t, t, mirror=config.data.flip))
+        aim = partial(taught, share=config.loss.teacher_share, half_snr=config.loss.teacher_snr)
         x0, noise = jax.vmap(aim)(x0, x_t, estimates, jax.vmap(schedule.at)(t))
     seen = t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t
     label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
@@ -215,27 +215,45 @@ def batch_loss(
     return jax.vmap(loss)(output, x0, noise, t)
 
 
+def _ask(teachers: Sequence[DenoiserLike], x_t: Array, t: Array, *, mirror: bool) -> Array:
+    """x̂₀ of a batch [n, H, W, C]: image i from teacher i mod k, every other one of those seen in a mirror.
+
+    An image and its mirror image are as likely where ``mirror`` is true; a teacher that does not know so is better on
+    average over both. What is learned is the mean over teachers and mirror images, at the cost of one call an image.
+    """
+
+    def one(teacher: DenoiserLike, x: Array, t: Array, turned: Array) -> Array:
+        x0 = teacher(jnp.where(turned, x[:, ::-1], x), t).x0
+        return jnp.where(turned, x0[:, ::-1], x0)
+
+    k = len(teachers)
+    parts, times = jnp.reshape(x_t, (-1, k, *x_t.shape[1:])), jnp.reshape(t, (-1, k))
+    turned = (jnp.arange(len(parts)) % 2 == 1) & mirror
+    answers = [jax.vmap(partial(one, teacher))(parts[:, j], times[:, j], turned) for j, teacher in enumerate(teachers)]
+    return jnp.reshape(jnp.stack(answers, 1), x_t.shape)
+
+
 def data_mesh(devices: Any = None) -> Mesh:
     """All devices of all hosts in one row named "data"."""
     return Mesh(np.asarray(jax.devices() if devices is None else devices), ("data",))
 
 
 def make_update(
-    config: TrainConfig, mesh: Mesh, teacher: DenoiserLike | None = None
+    config: TrainConfig, mesh: Mesh, teachers: Sequence[DenoiserLike] = ()
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]:
     """Compile one update: losses and gradients of the batch, AdamW, moving averages.
 
     The batch is split over the mesh's devices and the state is on each of them; the compiler adds the sums between
-    them. The state that goes in is used up. ``teacher``: as in ``batch_loss``.
+    them. The state that goes in is used up. ``teachers``: as in ``batch_loss``.
     """
     schedule, parts = schedule_of(config.prior), config.optimizer.accumulate
     transform = optimizer(config.optimizer, config.steps)
     key = jax.random.key(config.seed)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
-    def gradient(params: PyTree, batch: dict[str, Array], teacher: DenoiserLike | None) -> tuple[PyTree, Losses]:
+    def gradient(params: PyTree, batch: dict[str, Array], teachers: Sequence[DenoiserLike]) -> tuple[PyTree, Losses]:
         def mean_loss(params: PyTree, batch: dict[str, Array]) -> tuple[Array, Losses]:
-            losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key, teacher))
+            losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key, teachers))
             return losses.total, losses
 
         if parts == 1:
@@ -254,8 +272,10 @@ def make_update(
         total, _ = jax.lax.scan(add, zeros, cut)
         return jax.tree.map(lambda leaf: leaf / parts, total)
 
-    def update(state: TrainState, batch: dict[str, Array], teacher: DenoiserLike | None) -> tuple[TrainState, Metrics]:
-        gradients, losses = gradient(state.params, batch, teacher)
+    def update(
+        state: TrainState, batch: dict[str, Array], teachers: Sequence[DenoiserLike]
+    ) -> tuple[TrainState, Metrics]:
+        gradients, losses = gradient(state.params, batch, teachers)
         changes, opt_state = transform.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         step = state.step + 1
@@ -263,9 +283,9 @@ def make_update(
         metrics = Metrics(losses.total, losses.mse, losses.vlb, _norm(gradients))
         return TrainState(step, params, opt_state, averages), metrics
 
-    # The teacher is an argument, not a constant: its weights would be written into the program.
+    # Teachers are an argument, not constants: their weights would be written into the program.
     compiled = jax.jit(update, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
-    placed = jax.device_put(teacher, whole)
+    placed = jax.device_put(tuple(teachers), whole)
     return lambda state, batch: compiled(state, batch, placed)
 
 

@@ -45,8 +45,10 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"loss.weighting": "snr"}, "simple, min_snr"),
         ({"loss.min_snr_floor": -0.1}, "not be negative"),
         ({"loss.teacher_share": 1.5}, r"\[0, 1\]"),
+        ({"loss.teachers": ["a", "b", "c"], "optimizer.batch_size": 4}, "do not divide"),
+        ({"loss.teachers": "a"}, "must be a list"),
         (
-            {"loss.teacher": "a", "prior.variance": "learned_range", "prior.unet.out_channels": 6},
+            {"loss.teachers": ["a"], "prior.variance": "learned_range", "prior.unet.out_channels": 6},
             "cannot teach a learned variance",
         ),
         ({"dtype": "float16"}, "float32, bfloat16"),

@@ -207,7 +207,7 @@ def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, sma
 def test_a_teacher_that_knows_the_images_is_the_target(tiny, monkeypatch, small_network):
     """With share 1 and a teacher that answers with the clean image, the loss is that of no teacher but for λ < 1."""
     monkeypatch.setattr(state_module, "network", small_network)
-    config = tiny(prior__prediction="v", loss__teacher="of no file", loss__teacher_share=1.0)
+    config = tiny(prior__prediction="v", loss__teachers=("of no file",), loss__teacher_share=1.0)
     params, schedule, key = init_state(config).params, schedule_of(config.prior), jax.random.key(0)
     image = jnp.full((4, 8, 8, 3), 200, jnp.uint8)
     batch = {"image": image, "index": jnp.arange(4, dtype=jnp.uint32)}
@@ -217,10 +217,26 @@ def test_a_teacher_that_knows_the_images_is_the_target(tiny, monkeypatch, small_
         return lambda x_t, t: Prediction(clean + offset, x_t, None)
 
     alone = batch_loss(params, batch, config, schedule, key)
-    same = batch_loss(params, batch, config, schedule, key, teacher(0.0))
+    same = batch_loss(params, batch, config, schedule, key, [teacher(0.0)])
     np.testing.assert_allclose(same.total, alone.total, rtol=1e-4, atol=1e-6)
-    moved = batch_loss(params, batch, config, schedule, key, teacher(0.5))
+    moved = batch_loss(params, batch, config, schedule, key, [teacher(0.5)])
     assert float(jnp.abs(moved.total - alone.total).min()) > 1e-4
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_teachers_share_a_batch_and_every_other_image_is_seen_in_a_mirror(mirror):
+    rng = np.random.default_rng(0)
+    x_t, t = jnp.asarray(rng.standard_normal((8, 4, 6, 3)), jnp.float32), jnp.arange(8)
+    ramp = jnp.arange(6, dtype=jnp.float32)[:, None]  # each answer depends on the side, and on the timestep
+
+    def teacher(scale):
+        return lambda x, t: Prediction(scale * x + ramp + t, x, None)
+
+    answers = state_module._ask([teacher(1.0), teacher(10.0)], x_t, t, mirror=mirror)
+    for i in range(8):
+        turned = mirror and i in (2, 3, 6, 7)
+        expected = (1.0, 10.0)[i % 2] * x_t[i] + (ramp[::-1] if turned else ramp) + i
+        np.testing.assert_allclose(answers[i], expected, rtol=1e-5)
 
 
 def test_strict_types(tiny):

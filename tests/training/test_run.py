@@ -235,12 +235,12 @@ def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
     config = tiny()
     path = str(tmp_path / "teacher.safetensors")
     save_checkpoint(path, init_state(config).params, config.prior)
-    assert loop._teacher(tiny()) is None
-    assert loop._teacher(tiny(loss__teacher=path)).image_shape == (8, 8, 3)
+    assert loop._teachers(tiny()) == ()
+    assert loop._teachers(tiny(loss__teachers=(path,)))[0].image_shape == (8, 8, 3)
     with pytest.raises(ValueError, match="same size"):
-        loop._teacher(tiny(loss__teacher=path, prior__unet__image_size=16))
+        loop._teachers(tiny(loss__teachers=(path,), prior__unet__image_size=16))
     with pytest.raises(ValueError, match="another noise schedule"):
-        loop._teacher(tiny(loss__teacher=path, prior__schedule="cosine"))
+        loop._teachers(tiny(loss__teachers=(path,), prior__schedule="cosine"))
 
 
 def test_unwritable_folder(tiny, tmp_path):
@@ -261,9 +261,9 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
     (tmp_path / "teacher.safetensors").write_bytes(b"")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    words = ["--config", "faces64_minutes", "--out", "run", "--set", "loss.teacher=teacher.safetensors"]
+    words = ["--config", "faces64_minutes", "--out", "run", "--set", 'loss.teachers=["teacher.safetensors"]']
     config = config_from(parser.parse_args([*words, "--set", "data.holdout_path=.", "--init", "faces64"]))
-    assert config.loss.teacher == str(tmp_path / "teacher.safetensors")
+    assert config.loss.teachers == (str(tmp_path / "teacher.safetensors"),)
     assert config.data.holdout_path == str(tmp_path)
     assert config.init == "faces64"
 

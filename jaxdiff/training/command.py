@@ -11,8 +11,8 @@ from jaxdiff.training.config import TrainConfig, bundled, load_config
 
 __all__ = ["add_arguments", "config_from", "run"]
 
-PATHS = ("init", "data.holdout_path", "loss.teachers")
-"""Fields that may name files: made absolute, so that a run goes on from any folder."""
+PATHS = ("init", "data.holdout_path")
+"""Fields that may name files: made absolute, so that a run goes on from any folder; sources and teachers are, too."""
 
 _EXAMPLES = f"""examples:
   jaxdiff train --config faces64_minutes --data faces.zip --out runs/first
@@ -74,11 +74,10 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
             raise ValueError(f"--set takes FIELD=VALUE, got {text!r}.")
         changes[name] = _value(value)
     for name in PATHS:
-        value = changes.get(name)
-        if isinstance(value, str):
-            changes[name] = _absolute(value)
-        elif isinstance(value, list):
-            changes[name] = [_absolute(v) if isinstance(v, str) else v for v in value]
+        if isinstance(changes.get(name), str):
+            changes[name] = _absolute(changes[name])
+    if isinstance(changes.get("loss.teachers"), list):
+        changes["loss.teachers"] = [_teacher(value) for value in changes["loss.teachers"]]
     base = args.config
     if base is None:
         going_on = Path(args.out) / "config.json"
@@ -101,6 +100,13 @@ def _source(text: str) -> dict[str, Any]:
         return {"path": _absolute(path), "weight": float(weight)}
     except ValueError:
         raise ValueError(f"--data takes PATH or PATH=WEIGHT with a number as weight, got {text!r}.") from None
+
+
+def _teacher(value: Any) -> Any:
+    """A teacher from its path alone, or from its fields."""
+    value = {"path": value} if isinstance(value, str) else value
+    known = isinstance(value, dict) and isinstance(value.get("path"), str)
+    return value | {"path": _absolute(value["path"])} if known else value
 
 
 def _absolute(path: str) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "OptimizerConfig",
     "ReportConfig",
     "Source",
+    "Teacher",
     "TrainConfig",
     "bundled",
     "load_config",
@@ -63,6 +64,19 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A prior to learn from.
+
+    Attributes:
+        path: as ``init``.
+        times: [first, last) of the timesteps at which it is asked; none: all of them.
+    """
+
+    path: str
+    times: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class LossConfig:
     """The loss of one image at one timestep.
 
@@ -71,9 +85,9 @@ class LossConfig:
         min_snr_gamma: γ of min(SNR + κ, γ).
         min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
         vlb_weight: λ of the hybrid loss, for learned variances.
-        teachers: priors (as ``init``) whose x̂₀ stands for part of the image in the target: a network that goes over to
-            another prediction, or a smaller one, learns faster from what is known already than from noisy images. Each
-            is asked for its part of a batch, so that their mean, which is better than any of them, costs as one.
+        teachers: priors whose x̂₀ stands for part of the image in the target: a network that goes over to another
+            prediction, or a smaller one, learns faster from what is known already than from noisy images. Each is asked
+            for an equal part of a batch, so that their mean, which is better than any of them, costs as one.
         teacher_share: the part of the image that they stand for, between 0 and 1.
         teacher_snr: ᾱ/(1−ᾱ) where only half that part is theirs; where the noise is higher no teacher sees much.
     """
@@ -82,7 +96,7 @@ class LossConfig:
     min_snr_gamma: float = 5.0
     min_snr_floor: float = 0.0
     vlb_weight: float = 0.001
-    teachers: tuple[str, ...] = ()
+    teachers: tuple[Teacher, ...] = ()
     teacher_share: float = 0.5
     teacher_snr: float = 0.03
 
@@ -241,8 +255,8 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     for name in values:
         if name not in hints:
             raise ValueError(f"unknown field {where}{name}; {_nearest(name, hints)}")
-    if cls is Source and "path" not in values:
-        raise ValueError("each of data.sources needs a path.")
+    if cls in (Source, Teacher) and "path" not in values:
+        raise ValueError(f"{where.rstrip('.')} needs a path.")
     return cls(**{name: _coerce(hints[name], value, where + name) for name, value in values.items()})
 
 
@@ -351,6 +365,10 @@ def _check_teachers(config: TrainConfig) -> None:
             f"{len(teachers)} loss.teachers share a batch, but do not divide its {micro_batch} images; choose another "
             "optimizer.batch_size."
         )
+    total = config.prior.num_steps
+    for i, times in enumerate(teacher.times for teacher in teachers):
+        if times and not (len(times) == 2 and 0 <= times[0] < times[1] <= total):
+            raise ValueError(f"loss.teachers[{i}].times must be [first, last) within 0 … {total}, got {list(times)}.")
 
 
 def bundled() -> list[str]:

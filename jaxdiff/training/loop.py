@@ -343,7 +343,7 @@ def _read_data(config: TrainConfig, progress: bool) -> Dataset:
 
 def _teachers(config: TrainConfig) -> tuple[Denoiser, ...]:
     """The priors that stand for part of the target."""
-    return tuple(_teacher(config, name) for name in config.loss.teachers)
+    return tuple(_teacher(config, teacher.path) for teacher in config.loss.teachers)
 
 
 def _teacher(config: TrainConfig, name: str) -> Denoiser:

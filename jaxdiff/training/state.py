@@ -184,6 +184,7 @@ def batch_loss(
         return noise, diffusion.q_sample(x0, noise, schedule.at(t))
 
     t = spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], prior.num_steps)
+    t = _times_of_teachers(config, t)
     noise, x_t = jax.vmap(draw)(keys, x0, t)
     if teachers:
         estimates = jax.lax.stop_gradient(_ask(teachers, x_t, t, mirror=config.data.flip))
@@ -213,6 +214,14 @@ def batch_loss(
         )
 
     return jax.vmap(loss)(output, x0, noise, t)
+
+
+def _times_of_teachers(config: TrainConfig, t: Array) -> Array:
+    """The timesteps of image i brought into those of teacher i mod k; as they are where no teacher has limits."""
+    total, count = config.prior.num_steps, max(1, len(config.loss.teachers))
+    limits = np.asarray([teacher.times or (0, total) for teacher in config.loss.teachers] or [(0, total)], np.int32)
+    first, last = jnp.tile(limits, (len(t) // count, 1)).T
+    return first + t * (last - first) // total
 
 
 def _ask(teachers: Sequence[DenoiserLike], x_t: Array, t: Array, *, mirror: bool) -> Array:

@@ -12,6 +12,7 @@ import scipy.stats
 from jaxdiff import diffusion, schedules
 from jaxdiff.denoisers import Prediction
 from jaxdiff.training import state as state_module
+from jaxdiff.training.config import Teacher
 from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, taught, vlb_term
 from jaxdiff.training.state import batch_loss, init_state, schedule_of
 
@@ -207,7 +208,7 @@ def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, sma
 def test_a_teacher_that_knows_the_images_is_the_target(tiny, monkeypatch, small_network):
     """With share 1 and a teacher that answers with the clean image, the loss is that of no teacher but for λ < 1."""
     monkeypatch.setattr(state_module, "network", small_network)
-    config = tiny(prior__prediction="v", loss__teachers=("of no file",), loss__teacher_share=1.0)
+    config = tiny(prior__prediction="v", loss__teachers=(Teacher("of no file"),), loss__teacher_share=1.0)
     params, schedule, key = init_state(config).params, schedule_of(config.prior), jax.random.key(0)
     image = jnp.full((4, 8, 8, 3), 200, jnp.uint8)
     batch = {"image": image, "index": jnp.arange(4, dtype=jnp.uint32)}
@@ -237,6 +238,15 @@ def test_teachers_share_a_batch_and_every_other_image_is_seen_in_a_mirror(mirror
         turned = mirror and i in (2, 3, 6, 7)
         expected = (1.0, 10.0)[i % 2] * x_t[i] + (ramp[::-1] if turned else ramp) + i
         np.testing.assert_allclose(answers[i], expected, rtol=1e-5)
+
+
+def test_a_teacher_is_asked_at_its_timesteps_only(tiny):
+    teachers = (Teacher("a"), Teacher("b", (10, 30)))
+    config, t = tiny(loss__teachers=teachers), jnp.arange(100)
+    own = state_module._times_of_teachers(config, t)
+    np.testing.assert_array_equal(own[::2], t[::2])
+    np.testing.assert_array_equal(own[1::2], 10 + t[1::2] // 5)
+    np.testing.assert_array_equal(state_module._times_of_teachers(tiny(), t), t)
 
 
 def test_strict_types(tiny):

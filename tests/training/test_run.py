@@ -21,6 +21,7 @@ from jaxdiff.checkpoints import save_checkpoint
 from jaxdiff.training import TrainConfig, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.command import _absolute, add_arguments, config_from, run
+from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
 from jaxdiff.training.state import init_state
 
@@ -236,11 +237,11 @@ def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
     path = str(tmp_path / "teacher.safetensors")
     save_checkpoint(path, init_state(config).params, config.prior)
     assert loop._teachers(tiny()) == ()
-    assert loop._teachers(tiny(loss__teachers=(path,)))[0].image_shape == (8, 8, 3)
+    assert loop._teachers(tiny(loss__teachers=(Teacher(path),)))[0].image_shape == (8, 8, 3)
     with pytest.raises(ValueError, match="same size"):
-        loop._teachers(tiny(loss__teachers=(path,), prior__unet__image_size=16))
+        loop._teachers(tiny(loss__teachers=(Teacher(path),), prior__unet__image_size=16))
     with pytest.raises(ValueError, match="another noise schedule"):
-        loop._teachers(tiny(loss__teachers=(path,), prior__schedule="cosine"))
+        loop._teachers(tiny(loss__teachers=(Teacher(path),), prior__schedule="cosine"))
 
 
 def test_unwritable_folder(tiny, tmp_path):
@@ -263,7 +264,7 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
     add_arguments(parser)
     words = ["--config", "faces64_minutes", "--out", "run", "--set", 'loss.teachers=["teacher.safetensors"]']
     config = config_from(parser.parse_args([*words, "--set", "data.holdout_path=.", "--init", "faces64"]))
-    assert config.loss.teachers == (str(tmp_path / "teacher.safetensors"),)
+    assert config.loss.teachers == (Teacher(str(tmp_path / "teacher.safetensors")),)
     assert config.data.holdout_path == str(tmp_path)
     assert config.init == "faces64"
 

@@ -5,9 +5,10 @@ Run: ``python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--cal
 
 A cell is a task, a method, its settings ("published", or "tuned": what ``benchmarks.search`` or ``jaxdiff tune`` recorded for
 this prior) and a number of network calls: methods with several calls a step get fewer steps. Cells are kept in
-``docs/leaderboard.csv``, one row each, as they are finished; the same command goes on with those that are missing, and
-``docs/leaderboard.md`` is written from all. ``--settle`` writes the best of each task into
-``jaxdiff/experiments/defaults.json``, from which ``jaxdiff restore`` takes its method where none is named.
+``docs/leaderboard.csv``, one row each, as they are finished; the same command goes on with those that are missing, or were
+measured with other weights of the prior or other options, and ``docs/leaderboard.md`` is written from all. ``--settle`` writes
+the best of each task into ``jaxdiff/experiments/defaults.json``, from which ``jaxdiff restore`` takes its method where none is
+named.
 
 Network calls are forward passes, counted in the compiled program (``jaxdiff.experiments.recipes``); backward passes are beside
 them. Seconds are run time an image, compilation apart. A method that cannot serve a task, or not in so few calls, is "–".
@@ -20,7 +21,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ import numpy as np
 import jaxdiff as jd
 from jaxdiff import compilation_cache
 from jaxdiff.engine import batch_keys, forget, restore_many
+from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.experiments import recipes, tasks, tuning
 from jaxdiff.experiments.commands.common import progress
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
@@ -52,9 +54,12 @@ TASKS = (
 CALLS = (20, 100, 1000)
 IDENTITY = ("prior", "pixels", "noise_std", "task", "method", "settings", "calls")
 """What makes a cell the same cell."""
+STATE = ("weights", "options")
+"""What makes it out of date, if it changes."""
 COLUMNS = (
     *IDENTITY,
-    *("options", "images", "steps", "network_calls", "backward_passes"),
+    *STATE,
+    *("images", "steps", "network_calls", "backward_passes"),
     *(name for score in SCORES for name in (score, f"{score}_se")),
     *("seconds_per_image", "status"),
 )
@@ -62,15 +67,20 @@ SENSE = {"psnr": 1, "ssim": 1, "lpips": -1}
 Row = dict[str, str]
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
+def name_of(row: Row) -> tuple[str, ...]:
+    """Which cell it is."""
+    return tuple(row[name] for name in IDENTITY)
+
+
+def read_rows(path: pathlib.Path) -> dict[tuple[str, ...], Row]:
     """The cells that are there."""
     if not path.exists():
-        return []
+        return {}
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        return {name_of(row): row for row in csv.DictReader(file)}
 
 
-def write_rows(path: pathlib.Path, rows: list[Row]) -> None:
+def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
     """All cells, whole or not at all."""
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -78,8 +88,8 @@ def write_rows(path: pathlib.Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-def cells(args: argparse.Namespace, pixels: str, presets: dict[str, Any]) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """(identity, options) of each cell: few calls first, so that a first look comes early."""
+def cells(args: argparse.Namespace, pixels: str, weights: str, presets: dict[str, Any]) -> Iterator[Row]:
+    """Identity and state of each cell: few calls first, so that a first look comes early."""
     for calls in args.calls:
         for task in args.tasks:
             for method in args.methods:
@@ -91,17 +101,15 @@ def cells(args: argparse.Namespace, pixels: str, presets: dict[str, Any]) -> Ite
                     found["tuned"] = tuned
                 for kind, options in found.items():
                     values = (args.prior, pixels, f"{args.noise_std:g}", task, method, kind, str(calls))
-                    yield dict(zip(IDENTITY, values, strict=True)), options
+                    yield dict(zip((*IDENTITY, *STATE), (*values, weights, json.dumps(options)), strict=True))
 
 
-def run_cell(
-    cell: Row, options: dict[str, Any], denoiser: Any, images: np.ndarray, args: argparse.Namespace, bar: Any
-) -> Row:
+def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namespace, bar: Any) -> Row:
     """One row: scores, or the reason why there are none."""
     method, task = cell["method"], cell["task"]
-    row = {**dict.fromkeys(COLUMNS, ""), **cell, "options": json.dumps(options), "images": str(len(images))}
+    row = {**dict.fromkeys(COLUMNS, ""), **cell, "images": str(len(images))}
     try:
-        sampler = tasks.METHODS[method](**options)
+        sampler = tasks.METHODS[method](**json.loads(cell["options"]))
         prior = recipes.prior_for(method, denoiser)
         grid = recipes.grid_within(method, sampler, prior, int(cell["calls"]))
         cost = recipes.calls_per_step(sampler)
@@ -126,7 +134,7 @@ def run_cell(
     return row | {"status": "ok"}
 
 
-def expected_seconds(cell: Row, rows: list[Row], images: int) -> float:
+def expected_seconds(cell: Row, rows: Iterable[Row], images: int) -> float:
     """What a cell will take, from what this method (or the slowest of all) took a call; 0 where nothing is known."""
     timed = [row for row in rows if row["seconds_per_image"] and row["network_calls"]]
     alike = [row for row in timed if row["method"] == cell["method"]] or timed
@@ -135,29 +143,31 @@ def expected_seconds(cell: Row, rows: list[Row], images: int) -> float:
 
 
 def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
-    """Run the cells that are missing, until all are there or the time is up; the cells of this run's pictures."""
+    """Run the cells that are missing or out of date, until the time is up; all cells of this run's pictures."""
     begun = time.monotonic()
     denoiser = jd.load_denoiser(args.prior)
     found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
     images = np.stack([picture.pixels for picture in found])
     pixels = hashlib.sha256(images.tobytes()).hexdigest()[:12]
     presets = tuning.read_presets(args.settings)
+    weights = fingerprint(denoiser)[:12]
     rows = read_rows(record)
-    done = {tuple(row[name] for name in IDENTITY) for row in rows}
-    wanted = [(cell, options) for cell, options in cells(args, pixels, presets) if tuple(cell.values()) not in done]
-    left = len(wanted)
+    todo = list(cells(args, pixels, weights, presets))
+    todo = [cell for cell in todo if any(rows.get(name_of(cell), {}).get(name) != cell[name] for name in STATE)]
+    left = len(todo)
     with progress() as bar:
-        for cell, options in wanted:
+        for cell in todo:
             spent = time.monotonic() - begun
-            if spent + expected_seconds(cell, rows, len(images)) > 60 * args.budget_minutes:
+            if spent + expected_seconds(cell, rows.values(), len(images)) > 60 * args.budget_minutes:
                 continue  # a cheaper cell may still fit
-            rows.append(run_cell(cell, options, denoiser, images, args, bar))
-            write_rows(record, rows)
+            rows[name_of(cell)] = run_cell(cell, denoiser, images, args, bar)
+            write_rows(record, rows.values())
             forget()
             left -= 1
     if left:
         print(f"{left} cells are left for another time; the same command goes on from here.")
-    return [row for row in rows if (row["prior"], row["pixels"]) == (args.prior, pixels)]
+    shown = [row for row in rows.values() if (row["prior"], row["pixels"]) == (args.prior, pixels)]
+    return [row | {"mark": "" if row["weights"] == weights else " †"} for row in shown]
 
 
 def best_within(rows: list[Row], task: str, calls: int, metric: str) -> Row | None:
@@ -196,7 +206,9 @@ def page(rows: list[Row], metric: str) -> str:
         "`leaderboard.csv`.\n\n"
         "Mean ± standard error over pictures, of single draws. Calls: forward + backward passes through the network, an "
         "image; the budget counts forward ones. Misfit: RMS over what was observed (σ, if the fit is as good as the noise "
-        "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged.",
+        "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged."
+        + any(row["mark"] for row in rows)
+        * " †: with earlier weights of this prior.",
         f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default.\n\n"
         + _best_table(rows, names, budgets, metric),
     ]
@@ -216,7 +228,9 @@ def _best_table(rows: list[Row], names: list[str], budgets: list[int], metric: s
         for calls in budgets:
             best = best_within(rows, task, calls, metric)
             line.append(
-                "–" if best is None else f"{best['method']} ({best['settings']}) {float(best[metric]):.{digits}f}"
+                "–"
+                if best is None
+                else f"{best['method']}{best['mark']} ({best['settings']}) {float(best[metric]):.{digits}f}"
             )
         lines.append(line)
     return markdown(["task", *(f"{calls} calls" for calls in budgets)], lines)
@@ -228,7 +242,7 @@ def _cell_table(part: list[Row], metric: str) -> str:
     best = {name: max((SENSE[name] * float(row[name]) for row in able), default=math.nan) for name in SENSE}
     lines = []
     for row in able:
-        line = [row["method"], row["settings"]]
+        line = [row["method"] + row["mark"], row["settings"]]
         for name, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
             text = f"{float(row[name]):.{digits}f}" + (
                 f" ± {float(row[f'{name}_se']):.{digits}f}" if row[f"{name}_se"] else ""
@@ -236,7 +250,7 @@ def _cell_table(part: list[Row], metric: str) -> str:
             line.append(f"**{text}**" if SENSE[name] * float(row[name]) == best[name] else text)
         calls = f"{row['network_calls']} + {row['backward_passes']}"
         lines.append([*line, f"{float(row['misfit']):.3f}", calls, f"{float(row['seconds_per_image']):.2f}"])
-    lines += [[row["method"], row["settings"], *"–" * 6] for row in part if row["status"] != "ok"]
+    lines += [[row["method"] + row["mark"], row["settings"], *"–" * 6] for row in part if row["status"] != "ok"]
     return markdown(["method", "settings", "PSNR dB", "SSIM", "LPIPS", "misfit", "calls", "s/image"], lines)
 
 

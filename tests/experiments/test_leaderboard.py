@@ -36,8 +36,8 @@ def run(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for i in range(2):
         PILImage.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(pictures / f"{i}.png")
-    prior = Smooth(jd.schedules.linear(1000), image_shape=(32, 32, 3))
-    monkeypatch.setattr(leaderboard.jd, "load_denoiser", lambda name: prior)
+    priors = {"faces64": Smooth(jd.schedules.linear(1000), image_shape=(32, 32, 3))}
+    monkeypatch.setattr(leaderboard.jd, "load_denoiser", priors.__getitem__)
     started = []
     real = leaderboard.run_cell
     monkeypatch.setattr(leaderboard, "run_cell", lambda cell, *rest: started.append(cell) or real(cell, *rest))
@@ -53,6 +53,7 @@ def run(tmp_path, monkeypatch):
         with open(path, encoding="utf-8") as file:
             return list(csv.DictReader(file)), len(started)
 
+    call.priors = priors
     return call
 
 
@@ -84,6 +85,23 @@ def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     again, started = run(*FLAGS)
     assert started == 0
     assert again == rows
+
+
+def test_cells_of_other_weights_or_options_are_measured_again(run, tmp_path):
+    flags = ("--tasks", "inpaint_box", "--methods", "ddrm", "daps", "--calls", "20")
+    run(*flags)
+    run.priors["faces64"] = Smooth(jd.schedules.cosine(1000), image_shape=(32, 32, 3))
+    rows, started = run("--tasks", "inpaint_box", "--methods", "ddrm", "--calls", "20")
+    assert (started, len(rows)) == (1, 2)
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    assert "| daps †" in text
+    assert "| ddrm  " in text
+    settings = tmp_path / "settings.json"
+    for zeta, expected in ((1.0, 2), (2.0, 1), (2.0, 0)):
+        settings.write_text(json.dumps({"faces64": {"inpaint_box": {"dps": {"zeta": zeta + 1}}}}), "utf-8")
+        rows, started = run("--tasks", "inpaint_box", "--methods", "dps", "--calls", "20", "--settings", str(settings))
+        assert started == expected
+    assert len(rows) == 4
 
 
 def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):

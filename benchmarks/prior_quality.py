@@ -41,8 +41,14 @@ def denoising(denoiser: jd.Denoiser, images: np.ndarray) -> Iterator[Row]:
     yield from ((f"denoising ε-MSE, t = {t}", float(v)) for t, v in zip(TIMES, scores.eps_mse, strict=True))
 
 
-def restoration(denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namespace) -> Iterator[Row]:
-    """DPS on both tasks; image i has its own key, so every prior sees the same measurement and noise."""
+def restoration(
+    denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """DPS on both tasks, ``args.draws`` of each image: scores one by one.
+
+    Draw i has its own key, so every prior sees the same measurement and noise.
+    """
+    images = np.tile(images, (args.draws, 1, 1, 1))
     shape = denoiser.image_shape
     size = 2 * round((61 * shape[0] / 256 - 1) / 2) + 1
     blur = jd.operators.gaussian_blur(image_shape=shape, size=size, std=3.0 * (shape[0] / 256) ** 0.5)
@@ -64,9 +70,19 @@ def restoration(denoiser: jd.Denoiser, images: np.ndarray, args: argparse.Namesp
     for name, (operator, zeta) in tasks.items():
         problems = jax.vmap(jd.observe, (0, None, 0, None))(measure_keys, operator, jnp.asarray(images), args.noise_std)
         restored = restore_many(sample_keys, denoiser, problems, jd.samplers.dps(zeta=zeta), steps=args.steps).x
-        values = np.asarray(score(jnp.asarray(restored), jnp.asarray(images))).mean(0)
-        for metric, value in zip(("PSNR [dB]", "SSIM", "LPIPS"), values, strict=True):
-            yield f"DPS {name}, {metric}", float(value)
+        values = np.asarray(score(jnp.asarray(restored), jnp.asarray(images)))
+        for metric, column in zip(("PSNR [dB]", "SSIM", "LPIPS"), values.T, strict=True):
+            yield f"DPS {name}, {metric}", column
+
+
+def paired(found: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> Iterator[Row]:
+    """Means; and for PSNR the mean gain on the first prior, with the standard error of the paired differences."""
+    for name, values in found.items():
+        yield name, float(values.mean())
+        if "PSNR" in name and found is not first:
+            gain = values - first[name]
+            yield f"{name}: gain", float(gain.mean())
+            yield f"{name}: standard error of the gain", float(gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def embedder() -> Callable[[np.ndarray], np.ndarray]:
@@ -159,13 +175,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     images = np.stack([load_image(path, size=(height, width), resize=True).pixels for path in paths])
     out = out_folder(args.out) if args.out else None
     table: dict[str, dict[str, float]] = {}
-    drawn = {}
+    drawn, restored = {}, {}
     for name, denoiser in denoisers.items():
         print(f"{name} …", file=sys.stderr, flush=True)
         table[name] = dict(denoising(denoiser, images))
         if args.only_denoising:
             continue
-        table[name] |= dict(restoration(denoiser, images, args))
+        restored[name] = dict(restoration(denoiser, images, args))
+        table[name] |= dict(paired(restored[name], restored[next(iter(denoisers))]))
         keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
         drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
     if drawn:
@@ -192,6 +209,7 @@ def main() -> int:
     parser.add_argument("--sample-steps", type=int, default=100, help="steps of a draw (100)")
     parser.add_argument("--eta", type=float, default=1.0, help="noise of a draw: 0 DDIM, 1 DDPM (1)")
     parser.add_argument("--steps", type=int, default=100, help="steps of DPS (100)")
+    parser.add_argument("--draws", type=int, default=1, help="restorations an image (1)")
     parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")

@@ -142,7 +142,7 @@ def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
     return jax.jit(lambda key: around(fresh(key)))(jax.random.key(config.seed))
 
 
-def spread_timesteps(key: Key, index: Array, num_steps: int) -> Array:
+def spread_timesteps(key: Key, index: Array, num_steps: int | Array) -> Array:
     """A timestep for each image's number: uniform over the run, and evenly spread in every batch, [n] int32.
 
     t_i = ⌊T · frac(u + i/φ)⌋ with φ the golden ratio and u drawn from ``key``, in 32-bit arithmetic, which wraps like
@@ -152,7 +152,7 @@ def spread_timesteps(key: Key, index: Array, num_steps: int) -> Array:
     Args:
         key: decides u, the same for the whole run.
         index: number of each image in the run's order, [n] uint32.
-        num_steps: T.
+        num_steps: T, for all images or for each, [n].
 
     Reference: Kingma et al., "Variational Diffusion Models", 2021, appendix I.1 (low-discrepancy times); the additive
     recurrence is Kronecker's sequence.
@@ -160,7 +160,8 @@ def spread_timesteps(key: Key, index: Array, num_steps: int) -> Array:
     inverse_golden_ratio = jnp.uint32(2654435769)  # 2³² / φ
     wrapped = jax.random.bits(key, (), jnp.uint32) + index.astype(jnp.uint32) * inverse_golden_ratio
     fraction = (wrapped >> 8).astype(jnp.float32) * 2.0**-24
-    return jnp.minimum((fraction * num_steps).astype(jnp.int32), num_steps - 1)
+    count = jnp.asarray(num_steps, jnp.int32)
+    return jnp.minimum((fraction * count.astype(jnp.float32)).astype(jnp.int32), count - 1)
 
 
 def batch_loss(
@@ -183,8 +184,8 @@ def batch_loss(
         noise = jax.random.normal(key, x0.shape, x0.dtype)
         return noise, diffusion.q_sample(x0, noise, schedule.at(t))
 
-    t = spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], prior.num_steps)
-    t = _times_of_teachers(config, t)
+    first, count = _times_of_teachers(config, len(x0))
+    t = first + spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], count)
     noise, x_t = jax.vmap(draw)(keys, x0, t)
     if teachers:
         estimates = jax.lax.stop_gradient(_ask(teachers, x_t, t, mirror=config.data.flip))
@@ -216,12 +217,12 @@ def batch_loss(
     return jax.vmap(loss)(output, x0, noise, t)
 
 
-def _times_of_teachers(config: TrainConfig, t: Array) -> Array:
-    """The timesteps of image i brought into those of teacher i mod k; as they are where no teacher has limits."""
-    total, count = config.prior.num_steps, max(1, len(config.loss.teachers))
-    limits = np.asarray([teacher.times or (0, total) for teacher in config.loss.teachers] or [(0, total)], np.int32)
-    first, last = jnp.tile(limits, (len(t) // count, 1)).T
-    return first + t * (last - first) // total
+def _times_of_teachers(config: TrainConfig, n: int) -> tuple[Array, Array]:
+    """For each of n images the first timestep of teacher i mod k, and how many it has: 0 and T where it has no limits."""
+    every = (0, config.prior.num_steps)
+    limits = np.asarray([teacher.times or every for teacher in config.loss.teachers] or [every], np.int32)
+    first, last = np.tile(limits, (n // len(limits), 1)).T
+    return jnp.asarray(first), jnp.asarray(last - first)
 
 
 def _ask(teachers: Sequence[DenoiserLike], x_t: Array, t: Array, *, mirror: bool) -> Array:

@@ -14,7 +14,7 @@ from jaxdiff.denoisers import Prediction
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, taught, vlb_term
-from jaxdiff.training.state import batch_loss, init_state, schedule_of
+from jaxdiff.training.state import batch_loss, init_state, schedule_of, spread_timesteps
 
 SHAPE = (4, 4, 3)
 
@@ -242,11 +242,12 @@ def test_teachers_share_a_batch_and_every_other_image_is_seen_in_a_mirror(mirror
 
 def test_a_teacher_is_asked_at_its_timesteps_only(tiny):
     teachers = (Teacher("a"), Teacher("b", (10, 30)))
-    config, t = tiny(loss__teachers=teachers), jnp.arange(100)
-    own = state_module._times_of_teachers(config, t)
-    np.testing.assert_array_equal(own[::2], t[::2])
-    np.testing.assert_array_equal(own[1::2], 10 + t[1::2] // 5)
-    np.testing.assert_array_equal(state_module._times_of_teachers(tiny(), t), t)
+    first, count = state_module._times_of_teachers(tiny(loss__teachers=teachers), 400)
+    t = first + spread_timesteps(jax.random.key(0), jnp.arange(400, dtype=jnp.uint32), count)
+    assert set(np.asarray(t[::2]).tolist()) == set(range(100))
+    assert set(np.asarray(t[1::2]).tolist()) == set(range(10, 30))
+    first, count = state_module._times_of_teachers(tiny(), 3)
+    assert (first.tolist(), count.tolist()) == ([0, 0, 0], [100, 100, 100])
 
 
 def test_strict_types(tiny):

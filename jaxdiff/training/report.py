@@ -124,6 +124,7 @@ def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) 
     means = [losses[max(0, i - width) : i + 1].mean() for i in range(len(losses))]
     left.plot(log.column("images"), means, linewidth=1.4, color="C0", label=f"mean of {width + 1} rows")
     left.set(xlabel="images seen", ylabel="loss", yscale="log")
+    left.locator_params(axis="x", nbins=5)  # five-digit ticks would touch
     left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     narrow = len(losses) > 0 and np.max(losses) < 10 * np.min(losses)
     left.yaxis.set_minor_formatter(StrMethodFormatter("{x:.3g}") if narrow else NullFormatter())

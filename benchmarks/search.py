@@ -76,9 +76,10 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
         writer.writerows(row[:-1] for row in rows)
     lines = [[row[4], row[5], row[6], *row[7:10], "**chosen**" if row[10] else ""] for row in rows]
     text = (
-        f"# Search for default settings\n\nPrior {prior}, σ of each task's default, faces that no table evaluates: "
+        f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates: "
         f"`python -m benchmarks.search --images FOLDER`. Criterion: best mean of {metric}. The first row of each pair is "
-        "what was used before; – diverged or cannot run. Provenance of each figure: `search.json`.\n\n"
+        "what was used before; – diverged or cannot run. Network calls, σ, images and seed of each figure: `search.json`. "
+        "SDEdit's and Score ALD's settings: [search_study.md](search_study.md).\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "SSIM", "LPIPS", ""], lines)
     )
     with atomic(docs / "search.md") as temporary:

@@ -13,11 +13,14 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
 from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot
+from jaxdiff.samplers.measurement import dot, noise_variance
 from jaxdiff.samplers.options import need_problem, number
 from jaxdiff.typing import Array, Key, Scalar, static
 
 __all__ = ["REDDiff", "REDDiffState", "reddiff"]
+
+NEARLY_NONE = 1e-5
+"""The least σ that the first guess supposes, small enough that it is A⁺ y without noise."""
 
 
 class REDDiffState(NamedTuple):
@@ -46,13 +49,14 @@ class REDDiff:
     start: int | None = static(default=None)
 
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> REDDiffState:
-        """μ = A⁺ y, or the operator's own first guess where it is not linear."""
+        """μ = (AᵀA + σ² I)⁻¹ Aᵀ y, or the operator's own first guess where it is not linear."""
         del key, t
         problem = need_problem(problem, "RED-diff")
         image_shape_of(problem, denoiser)
         operator = problem.operator
         y = operator.keep_observed(problem.y)
-        x = operator.pinv(y) if isinstance(operator, LinearOperator) else operator.initial(y)
+        linear = isinstance(operator, LinearOperator)
+        x = operator.ridge(noise_variance(problem, floor=NEARLY_NONE), y) if linear else operator.initial(y)
         return REDDiffState(x, adam_init(x))
 
     def step(
@@ -91,6 +95,8 @@ def reddiff(*, lam: float | Array = 0.25, rate: float | Array = 0.1, data_weight
 
     Reference:
         Mardani et al. 2024, "A Variational Perspective on Solving Inverse Problems with Diffusion Models", Algorithm 1
-        with the "linear" weight. Departure: masked entries, which carry bare noise, do not count.
+        with the "linear" weight. Departures: masked entries, which carry bare noise, do not count; the start is the
+        posterior mean under N(0, I) in place of A⁺ y, its limit as σ → 0, since a blur's A⁺ multiplies noise a
+        hundredfold and more, which Adam's steps of ``rate`` cannot undo.
     """
     return REDDiff(number("lam", lam), number("rate", rate, open_low=True), number("data_weight", data_weight))

@@ -55,7 +55,12 @@ def test_reddiff_follows_its_loss(world, x_t):
     sampler = reddiff(lam=0.3, rate=0.05, data_weight=2.0)
     noise = jax.random.normal(jax.random.key(1), x_t.shape)
     state = sampler.init(jax.random.key(0), here.problem, here.prior, T)
-    np.testing.assert_allclose(state.x, here.problem.operator.pinv(here.problem.y), atol=1e-6)
+    np.testing.assert_allclose(
+        state.x, solved(here, jnp.zeros_like(x_t), float(here.problem.noise_std) ** 2), atol=1e-5
+    )
+    noiseless = here.problem.replace(noise_std=jnp.zeros(()))
+    start = sampler.init(jax.random.key(0), noiseless, here.prior, T).x
+    np.testing.assert_allclose(start, here.problem.operator.pinv(here.problem.y), rtol=1e-3, atol=1e-3)
     state = state._replace(x=x_t)
     level = here.prior.schedule.at(T)
 

@@ -117,11 +117,11 @@ def run_trials(
     found |= {i: trial for i, trial in refused.items() if i not in found}
     if report is not None:
         report(len(found))
-    for batch in batches:
+    for batch, width in batches:
         missing = [planned.place for planned in batch if planned.place not in found]
         if not missing:
             continue
-        results = _run(search, denoiser, batch)
+        results = _run(search, denoiser, batch, width)
         for planned, result in zip(batch, results, strict=True):
             found[planned.place] = {"options": dict(settings[planned.place]), **result}
         if report is not None:
@@ -132,8 +132,8 @@ def run_trials(
 
 def _plan(
     search: Search, denoiser: DenoiserLike, settings: Sequence[Options]
-) -> tuple[list[list[_Planned]], dict[int, Trial]]:
-    """Batches of settings that share a program, and the settings that cannot run."""
+) -> tuple[list[tuple[list[_Planned], int]], dict[int, Trial]]:
+    """Batches of settings that share a program, each with the number of settings of that program; those that cannot run."""
     groups: dict[Any, list[_Planned]] = {}
     refused: dict[int, Trial] = {}
     for index, options in enumerate(settings):
@@ -146,8 +146,12 @@ def _plan(
         leaves, structure = jax.tree.flatten(sampler)
         key = (structure, tuple(jnp.shape(leaf) for leaf in leaves), grid.t.tobytes(), grid.s.tobytes())
         groups.setdefault(key, []).append(_Planned(index, sampler, grid))
-    size = max(1, search.batch_size // len(search.truths))
-    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)], refused
+    most = max(1, search.batch_size // len(search.truths))
+    batches = []
+    for group in groups.values():
+        width = math.ceil(len(group) / math.ceil(len(group) / most))  # as even as can be, so that little is padded
+        batches += [(group[i : i + width], width) for i in range(0, len(group), width)]
+    return batches, refused
 
 
 def _grid(search: Search, denoiser: DenoiserLike, sampler: Sampler) -> TimeGrid:
@@ -156,10 +160,10 @@ def _grid(search: Search, denoiser: DenoiserLike, sampler: Sampler) -> TimeGrid:
     return recipes.grid_of(search.method, sampler, denoiser, search.steps, search.spacing)
 
 
-def _run(search: Search, denoiser: DenoiserLike, batch: list[_Planned]) -> list[Trial]:
+def _run(search: Search, denoiser: DenoiserLike, batch: list[_Planned], width: int) -> list[Trial]:
     """The mean scores of each setting of a batch; a setting that the operator refuses has none."""
-    images, most = len(search.truths), max(1, search.batch_size // len(search.truths))
-    padded = [*batch, *[batch[-1]] * (most - len(batch))]  # one size, so one program
+    images = len(search.truths)
+    padded = [*batch, *[batch[-1]] * (width - len(batch))]  # one size, so one program
     carried = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), images, axis=0), *[p.sampler for p in padded])
     problems, keys = jax.tree.map(
         lambda leaf: jnp.concatenate([leaf] * len(padded)),

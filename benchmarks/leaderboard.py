@@ -1,7 +1,8 @@
 """The leaderboard: every method × task × number of network calls, by published and by tuned settings.
 
-Run: ``python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--calls 20 100 1000] [--methods …] [--tasks …]
-[--budget-minutes 60] [--settle]``. Pictures are cropped and resized to the prior's size; σ = 0.05 on [-1, 1] for all tasks.
+Run: ``python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--calls 20 100 1000:2] [--methods …] [--tasks …]
+[--budget-minutes 60] [--settle]``, where 1000:2 takes the first two pictures only. Pictures are cropped and resized to the
+prior's size; σ = 0.05 on [-1, 1] for all tasks.
 
 A cell is a task, a method, its settings ("published", or "tuned": what ``benchmarks.search`` or ``jaxdiff tune`` recorded for
 this prior) and a number of network calls: methods with several calls a step get fewer steps. Cells are kept in
@@ -54,16 +55,18 @@ TASKS = (
 CALLS = (20, 100, 1000)
 IDENTITY = ("prior", "pixels", "noise_std", "task", "method", "settings", "calls")
 """What makes a cell the same cell."""
-STATE = ("weights", "options")
+STATE = ("weights", "options", "images")
 """What makes it out of date, if it changes."""
+SENSE = {"psnr": 1, "ssim": 1, "lpips": -1}
 COLUMNS = (
     *IDENTITY,
     *STATE,
-    *("images", "steps", "network_calls", "backward_passes"),
+    *("steps", "network_calls", "backward_passes"),
     *(name for score in SCORES for name in (score, f"{score}_se")),
     *("seconds_per_image", "status"),
+    *(f"{name}_each" for name in SENSE),
 )
-SENSE = {"psnr": 1, "ssim": 1, "lpips": -1}
+"""``_each``: picture by picture, so that a cell of more pictures can be compared with one of fewer; older rows lack it."""
 Row = dict[str, str]
 
 
@@ -77,7 +80,8 @@ def read_rows(path: pathlib.Path) -> dict[tuple[str, ...], Row]:
     if not path.exists():
         return {}
     with open(path, encoding="utf-8", newline="") as file:
-        return {name_of(row): row for row in csv.DictReader(file)}
+        rows = [{**dict.fromkeys(COLUMNS, ""), **row} for row in csv.DictReader(file)]
+    return {name_of(row): row for row in rows}
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
@@ -90,7 +94,8 @@ def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
 
 def cells(args: argparse.Namespace, pixels: str, weights: str, presets: dict[str, Any]) -> Iterator[Row]:
     """Identity and state of each cell: few calls first, so that a first look comes early."""
-    for calls in args.calls:
+    for calls, most in args.calls:
+        images = args.num_images if most is None else min(most, args.num_images)
         for task in args.tasks:
             for method in args.methods:
                 published = tasks.settings_for(method, task)
@@ -101,13 +106,24 @@ def cells(args: argparse.Namespace, pixels: str, weights: str, presets: dict[str
                     found["tuned"] = tuned
                 for kind, options in found.items():
                     values = (args.prior, pixels, f"{args.noise_std:g}", task, method, kind, str(calls))
-                    yield dict(zip((*IDENTITY, *STATE), (*values, weights, json.dumps(options)), strict=True))
+                    state = (weights, json.dumps(options), str(images))
+                    yield dict(zip((*IDENTITY, *STATE), (*values, *state), strict=True))
+
+
+def budget(text: str) -> tuple[int, int | None]:
+    """Network calls, and pictures where fewer are asked for: 1000:2 is 1000 calls on the first two.
+
+    >>> budget("100"), budget("1000:2")
+    ((100, None), (1000, 2))
+    """
+    calls, _, pictures = text.partition(":")
+    return int(calls), int(pictures) if pictures else None
 
 
 def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namespace, bar: Any) -> Row:
     """One row: scores, or the reason why there are none."""
-    method, task = cell["method"], cell["task"]
-    row = {**dict.fromkeys(COLUMNS, ""), **cell, "images": str(len(images))}
+    method, task, images = cell["method"], cell["task"], images[: int(cell["images"])]
+    row = {**dict.fromkeys(COLUMNS, ""), **cell}
     try:
         sampler = tasks.METHODS[method](**json.loads(cell["options"]))
         prior = recipes.prior_for(method, denoiser)
@@ -128,18 +144,20 @@ def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namesp
     found = scores(outcome.x, images, problems)
     if not all(np.isfinite(values).all() for values in found.values()):
         return row | {"status": f"diverged: {int(np.isnan(found['psnr']).sum())} of {len(images)} images"}
+    for name in SENSE:
+        row[f"{name}_each"] = " ".join(f"{value:.4f}" for value in found[name])
     for name, values in found.items():
         row[name] = f"{values.mean():.4f}"
         row[f"{name}_se"] = f"{values.std(ddof=1) / math.sqrt(len(values)):.4f}" if len(values) > 1 else ""
     return row | {"status": "ok"}
 
 
-def expected_seconds(cell: Row, rows: Iterable[Row], images: int) -> float:
+def expected_seconds(cell: Row, rows: Iterable[Row]) -> float:
     """What a cell will take, from what this method (or the slowest of all) took a call; 0 where nothing is known."""
     timed = [row for row in rows if row["seconds_per_image"] and row["network_calls"]]
     alike = [row for row in timed if row["method"] == cell["method"]] or timed
     per_call = max((float(row["seconds_per_image"]) / int(row["network_calls"]) for row in alike), default=0.0)
-    return per_call * int(cell["calls"]) * images
+    return per_call * int(cell["calls"]) * int(cell["images"])
 
 
 def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
@@ -148,6 +166,7 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     denoiser = jd.load_denoiser(args.prior)
     found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
     images = np.stack([picture.pixels for picture in found])
+    args.num_images = len(images)
     pixels = hashlib.sha256(images.tobytes()).hexdigest()[:12]
     presets = tuning.read_presets(args.settings)
     weights = fingerprint(denoiser)[:12]
@@ -158,7 +177,7 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     with progress() as bar:
         for cell in todo:
             spent = time.monotonic() - begun
-            if spent + expected_seconds(cell, rows.values(), len(images)) > 60 * args.budget_minutes:
+            if spent + expected_seconds(cell, rows.values()) > 60 * args.budget_minutes:
                 continue  # a cheaper cell may still fit
             rows[name_of(cell)] = run_cell(cell, denoiser, images, args, bar)
             write_rows(record, rows.values())
@@ -170,10 +189,20 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     return [row | {"mark": "" if row["weights"] == weights else " †"} for row in shown]
 
 
-def best_within(rows: list[Row], task: str, calls: int, metric: str) -> Row | None:
-    """The best cell of a task that took at most so many network calls."""
+def best_within(rows: list[Row], task: str, calls: int, metric: str) -> tuple[Row, float] | None:
+    """The best cell of a task that took at most so many network calls, and its mean over the pictures that all share."""
     able = [row for row in rows if row["task"] == task and row["status"] == "ok" and int(row["network_calls"]) <= calls]
-    return max(able, key=lambda row: SENSE[metric] * float(row[metric]), default=None)
+    shared = min((int(row["images"]) for row in able), default=0)
+    means = [(row, mean) for row in able if (mean := mean_of(row, metric, shared)) is not None]
+    return max(means, key=lambda pair: SENSE[metric] * pair[1], default=None)
+
+
+def mean_of(row: Row, metric: str, images: int) -> float | None:
+    """A cell's mean over the first so many pictures; None where that was not kept."""
+    if int(row["images"]) == images:
+        return float(row[metric])
+    each = [float(value) for value in row[f"{metric}_each"].split()]
+    return float(np.mean(each[:images])) if each else None
 
 
 def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None:
@@ -182,11 +211,11 @@ def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None
     held = table.setdefault(prior, {})
     for task in dict.fromkeys(row["task"] for row in rows):
         budgets = sorted({int(row["calls"]) for row in rows if row["task"] == task})
-        entries = [(calls, best) for calls in budgets if (best := best_within(rows, task, calls, metric))]
+        entries = [(calls, *best) for calls in budgets if (best := best_within(rows, task, calls, metric))]
         if entries:
             held[task] = [
                 {"calls": calls, "method": best["method"], "options": json.loads(best["options"])}
-                for calls, best in entries
+                for calls, best, _ in entries
             ]
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
@@ -197,26 +226,26 @@ def page(rows: list[Row], metric: str) -> str:
     names = list(dict.fromkeys(row["task"] for row in rows))
     budgets = sorted({int(row["calls"]) for row in rows})
     first = rows[0]
-    counts = sorted({int(row["images"]) for row in rows})
     title = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": "LPIPS"}[metric]
     parts = [
         "# Leaderboard\n\n"
-        f"Prior {first['prior']}, {'–'.join(map(str, counts))} pictures, σ = {first['noise_std']} on [-1, 1], device "
-        f"{jax.devices()[0].device_kind}: `python -m benchmarks.leaderboard --images FOLDER`. Every cell: "
-        "`leaderboard.csv`.\n\n"
+        f"Prior {first['prior']}, σ = {first['noise_std']} on [-1, 1], device {jax.devices()[0].device_kind}: "
+        "`python -m benchmarks.leaderboard --images FOLDER`. Every cell: `leaderboard.csv`.\n\n"
         "Mean ± standard error over pictures, of single draws. Calls: forward + backward passes through the network, an "
         "image; the budget counts forward ones. Misfit: RMS over what was observed (σ, if the fit is as good as the noise "
         "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged."
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
-        f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default.\n\n"
+        f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default. In "
+        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those.\n\n"
         + _best_table(rows, names, budgets, metric),
     ]
     for task in names:
         for calls in budgets:
             part = [row for row in rows if (row["task"], row["calls"]) == (task, str(calls))]
             if part:
-                parts.append(f"## {task}, {calls} calls\n\n" + _cell_table(part, metric))
+                count = max(int(row["images"]) for row in part)
+                parts.append(f"## {task}, {calls} calls, {count} pictures\n\n" + _cell_table(part, metric))
     return "\n\n".join(parts) + "\n"
 
 
@@ -227,11 +256,11 @@ def _best_table(rows: list[Row], names: list[str], budgets: list[int], metric: s
         line = [task]
         for calls in budgets:
             best = best_within(rows, task, calls, metric)
-            line.append(
-                "–"
-                if best is None
-                else f"{best['method']}{best['mark']} ({best['settings']}) {float(best[metric]):.{digits}f}"
-            )
+            if best is None:
+                line.append("–")
+                continue
+            row, mean = best
+            line.append(f"{row['method']}{row['mark']} ({row['settings']}, {row['network_calls']}) {mean:.{digits}f}")
         lines.append(line)
     return markdown(["task", *(f"{calls} calls" for calls in budgets)], lines)
 
@@ -260,7 +289,9 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="folder of pictures that nothing was tuned on")
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--num_images", type=int, default=10)
-    parser.add_argument("--calls", type=int, nargs="*", default=list(CALLS))
+    parser.add_argument(
+        "--calls", type=budget, nargs="*", default=[budget(str(calls)) for calls in CALLS], metavar="CALLS[:PICTURES]"
+    )
     parser.add_argument(
         "--methods", nargs="*", default=list(tasks.METHODS), choices=list(tasks.METHODS), metavar="METHOD"
     )

@@ -71,7 +71,7 @@ def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     assert (daps["steps"], daps["network_calls"], daps["backward_passes"]) == ("4", "20", "0")
 
     text = (tmp_path / "leaderboard.md").read_text("utf-8")
-    assert "## phase_retrieval, 20 calls" in text
+    assert "## phase_retrieval, 20 calls, 2 pictures" in text
     line = next(line for line in text.splitlines() if line.startswith("| sitcom"))
     assert line.count("–") == 6
     best = max(
@@ -111,3 +111,28 @@ def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):
     assert "left for another time" in capsys.readouterr().out
     rows, _ = run(*FLAGS)
     assert len(rows) == 6
+
+
+def test_budgets_of_fewer_pictures_are_compared_on_those(run, tmp_path):
+    flags = ("--tasks", "inpaint_box", "--methods", "ddrm", "dps")
+    rows, _ = run(*flags, "--calls", "20", "30:1")
+    counts = {(row["method"], row["calls"]): row["images"] for row in rows}
+    assert counts["ddrm", "20"] == "2"
+    assert counts["ddrm", "30"] == "1"
+    firsts = [float(row["psnr_each"].split()[0]) for row in rows]
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| inpaint_box"))
+    assert f" {max(firsts):.2f} |" in line
+    path = tmp_path / "leaderboard.csv"
+    with open(path, encoding="utf-8") as file:
+        kept = [{k: v for k, v in row.items() if not k.endswith("_each")} for row in csv.DictReader(file)]
+    with open(path, "w", encoding="utf-8") as file:  # as it was before pictures were kept one by one
+        writer = csv.DictWriter(file, kept[0])
+        writer.writeheader()
+        writer.writerows(kept)
+    _, started = run(*flags, "--calls", "20", "30:1")
+    assert started == 0
+    alone = max(float(row["psnr"]) for row in kept if row["images"] == "1")
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| inpaint_box"))
+    assert f" {alone:.2f} |" in line

@@ -65,7 +65,8 @@ class MixturePosterior(NamedTuple):
         which_key, noise_key = jax.random.split(key)
         which = jax.random.choice(which_key, self.weights.shape[0], (count,), p=self.weights)
         values, vectors = jnp.linalg.eigh(self.covariances)
-        roots = vectors * jnp.sqrt(jnp.maximum(values, 0))[:, None, :]
+        # The symmetric root is unique: vectors √values alone would give other draws on another processor.
+        roots = (vectors * jnp.sqrt(jnp.maximum(values, 0))[:, None, :]) @ vectors.mT
         noise = jax.random.normal(noise_key, (count, self.means.shape[1]))
         return self.means[which] + jnp.einsum("nij,nj->ni", roots[which], noise)
 

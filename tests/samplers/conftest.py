@@ -100,8 +100,9 @@ def make_operator(kind):
 def make_world(operator="mask", prior="correlated", sigma=SIGMA, std=0.5):
     prior = make_prior(kind=prior, std=std)
     operator = make_operator(operator)
-    noise = jax.random.normal(jax.random.key(5), SHAPE)
-    truth = prior.mean + (prior.basis @ (jnp.sqrt(prior.eigenvalues) * noise.ravel())).reshape(SHAPE)
+    # By Cholesky's root, which is unique: eigenvectors, and so the draw, would differ from processor to processor.
+    root = np.linalg.cholesky(np.asarray(prior.covariance, np.float64)).astype(np.float32)
+    truth = prior.mean + (root @ jax.random.normal(jax.random.key(5), (SIZE,))).reshape(SHAPE)
     problem = observe(jax.random.key(6), operator, truth, sigma)
     if isinstance(operator, LinearOperator):
         return World(prior, problem, *gaussian_posterior(prior, problem))

@@ -160,11 +160,12 @@ class _Run:
                 self._write_log()
             else:
                 self.bar.advance(self.done, note=self._note())
-            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
-                self._evaluate()
+            # Saved first: an evaluation that fails costs no updates, and the next start does not come back to it.
             if self.done % report.checkpoint_every == 0 or self.done == self.config.steps:
                 self._save()
                 saved = self.done
+            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
+                self._evaluate()
         if self.done > saved:
             self._save()
         finished = self.done >= self.config.steps
@@ -231,10 +232,8 @@ class _Run:
         params = jax.tree.map(jnp.asarray, jax.device_get(self.state.ema[ema_name(config.ema[0])]))
         denoiser = denoiser_of(config, params)
         if len(self.data.holdout):
-            labels = self.data.holdout_labels
-            denoiser = denoiser if labels is None else denoiser.replace(label=jnp.asarray(labels[0]))  # type: ignore[attr-defined]
             images = self.data.holdout.astype(np.float32) / 127.5 - 1
-            scores = denoising_scores(denoiser, images, config.report.times)
+            scores = denoising_scores(denoiser, images, config.report.times, labels=self.data.holdout_labels)
             for t, psnr, eps in zip(config.report.times, *scores, strict=True):
                 self._evaluation.add(
                     step=self.done,

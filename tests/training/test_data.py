@@ -171,6 +171,22 @@ def test_classes_are_sub_folders(tmp_path):
         prepare(config, 4, num_classes=3)
 
 
+def test_held_out_pictures_of_another_folder_have_their_classes(tmp_path):
+    for part in ("all", "apart"):
+        _flat(tmp_path / part / "cat", range(5))
+        _flat(tmp_path / part / "dog", range(100, 105))
+    config = DataConfig((Source(str(tmp_path / "all")),), holdout=7, holdout_path=str(tmp_path / "apart"))
+    data = prepare(config, 4, num_classes=2)
+    assert data.holdout_labels.tolist() == [0] * 5 + [1] * 2
+    assert prepare(config, 4).holdout_labels is None
+    _flat(tmp_path / "apart" / "cow", [50])
+    with pytest.raises(ValueError, match="sub-folder 'cow', which is no class"):
+        prepare(config, 4, num_classes=2)
+    _flat(tmp_path / "apart", [50])
+    with pytest.raises(ValueError, match="outside any sub-folder, which is no class"):
+        prepare(config, 4, num_classes=2)
+
+
 def test_what_is_refused(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import save_checkpoint
-from jaxdiff.training import TrainConfig, loop, train
+from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.command import _absolute, add_arguments, config_from, run
 from jaxdiff.training.config import Teacher
@@ -129,6 +129,64 @@ def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
     assert (out / "loss.png").stat().st_size > 5000
     with Image.open(out / "samples" / "step_00000004.png") as sheet:
         assert sheet.size == (18, 18)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_held_out_images_are_denoised_with_their_own_classes(
+    tiny, pictures, tmp_path, monkeypatch, small_network, apart
+):
+    _quick(monkeypatch, small_network)
+    for i, file in enumerate(sorted(pictures.iterdir())):
+        for place in ("all", "apart") if i in (8, 15) else ("all",):
+            folder = tmp_path / place / ("cat" if i < 12 else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file.name).write_bytes(file.read_bytes())
+    config = tiny(
+        steps=4,
+        prior__unet__num_classes=2,
+        data__sources=[{"path": str(tmp_path / "all")}],
+        data__holdout_path=str(tmp_path / "apart") if apart else None,
+        report__eval_every=2,
+    )
+    result = train(config, tmp_path / "run", progress=False)
+    rows = _rows(tmp_path / "run" / "evaluation.csv")
+    assert [int(row["step"]) for row in rows] == [2, 2, 4, 4]
+    data = loop._read_data(config, False)
+    denoiser = loop.denoiser_of(config, result.state.ema["ema0_9"])
+    images = data.holdout.astype(np.float32) / 127.5 - 1
+    expected = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]))
+    np.testing.assert_allclose([float(row["psnr"]) for row in rows[2:]], expected.psnr, rtol=1e-5)
+
+
+def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+
+    def fail(*_, **__):
+        raise ValueError("no memory for it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "denoising_scores", fail)
+        for reached in (3, 6):
+            with pytest.raises(ValueError, match="no memory for it"):
+                train(tiny(report__eval_every=3), tmp_path / "run", progress=False)
+            assert (tmp_path / "run" / "checkpoints" / str(reached)).is_dir()
+    assert train(tiny(report__eval_every=3), tmp_path / "run", progress=False).finished
+
+
+def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    config = tiny(prior__unet__num_classes=2)
+    denoiser = loop.denoiser_of(config, jax.tree.map(lambda p: p + 0.1, init_state(config).params))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)
+
+    def scores(count, label):
+        one_class = denoiser.replace(label=np.int32(label))
+        return np.asarray(denoising_scores(one_class, images[:count], (10, 50), batch_size=2))
+
+    found = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]), batch_size=2)
+    second_image = 2 * scores(2, 1) - scores(1, 1)
+    np.testing.assert_allclose(found, (scores(1, 0) + second_image) / 2, rtol=1e-4)
+    assert np.abs(np.asarray(found) / scores(2, 0) - 1).max() > 1e-3
 
 
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
@@ -271,7 +329,7 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
 
 def test_evaluation_is_the_same_for_every_split_into_batches(tiny, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
-    from jaxdiff.training.evaluate import denoising_scores, draw
+    from jaxdiff.training.evaluate import draw
 
     config = tiny()
     denoiser = loop.denoiser_of(config, init_state(config).params)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps
 
+from jaxdiff.files import to_rgb
 from jaxdiff.training.config import DataConfig
 
 __all__ = ["Dataset", "ImageSet", "Stream", "open_images", "prepare", "stream"]
@@ -62,12 +63,7 @@ def _decode(data: bytes, size: int, random_crop: bool) -> np.ndarray:
     """RGB uint8 with the shorter side ``size``, antialiased; the longer side is cropped at the centre unless random."""
     picture: PILImage.Image = PILImage.open(io.BytesIO(data))
     picture.load()
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-        picture = PILImage.alpha_composite(paper, rgba)
-    picture = picture.convert("RGB")
+    picture, _ = to_rgb(ImageOps.exif_transpose(picture))
     if picture.size != (size, size):
         if random_crop:
             scale = size / min(picture.size)
@@ -134,8 +130,8 @@ class ImageSet:
         return first if rest else ""
 
 
-def open_images(path: str | Path, size: int, *, random_crop: bool = False) -> ImageSet:
-    """List the images of a folder or zip.
+def open_images(path: str | Path, size: int, *, random_crop: bool = False, option: str = "--data") -> ImageSet:
+    """List the images of a folder or zip; ``option`` is what errors tell to check.
 
     Raises:
         ValueError: it does not exist, is neither, or holds no image.
@@ -146,7 +142,7 @@ def open_images(path: str | Path, size: int, *, random_crop: bool = False) -> Im
     elif path.is_file():
         files = _Zip(path)
     else:
-        raise ValueError(f"there is no folder or zip of images at {path}; check --data.")
+        raise ValueError(f"there is no folder or zip of images at {path}; check {option}.")
     if not files.names:
         raise ValueError(f"there is no image in {path}; expected files such as *.png or *.jpg.")
     return ImageSet(path, files, size, random_crop)
@@ -236,8 +232,11 @@ def _split(
         held += [_centre(images[i], size) for i in apart]
         labels += _labels(images, apart, classes)
     if config.holdout_path and config.holdout:
-        others = open_images(config.holdout_path, size)
+        others = open_images(config.holdout_path, size, option="data.holdout_path")
+        count = len(others)
         others.scan(float("inf"), config.workers)
+        if not len(others):
+            raise ValueError(f"none of the {count} images in {others.path} can be read; check data.holdout_path.")
         chosen = range(min(len(others), config.holdout))
         held, labels = [others[i] for i in chosen], _labels(others, chosen, classes)
     return train, np.stack(held) if held else np.zeros((0, size, size, 3), np.uint8), labels

@@ -98,6 +98,13 @@ def test_sizes_and_modes_are_brought_to_one(tmp_path):
     assert {wide[i].shape for i in range(4)} == {(4, 7, 3), (7, 4, 3), (4, 4, 3), (4, 6, 3)}
 
 
+def test_grey_of_16_bits_keeps_its_shades(tmp_path):
+    ramp = np.linspace(0, 65535, 16).reshape(4, 4)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "ramp.png")
+    found = open_images(tmp_path, 4)[0]
+    np.testing.assert_array_equal(found, np.repeat(np.round(ramp / 257)[..., None], 3, -1))
+
+
 def test_shrinking_is_antialiased(tmp_path):
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(np.stack([checks] * 3, -1)).save(tmp_path / "checks.png")
@@ -204,3 +211,10 @@ def test_what_is_refused(tmp_path):
             prepare(DataConfig((Source(str(path)),)), 4)
     with pytest.raises(ValueError, match="--data"):
         prepare(DataConfig(()), 4)
+    good = (Source(_flat(tmp_path / "good", range(3))),)
+    for path, sentence in [
+        (tmp_path / "nowhere", "no folder or zip .* check data.holdout_path"),
+        (broken, "none of the 1 images .* check data.holdout_path"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            prepare(DataConfig(good, holdout_path=str(path)), 4)

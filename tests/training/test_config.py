@@ -1,10 +1,12 @@
 """Configurations: exact round trips, and refusal of what cannot work with a sentence that says why."""
 
 import argparse
+import dataclasses
 import json
 
 import pytest
 
+from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.training import TrainConfig, bundled, load_config
 from jaxdiff.training.command import add_arguments, config_from, run
 
@@ -93,6 +95,16 @@ def test_options_become_fields(tmp_path, pictures):
     assert [(s.path, s.weight) for s in config.data.sources] == [(str(pictures), 1.0), (str(pictures), 2.5)]
     assert (config.steps, config.optimizer.batch_size, config.seed) == (700, 4, 3)
     assert (config.optimizer.learning_rate, config.loss.weighting, config.ema) == (1e-4, "simple", (0.9,))
+
+
+@pytest.mark.parametrize("base", [(), ("--config", "finetune")])
+def test_starting_from_weights_takes_over_what_they_were_trained_for(tmp_path, base):
+    words = ("--out", tmp_path / "out", *base, "--init", "faces64", "--steps", 700)
+    config = config_from(_arguments(*words))
+    assert config.prior == load_checkpoint("faces64").config
+    assert (config.init, config.steps, config.prior.prediction) == ("faces64", 700, "edm")
+    other = config_from(_arguments(*words, "--set", "prior.prediction=v"))
+    assert other.prior == dataclasses.replace(config.prior, prediction="v")
 
 
 def test_options_that_cannot_be(tmp_path):

@@ -109,7 +109,8 @@ class OptimizerConfig:
 
     Attributes:
         batch_size: images an update, over all devices and hosts.
-        accumulate: parts into which a batch is cut to save memory; the result is that of the whole.
+        accumulate: parts into which a batch is cut to save memory; the result is that of the whole, except dropout masks and
+            which teacher is asked, which go by an image's place in its part of the batch.
         learning_rate: its peak.
         warmup_steps: updates over which it rises from 0.
         decay: "cosine" or "constant" afterwards.

@@ -20,6 +20,7 @@ __all__ = [
     "load_mask",
     "out_folder",
     "save_image",
+    "to_rgb",
     "to_uint8",
     "write_text",
 ]
@@ -59,7 +60,7 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
         ValueError: if it cannot be read, or its size differs and ``resize`` is off.
     """
     picture, notes = _open(path)
-    picture, more = _to_rgb(picture)
+    picture, more = to_rgb(picture)
     notes += more
     if size is not None and (picture.height, picture.width) != tuple(size):
         if not resize:
@@ -89,7 +90,14 @@ def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
     return ImageOps.exif_transpose(picture), ["took the first of several frames"] if frames > 1 else []
 
 
-def _to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+    """A picture as 8-bit RGB, and what was done to make it so.
+
+    Grey of 16 bits is scaled by 1/65535, which Pillow's own conversion would clip to white; transparency is put on white.
+
+    Raises:
+        ValueError: it holds NaN or infinite values.
+    """
     mode = picture.mode
     if mode == "RGB":
         return picture, []

@@ -39,8 +39,10 @@ class PriorConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
-        if not isinstance(self.num_steps, int) or self.num_steps < 1:
+        if not isinstance(self.num_steps, int) or isinstance(self.num_steps, bool) or self.num_steps < 1:
             raise ValueError(f"num_steps must be a positive whole number, got {self.num_steps!r}.")
+        if not isinstance(self.rescale_timesteps, bool):
+            raise ValueError(f"rescale_timesteps must be true or false, got {self.rescale_timesteps!r}.")
         if self.variance.startswith("learned") != self.unet.learn_sigma:
             raise ValueError(
                 f"variance={self.variance!r} does not suit a network with {self.unet.out_channels} output channels for "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff import hosts
+from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.training.config import TrainConfig, bundled, load_config
 
 __all__ = ["add_arguments", "config_from", "run"]
@@ -84,12 +85,10 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         base = str(going_on) if going_on.is_file() else None
     if base is None and args.init is None:
         raise ValueError(f"say what to train: --config with a file or one of {', '.join(bundled())}, or --init.")
-    if base is None:
-        from jaxdiff.checkpoints import load_checkpoint
-
-        base = "finetune"
+    if base in (None, "finetune") and args.init is not None:
+        # First, so that what --set says of single fields comes on top.
         changes = {"prior": load_checkpoint(args.init).config.to_dict()} | changes
-    return load_config(base, changes)
+    return load_config(base or "finetune", changes)
 
 
 def _source(text: str) -> dict[str, Any]:
@@ -141,8 +140,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         result = train(config, args.out, progress=not args.no_progress)
     except ValueError:
-        # Refused before the first checkpoint: leave nothing half-written behind in a folder that is ours.
-        if fresh and not any((Path(args.out) / "checkpoints").glob("[0-9]*")):
+        # Refused before the first update: leave nothing half-written behind in a folder that is ours.
+        if fresh and not (Path(args.out) / "log.csv").exists():
             shutil.rmtree(args.out, ignore_errors=True)
         raise
     if result.finished and not args.no_progress:

@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 WEIGHTINGS = ("simple", "min_snr")
+FEWEST_STEPS = {"linear": 20, "scaled_linear": 12}
+"""The last beta of these schedules is a constant times 1000/T, and at most 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ class OptimizerConfig:
 
     Attributes:
         batch_size: images an update, over all devices and hosts.
-        accumulate: parts into which a batch is cut to save memory; the result is that of the whole.
+        accumulate: parts into which a batch is cut to save memory; the result is that of the whole, except dropout masks and
+            which teacher is asked, which go by an image's place in its part of the batch.
         learning_rate: its peak.
         warmup_steps: updates over which it rises from 0.
         decay: "cosine" or "constant" afterwards.
@@ -203,9 +206,7 @@ class TrainConfig:
             raise ValueError('a training configuration needs "prior": the name of a preset or a description.')
         prior = values["prior"]
         if isinstance(prior, str):
-            if prior not in PRESETS:
-                raise ValueError(f"no preset is called {prior!r}; choose one of {', '.join(PRESETS)}.")
-            prior = PRESETS[prior]
+            prior = _preset(prior)
         elif isinstance(prior, dict):
             prior = _prior(prior)
         return _build(cls, values | {"prior": prior}, "")
@@ -220,20 +221,23 @@ class TrainConfig:
         return cls.from_dict(values)
 
 
+def _preset(name: Any) -> PriorConfig:
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"no preset is called {name!r}; choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
 def _prior(values: dict[str, Any]) -> PriorConfig:
     """A prior from a description, where left-out fields take their defaults, or {"preset": name, ...changes}."""
     values = dict(values)
-    base = PRESETS["faces64"].to_dict()
-    if "preset" in values:
-        name = values.pop("preset")
-        if name not in PRESETS:
-            raise ValueError(f"no preset is called {name!r}; choose one of {', '.join(PRESETS)}.")
-        base = PRESETS[name].to_dict()
+    base = _preset(values.pop("preset", "faces64")).to_dict()
     unknown = sorted(set(values) - set(base))
     if unknown:
         raise ValueError(f"unknown field prior.{unknown[0]}; {_nearest(unknown[0], base)}")
-    unet = base["unet"] | values.get("unet", {})
-    return PriorConfig.from_dict(base | values | {"unet": unet})
+    unet = values.get("unet", {})
+    if not isinstance(unet, dict):
+        raise ValueError(f"prior.unet must be a group of fields, got {unet!r}.")
+    return PriorConfig.from_dict(base | values | {"unet": base["unet"] | unet})
 
 
 def _plain(value: Any) -> Any:
@@ -250,7 +254,7 @@ def _nearest(name: str, known: Any) -> str:
 def _build(cls: Any, values: Any, where: str) -> Any:
     """A dataclass from plain JSON values, each checked against its annotation."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where or 'the configuration'} must be a group of fields, got {values!r}.")
+        raise ValueError(f"{where.rstrip('.') or 'the configuration'} must be a group of fields, got {values!r}.")
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
@@ -286,6 +290,12 @@ def _check(config: TrainConfig) -> None:
         )
     if unet.in_channels != 3:
         raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
+    least = FEWEST_STEPS.get(config.prior.schedule, 1)
+    if config.prior.num_steps < least:
+        raise ValueError(
+            f"prior.num_steps must be at least {least} with prior.schedule={config.prior.schedule}, whose betas exceed 1 "
+            f"in fewer, got {config.prior.num_steps}."
+        )
     positive = {
         "steps": config.steps,
         "optimizer.batch_size": opt.batch_size,
@@ -387,17 +397,17 @@ def load_config(name_or_path: str, overrides: dict[str, Any] | None = None) -> T
     Raises:
         ValueError: no such configuration, or it is not a possible one.
     """
-    path = Path(name_or_path)
+    path: Any = Path(name_or_path)
     if name_or_path in bundled():
-        text = resources.files("jaxdiff.training").joinpath(f"configs/{name_or_path}.json").read_text()
-    elif path.is_file():
-        text = path.read_text()
-    else:
+        path = resources.files("jaxdiff.training").joinpath(f"configs/{name_or_path}.json")
+    elif not path.is_file():
         raise ValueError(f"there is no configuration {name_or_path}; give a file, or one of {', '.join(bundled())}.")
     try:
-        values = json.loads(text)
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name_or_path} is no valid JSON ({error}).") from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{name_or_path} is no training configuration, which is a group of fields and needs "prior".')
     return TrainConfig.from_dict(override(values, overrides or {}))
 
 

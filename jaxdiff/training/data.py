@@ -8,7 +8,7 @@ devices and hosts, and "where was I" is one number.
 import io
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps
 
+from jaxdiff.files import to_rgb
 from jaxdiff.training.config import DataConfig
 
 __all__ = ["Dataset", "ImageSet", "Stream", "open_images", "prepare", "stream"]
@@ -62,12 +63,7 @@ def _decode(data: bytes, size: int, random_crop: bool) -> np.ndarray:
     """RGB uint8 with the shorter side ``size``, antialiased; the longer side is cropped at the centre unless random."""
     picture: PILImage.Image = PILImage.open(io.BytesIO(data))
     picture.load()
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-        picture = PILImage.alpha_composite(paper, rgba)
-    picture = picture.convert("RGB")
+    picture, _ = to_rgb(ImageOps.exif_transpose(picture))
     if picture.size != (size, size):
         if random_crop:
             scale = size / min(picture.size)
@@ -134,8 +130,8 @@ class ImageSet:
         return first if rest else ""
 
 
-def open_images(path: str | Path, size: int, *, random_crop: bool = False) -> ImageSet:
-    """List the images of a folder or zip.
+def open_images(path: str | Path, size: int, *, random_crop: bool = False, option: str = "--data") -> ImageSet:
+    """List the images of a folder or zip; ``option`` is what errors tell to check.
 
     Raises:
         ValueError: it does not exist, is neither, or holds no image.
@@ -146,7 +142,7 @@ def open_images(path: str | Path, size: int, *, random_crop: bool = False) -> Im
     elif path.is_file():
         files = _Zip(path)
     else:
-        raise ValueError(f"there is no folder or zip of images at {path}; check --data.")
+        raise ValueError(f"there is no folder or zip of images at {path}; check {option}.")
     if not files.names:
         raise ValueError(f"there is no image in {path}; expected files such as *.png or *.jpg.")
     return ImageSet(path, files, size, random_crop)
@@ -179,7 +175,8 @@ def prepare(config: DataConfig, size: int, *, num_classes: int | None = None, re
     """Open and check every source and set the held-out images apart.
 
     Raises:
-        ValueError: no source, nothing readable in one, or classes that do not suit the network.
+        ValueError: no source, nothing readable in one, classes that do not suit the network, or a held-out image of none
+            of the classes that are trained on.
     """
     if not config.sources:
         raise ValueError("there is nothing to train on; name a folder or zip of images with --data.")
@@ -198,7 +195,7 @@ def prepare(config: DataConfig, size: int, *, num_classes: int | None = None, re
         train=train,
         weights=[source.weight for source in config.sources],
         holdout=held,
-        holdout_labels=None if classes is None or config.holdout_path else np.asarray(held_labels, np.int32),
+        holdout_labels=None if classes is None else np.asarray(held_labels, np.int32),
         classes=classes,
         skipped=sum(len(s.skipped) for s in sets),
     )
@@ -233,12 +230,31 @@ def _split(
         apart = np.linspace(0, len(images) - 1, count + 2).round().astype(int)[1:-1] if count else np.array([], int)
         train.append((images, np.setdiff1d(np.arange(len(images)), apart)))
         held += [_centre(images[i], size) for i in apart]
-        labels += [classes.index(images.label(i)) for i in apart] if classes is not None else []
+        labels += _labels(images, apart, classes)
     if config.holdout_path and config.holdout:
-        others = open_images(config.holdout_path, size)
+        others = open_images(config.holdout_path, size, option="data.holdout_path")
+        count = len(others)
         others.scan(float("inf"), config.workers)
-        held = [others[i] for i in range(min(len(others), config.holdout))]
+        if not len(others):
+            raise ValueError(f"none of the {count} images in {others.path} can be read; check data.holdout_path.")
+        chosen = range(min(len(others), config.holdout))
+        held, labels = [others[i] for i in chosen], _labels(others, chosen, classes)
     return train, np.stack(held) if held else np.zeros((0, size, size, 3), np.uint8), labels
+
+
+def _labels(images: ImageSet, chosen: Iterable[int], classes: list[str] | None) -> list[int]:
+    """The number of each chosen image's class; none where there are no classes."""
+    if classes is None:
+        return []
+    names = [images.label(i) for i in chosen]
+    for name in names:
+        if name not in classes:
+            place = f"in a sub-folder {name!r}" if name else "outside any sub-folder"
+            raise ValueError(
+                f"{images.path} has images {place}, which is no class that is trained on; data.holdout_path needs its "
+                "images in sub-folders named as those of --data."
+            )
+    return [classes.index(name) for name in names]
 
 
 def _centre(image: np.ndarray, size: int) -> np.ndarray:

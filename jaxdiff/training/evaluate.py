@@ -27,18 +27,28 @@ class DenoisingScores(NamedTuple):
 
 
 @jax.jit
-def _score(denoiser: Denoiser, images: Array, noise: Array, t: Array) -> tuple[Array, Array]:
+def _score(denoiser: Denoiser, images: Array, noise: Array, labels: Array | None, t: Array) -> tuple[Array, Array]:
     level = denoiser.schedule.at(t)
 
-    def one(x0: Array, noise: Array) -> tuple[Array, Array]:
-        prediction = denoiser(diffusion.q_sample(x0, noise, level), t)
+    def one(x0: Array, noise: Array, label: Array | None) -> tuple[Array, Array]:
+        prediction = _of_class(denoiser, label)(diffusion.q_sample(x0, noise, level), t)
         return metrics.psnr(prediction.x0, x0), jnp.mean(jnp.square(prediction.eps - noise))
 
-    return jax.vmap(one)(images, noise)
+    return jax.vmap(one)(images, noise, labels)
+
+
+def _of_class(denoiser: Denoiser, label: Array | None) -> Denoiser:
+    return denoiser if label is None else denoiser.replace(label=label)  # type: ignore[attr-defined]
 
 
 def denoising_scores(
-    denoiser: Denoiser, images: np.ndarray, times: tuple[int, ...], *, seed: int = 0, batch_size: int = 16
+    denoiser: Denoiser,
+    images: np.ndarray,
+    times: tuple[int, ...],
+    *,
+    seed: int = 0,
+    batch_size: int = 16,
+    labels: np.ndarray | None = None,
 ) -> DenoisingScores:
     """Noise each image to each timestep, denoise it in one call, and compare.
 
@@ -50,6 +60,7 @@ def denoising_scores(
         times: timesteps.
         seed: of the noise.
         batch_size: images a call.
+        labels: the class of each image, [n], for a class-conditional prior; none: the denoiser's own label for all.
     """
     scores = np.zeros((2, len(times), len(images)))
     for row, t in enumerate(times):
@@ -60,7 +71,9 @@ def denoising_scores(
             # The last batch is filled up with copies so that every call has one shape.
             index = np.arange(start, start + min(batch_size, len(images)))
             padded = np.minimum(index, len(images) - 1)
-            psnr, eps = _score(denoiser, jnp.asarray(images[padded]), jnp.asarray(noise[padded]), jnp.asarray(t))
+            classes = None if labels is None else jnp.asarray(labels[padded], jnp.int32)
+            arrays = jnp.asarray(images[padded]), jnp.asarray(noise[padded])
+            psnr, eps = _score(denoiser, *arrays, classes, jnp.asarray(t))
             kept = index < len(images)
             scores[0, row, index[kept]], scores[1, row, index[kept]] = np.asarray(psnr)[kept], np.asarray(eps)[kept]
     return DenoisingScores(scores[0].mean(-1), scores[1].mean(-1))
@@ -81,9 +94,9 @@ def draw(
     @jax.jit
     def run(denoiser: Denoiser, keys: Key, labels: Array | None) -> Array:
         def one(key: Key, label: Array | None) -> Array:
-            return sample(key, denoiser.replace(label=label), None, samplers.ddim(eta=eta), steps=steps)[0]  # type: ignore[attr-defined]
+            return sample(key, _of_class(denoiser, label), None, samplers.ddim(eta=eta), steps=steps)[0]
 
-        return jax.vmap(one, in_axes=(0, None if labels is None else 0))(keys, labels)
+        return jax.vmap(one)(keys, labels)
 
     root = jax.random.key(seed)
     size, images = min(batch_size, count), []

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxdiff.checkpoints import Checkpoint, load_checkpoint, load_denoiser, save_checkpoint
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import atomic, out_folder, save_image
+from jaxdiff.models import PriorConfig
 from jaxdiff.plots import sheet
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
@@ -91,7 +94,10 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
     checkpoints = _claim(config, out)
     data = _read_data(config, progress)
     sharding = NamedSharding(mesh, P())
-    state = jax.device_put(init_state(config, _initial_params(config)), sharding)
+    done = checkpoints.latest() or 0
+    # A run that goes on no longer needs the weights that it started from.
+    start = None if done else _initial(config)
+    state = jax.device_put(init_state(config, None if start is None else start.params), sharding)
     batches = stream(
         data,
         config.prior.unet.image_size,
@@ -101,13 +107,14 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
         workers=config.data.workers,
         shard=(jax.process_index(), jax.process_count()),
     )
-    done = checkpoints.latest() or 0
     if done:
         state, place = checkpoints.restore(done, state)
         batches.set_state(place)
     try:
         with _Stop() as stop, Bar("train", config.steps, done, show=progress and jax.process_index() == 0) as bar:
             bar.say(_summary(config, data, state, mesh.size, done))
+            if start is not None and (unlike := _unlike(config.prior, start.config)):
+                bar.say(f"{config.init} was trained otherwise, and has to change: {unlike}")
             run = _Run(config, out, data, state, done, checkpoints, batches, mesh, bar)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:
@@ -145,7 +152,7 @@ class _Run:
 
     def go(self, stop: "_Stop", last: int) -> Result:
         report, saved = self.config.report, self.done
-        while self.done < last and not stop.asked:
+        while self.done < last and not _told_to_stop(stop, self.done, report.log_every):
             batch = {k: jax.make_array_from_process_local_data(self._split, v) for k, v in next(self.batches).items()}
             self.state, metrics = self._update(self.state, batch)
             self.done += 1
@@ -160,11 +167,12 @@ class _Run:
                 self._write_log()
             else:
                 self.bar.advance(self.done, note=self._note())
-            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
-                self._evaluate()
+            # Saved first: an evaluation that fails costs no updates, and the next start does not come back to it.
             if self.done % report.checkpoint_every == 0 or self.done == self.config.steps:
                 self._save()
                 saved = self.done
+            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
+                self._evaluate()
         if self.done > saved:
             self._save()
         finished = self.done >= self.config.steps
@@ -188,9 +196,11 @@ class _Run:
     def _write_log(self) -> None:
         values = np.asarray(jax.device_get(self._recent), np.float64)
         if not np.isfinite(values).all():
+            weights = self.out / "prior.safetensors"
+            start = f", from the last weights with --init {weights}" if self.checkpoints.latest() is not None else ""
             raise ValueError(
-                f"the loss is no longer finite at update {self.done}; start again from the last checkpoint with a "
-                "lower optimizer.learning_rate or clip_norm."
+                f"the loss is no longer finite at update {self.done}; start a new run (another --out) with a lower "
+                f"optimizer.learning_rate or clip_norm{start}."
             )
         now = time.monotonic()
         spent, self._clock = now - self._clock, now
@@ -231,10 +241,8 @@ class _Run:
         params = jax.tree.map(jnp.asarray, jax.device_get(self.state.ema[ema_name(config.ema[0])]))
         denoiser = denoiser_of(config, params)
         if len(self.data.holdout):
-            labels = self.data.holdout_labels
-            denoiser = denoiser if labels is None else denoiser.replace(label=jnp.asarray(labels[0]))  # type: ignore[attr-defined]
             images = self.data.holdout.astype(np.float32) / 127.5 - 1
-            scores = denoising_scores(denoiser, images, config.report.times)
+            scores = denoising_scores(denoiser, images, config.report.times, labels=self.data.holdout_labels)
             for t, psnr, eps in zip(config.report.times, *scores, strict=True):
                 self._evaluation.add(
                     step=self.done,
@@ -276,6 +284,16 @@ class _Stop:
     def __exit__(self, *_: object) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
+
+
+def _told_to_stop(stop: _Stop, done: int, every: int) -> bool:
+    """Whether to leave the run after ``done`` updates.
+
+    Every update needs all hosts, so they must leave at the same one: they ask each other each ``every`` updates.
+    """
+    if jax.process_count() == 1:
+        return stop.asked
+    return done % every == 0 and bool(process_allgather(np.asarray(stop.asked)).any())
 
 
 def _devices(config: TrainConfig) -> list[Any]:
@@ -347,8 +365,6 @@ def _teachers(config: TrainConfig) -> tuple[Denoiser, ...]:
 
 
 def _teacher(config: TrainConfig, name: str) -> Denoiser:
-    from jaxdiff.checkpoints import load_denoiser
-
     teacher, unet = load_denoiser(name), config.prior.unet
     wanted = (unet.image_size, unet.image_size, unet.in_channels)
     if teacher.image_shape != wanted:
@@ -364,11 +380,10 @@ def _teacher(config: TrainConfig, name: str) -> Denoiser:
     return teacher
 
 
-def _initial_params(config: TrainConfig) -> PyTree | None:
+def _initial(config: TrainConfig) -> Checkpoint | None:
+    """What the run starts from: a checkpoint of its architecture."""
     if config.init is None:
         return None
-    from jaxdiff.checkpoints import load_checkpoint
-
     loaded = load_checkpoint(config.init)
     there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
     # The same weights serve any image size, with or without dropout.
@@ -378,13 +393,18 @@ def _initial_params(config: TrainConfig) -> PyTree | None:
             f"{config.init} has another architecture ({other[0]} is {there[other[0]]} there, {here[other[0]]} here); "
             "leave out --config to take over the checkpoint's own, or change prior.unet."
         )
-    return loaded.params
+    return loaded
+
+
+def _unlike(here: PriorConfig, there: PriorConfig) -> str:
+    """In which fields of the diffusion process two priors differ; the same weights then mean something else."""
+    fields = ("prediction", "schedule", "num_steps", "rescale_timesteps")
+    pairs = {name: (json.dumps(getattr(there, name)), json.dumps(getattr(here, name))) for name in fields}
+    return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
 def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
     """Write each moving average as a prior that ``load_denoiser`` reads."""
-    from jaxdiff.checkpoints import save_checkpoint
-
     for i, decay in enumerate(config.ema):
         name = "prior" if i == 0 else f"prior-{ema_name(decay)}"
         updates = int(state.step)

@@ -174,6 +174,8 @@ def batch_loss(
 ) -> Losses:
     """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone.
 
+    Not so dropout masks and which teacher is asked, which go by an image's place in its part of the batch.
+
     With ``teachers`` part of the target is their estimate (``jaxdiff.training.loss.taught``).
     """
     prior, unet = config.prior, network(config)
@@ -195,7 +197,7 @@ def batch_loss(
     label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
     rngs = {}
     if prior.unet.dropout:
-        # One key a micro-batch: dropout is the one thing that is not a function of each image's own number.
+        # One key a micro-batch: the masks are not a function of each image's own number.
         rngs["dropout"] = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT_STREAM), batch["index"][0])
     output: Any = unet.apply({"params": params}, x_t, seen, train=True, rngs=rngs, **label)
 

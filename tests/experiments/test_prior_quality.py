@@ -2,16 +2,44 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import prior_quality
 from benchmarks.prior_quality import paired
 
 
 def test_gain_is_paired():
     first = {"PSNR [dB]": np.array([10.0, 20.0, 30.0, 40.0]), "LPIPS": np.array([0.1, 0.2, 0.3, 0.4])}
     other = {"PSNR [dB]": first["PSNR [dB]"] + np.array([1.0, 2.0, 1.0, 2.0]), "LPIPS": first["LPIPS"]}
-    assert dict(paired(first, first)) == {"PSNR [dB]": 25.0, "LPIPS": pytest.approx(0.25)}
-    found = dict(paired(other, first))
+    assert dict(paired(first, first, 1)) == {"PSNR [dB]": 25.0, "LPIPS": pytest.approx(0.25)}
+    found = dict(paired(other, first, 1))
     assert found["PSNR [dB]: gain"] == 1.5
     # Differences of ±0.5 about their mean: s² = 4 · 0.25 / 3, of four.
     assert found["PSNR [dB]: standard error of the gain"] == pytest.approx((1 / 3) ** 0.5 / 2)
     assert "LPIPS: gain" not in found
+
+
+def test_draws_of_one_picture_are_not_independent():
+    gains = np.array([1.0, 2.0, 1.0, 2.0])
+    once = dict(paired({"PSNR": gains}, {"PSNR": np.zeros(4)}, 1))
+    # Draw by draw: three draws of four pictures, whose gains are alike but for what cancels over the draws.
+    noise = np.repeat([[0.3], [-0.1], [-0.2]], 4, 1)
+    thrice = dict(paired({"PSNR": (gains + noise).ravel()}, {"PSNR": np.zeros(12)}, 3))
+    assert thrice == {name: pytest.approx(value) for name, value in once.items()}
+
+
+def test_nearest_training_image_may_be_a_mirror_image_and_damaged_files_are_skipped(tmp_path, monkeypatch, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    monkeypatch.setattr(prior_quality, "embedder", lambda: lambda x: x.reshape(len(x), -1).astype(np.float64))
+    wanted = np.stack([images[1], images[2][:, ::-1]]).astype(np.float32) / 127.5 - 1
+    distance, closest = prior_quality.nearest_training(wanted.reshape(2, -1), [str(tmp_path)], 8)
+    np.testing.assert_allclose(distance, 0, atol=1e-3)
+    np.testing.assert_allclose(closest, wanted, atol=1e-6)
+    assert "skipped 1 that cannot be read" in capsys.readouterr().err
+    for file in tmp_path.glob("[0-9].png"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"none of the images .* check --train"):
+        prior_quality.nearest_training(wanted.reshape(2, -1), [str(tmp_path)], 8)

@@ -17,6 +17,8 @@ class SmallNetwork(nn.Module):
     def __call__(self, x, t, y=None, *, train=False):
         wide = jnp.float64 if self.dtype == jnp.float64 else jnp.float32
         emb = nn.Dense(8, name="emb")(timestep_embedding(t, 16))
+        if y is not None:
+            emb = emb + nn.Embed(16, 8, name="label")(y)
         h = nn.Conv(8, (3, 3), dtype=self.dtype, name="conv_in")(x)
         h = nn.silu(h + emb[:, None, None, :].astype(h.dtype))
         return nn.Conv(self.channels, (3, 3), name="conv_out")(h.astype(wide))

@@ -1,12 +1,16 @@
 """Configurations: exact round trips, and refusal of what cannot work with a sentence that says why."""
 
 import argparse
+import dataclasses
 import json
 
 import pytest
 
+from jaxdiff import schedules
+from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.training import TrainConfig, bundled, load_config
 from jaxdiff.training.command import add_arguments, config_from, run
+from jaxdiff.training.config import FEWEST_STEPS
 
 
 def _arguments(*words):
@@ -31,6 +35,14 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"prior.prediction": "w"}, "prediction must be one of"),
         ({"prior.variance": "learned_range"}, "does not suit"),
         ({"prior": "faces65"}, "no preset is called"),
+        ({"prior.preset": "faces65"}, "no preset is called"),
+        ({"prior.preset": [1]}, r"no preset is called \[1\]"),
+        ({"prior": 3}, "^prior must be a group of fields"),
+        ({"prior.unet": 3}, "^prior.unet must be a group of fields"),
+        ({"prior.unet.dropout": "a"}, "no UNet configuration"),
+        ({"prior.rescale_timesteps": "no"}, "rescale_timesteps must be true or false"),
+        ({"prior.num_steps": True}, "positive whole number"),
+        ({"prior.num_steps": 19, "report.times": [0], "report.sample_steps": 1}, "at least 20"),
         ({"prior.unit": {}}, "did you mean 'unet'"),
         ({"optimizer.batchsize": 3}, "did you mean 'batch_size'"),
         ({"optimizer.batch_size": 0}, "above 0"),
@@ -41,7 +53,7 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"optimizer.decay": "linear"}, "one of cosine, constant"),
         ({"optimizer.warmup_steps": 8, "steps": 8}, "below steps"),
         ({"optimizer.b2": 1.0}, r"\[0, 1\)"),
-        ({"optimizer": 3}, "group of fields"),
+        ({"optimizer": 3}, "^optimizer must be a group of fields"),
         ({"loss.weighting": "snr"}, "simple, min_snr"),
         ({"loss.min_snr_floor": -0.1}, "not be negative"),
         ({"loss.teacher_share": 1.5}, r"\[0, 1\]"),
@@ -71,13 +83,26 @@ def test_impossible_configurations_are_refused(tiny, changes, sentence):
         tiny(**{name.replace(".", "__"): value for name, value in changes.items()})
 
 
+@pytest.mark.parametrize(("name", "least"), FEWEST_STEPS.items())
+def test_fewest_steps_are_those_of_the_schedules(name, least):
+    schedule = getattr(schedules, name)
+    assert schedule(least).num_steps == least
+    with pytest.raises(ValueError, match="every beta"):
+        schedule(least - 1)
+
+
 def test_files_that_are_no_configuration(tmp_path):
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(ValueError, match="no valid JSON"):
         load_config(str(tmp_path / "a.json"))
-    with pytest.raises(ValueError, match='needs "prior"'):
-        load_config(str(tmp_path / "b.json"))
+    (tmp_path / "c.json").write_text("{}")
+    for name, changes in [("b.json", {}), ("b.json", {"data.sources": []}), ("c.json", {})]:
+        with pytest.raises(ValueError, match='needs "prior"'):
+            load_config(str(tmp_path / name), changes)
+    (tmp_path / "d.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"d\.json is no valid JSON"):
+        load_config(str(tmp_path / "d.json"))
     with pytest.raises(ValueError, match="faces64_minutes"):
         load_config("faces46_minutes")
 
@@ -93,6 +118,16 @@ def test_options_become_fields(tmp_path, pictures):
     assert [(s.path, s.weight) for s in config.data.sources] == [(str(pictures), 1.0), (str(pictures), 2.5)]
     assert (config.steps, config.optimizer.batch_size, config.seed) == (700, 4, 3)
     assert (config.optimizer.learning_rate, config.loss.weighting, config.ema) == (1e-4, "simple", (0.9,))
+
+
+@pytest.mark.parametrize("base", [(), ("--config", "finetune")])
+def test_starting_from_weights_takes_over_what_they_were_trained_for(tmp_path, base):
+    words = ("--out", tmp_path / "out", *base, "--init", "faces64", "--steps", 700)
+    config = config_from(_arguments(*words))
+    assert config.prior == load_checkpoint("faces64").config
+    assert (config.init, config.steps, config.prior.prediction) == ("faces64", 700, "edm")
+    other = config_from(_arguments(*words, "--set", "prior.prediction=v"))
+    assert other.prior == dataclasses.replace(config.prior, prediction="v")
 
 
 def test_options_that_cannot_be(tmp_path):

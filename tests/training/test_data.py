@@ -98,6 +98,13 @@ def test_sizes_and_modes_are_brought_to_one(tmp_path):
     assert {wide[i].shape for i in range(4)} == {(4, 7, 3), (7, 4, 3), (4, 4, 3), (4, 6, 3)}
 
 
+def test_grey_of_16_bits_keeps_its_shades(tmp_path):
+    ramp = np.linspace(0, 65535, 16).reshape(4, 4)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "ramp.png")
+    found = open_images(tmp_path, 4)[0]
+    np.testing.assert_array_equal(found, np.repeat(np.round(ramp / 257)[..., None], 3, -1))
+
+
 def test_shrinking_is_antialiased(tmp_path):
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(np.stack([checks] * 3, -1)).save(tmp_path / "checks.png")
@@ -171,6 +178,22 @@ def test_classes_are_sub_folders(tmp_path):
         prepare(config, 4, num_classes=3)
 
 
+def test_held_out_pictures_of_another_folder_have_their_classes(tmp_path):
+    for part in ("all", "apart"):
+        _flat(tmp_path / part / "cat", range(5))
+        _flat(tmp_path / part / "dog", range(100, 105))
+    config = DataConfig((Source(str(tmp_path / "all")),), holdout=7, holdout_path=str(tmp_path / "apart"))
+    data = prepare(config, 4, num_classes=2)
+    assert data.holdout_labels.tolist() == [0] * 5 + [1] * 2
+    assert prepare(config, 4).holdout_labels is None
+    _flat(tmp_path / "apart" / "cow", [50])
+    with pytest.raises(ValueError, match="sub-folder 'cow', which is no class"):
+        prepare(config, 4, num_classes=2)
+    _flat(tmp_path / "apart", [50])
+    with pytest.raises(ValueError, match="outside any sub-folder, which is no class"):
+        prepare(config, 4, num_classes=2)
+
+
 def test_what_is_refused(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -188,3 +211,10 @@ def test_what_is_refused(tmp_path):
             prepare(DataConfig((Source(str(path)),)), 4)
     with pytest.raises(ValueError, match="--data"):
         prepare(DataConfig(()), 4)
+    good = (Source(_flat(tmp_path / "good", range(3))),)
+    for path, sentence in [
+        (tmp_path / "nowhere", "no folder or zip .* check data.holdout_path"),
+        (broken, "none of the 1 images .* check data.holdout_path"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            prepare(DataConfig(good, holdout_path=str(path)), 4)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import jax
 import numpy as np
@@ -17,8 +18,8 @@ import safetensors.numpy
 from PIL import Image
 
 from jaxdiff import load_denoiser
-from jaxdiff.checkpoints import save_checkpoint
-from jaxdiff.training import TrainConfig, loop, train
+from jaxdiff.checkpoints import Checkpoint, save_checkpoint
+from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.command import _absolute, add_arguments, config_from, run
 from jaxdiff.training.config import Teacher
@@ -131,6 +132,64 @@ def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
         assert sheet.size == (18, 18)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_held_out_images_are_denoised_with_their_own_classes(
+    tiny, pictures, tmp_path, monkeypatch, small_network, apart
+):
+    _quick(monkeypatch, small_network)
+    for i, file in enumerate(sorted(pictures.iterdir())):
+        for place in ("all", "apart") if i in (8, 15) else ("all",):
+            folder = tmp_path / place / ("cat" if i < 12 else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file.name).write_bytes(file.read_bytes())
+    config = tiny(
+        steps=4,
+        prior__unet__num_classes=2,
+        data__sources=[{"path": str(tmp_path / "all")}],
+        data__holdout_path=str(tmp_path / "apart") if apart else None,
+        report__eval_every=2,
+    )
+    result = train(config, tmp_path / "run", progress=False)
+    rows = _rows(tmp_path / "run" / "evaluation.csv")
+    assert [int(row["step"]) for row in rows] == [2, 2, 4, 4]
+    data = loop._read_data(config, False)
+    denoiser = loop.denoiser_of(config, result.state.ema["ema0_9"])
+    images = data.holdout.astype(np.float32) / 127.5 - 1
+    expected = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]))
+    np.testing.assert_allclose([float(row["psnr"]) for row in rows[2:]], expected.psnr, rtol=1e-5)
+
+
+def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+
+    def fail(*_, **__):
+        raise ValueError("no memory for it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "denoising_scores", fail)
+        for reached in (3, 6):
+            with pytest.raises(ValueError, match="no memory for it"):
+                train(tiny(report__eval_every=3), tmp_path / "run", progress=False)
+            assert (tmp_path / "run" / "checkpoints" / str(reached)).is_dir()
+    assert train(tiny(report__eval_every=3), tmp_path / "run", progress=False).finished
+
+
+def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    config = tiny(prior__unet__num_classes=2)
+    denoiser = loop.denoiser_of(config, jax.tree.map(lambda p: p + 0.1, init_state(config).params))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)
+
+    def scores(count, label):
+        one_class = denoiser.replace(label=np.int32(label))
+        return np.asarray(denoising_scores(one_class, images[:count], (10, 50), batch_size=2))
+
+    found = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]), batch_size=2)
+    second_image = 2 * scores(2, 1) - scores(1, 1)
+    np.testing.assert_allclose(found, (scores(1, 0) + second_image) / 2, rtol=1e-4)
+    assert np.abs(np.asarray(found) / scores(2, 0) - 1).max() > 1e-3
+
+
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(steps=11)
@@ -212,6 +271,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny, tmp_pat
     assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
 
 
+@pytest.mark.parametrize(("checkpoint_every", "advice"), [(8, "clip_norm.$"), (1, "from the last weights with --init")])
+def test_what_to_do_after_a_loss_that_is_not_finite(
+    tiny, tmp_path, monkeypatch, small_network, checkpoint_every, advice
+):
+    _quick(monkeypatch, small_network)
+    given = {"optimizer__learning_rate": 1e20, "optimizer__clip_norm": 0.0, "optimizer__warmup_steps": 0}
+    (tmp_path / "config.json").write_text(tiny(**given, report__checkpoint_every=checkpoint_every).to_json())
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run"), "--no-progress"]
+    with pytest.raises(ValueError, match=rf"start a new run .* lower .*{advice}"):
+        run(parser.parse_args(words))
+    assert (tmp_path / "run" / "log.csv").exists()
+    assert any((tmp_path / "run" / "checkpoints").glob("[0-9]*")) == (checkpoint_every == 1)
+
+
 def test_batches_that_devices_cannot_share_are_refused(tiny, tmp_path):
     with pytest.raises(ValueError, match="multiple of 16"):
         loop._check_devices(tiny(optimizer__batch_size=8, optimizer__accumulate=2), 8)
@@ -223,13 +298,50 @@ def test_starting_from_weights(tiny, tmp_path):
     params = init_state(source).params
     save_checkpoint(tmp_path / "given.safetensors", params, source.prior)
     config = tiny(init=str(tmp_path / "given.safetensors"))
-    assert _same(loop._initial_params(config), params)
-    assert loop._initial_params(tiny()) is None
+    assert _same(loop._initial(config).params, params)
+    assert loop._initial(tiny()) is None
     bigger = tiny(init=str(tmp_path / "given.safetensors"), prior__unet__image_size=16)
-    assert _same(loop._initial_params(bigger), params)
+    assert _same(loop._initial(bigger).params, params)
     with pytest.raises(ValueError, match="model_channels is 32 there, 64 here"):
-        loop._initial_params(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
+        loop._initial(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
+
+
+def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network, capfd):
+    _quick(monkeypatch, small_network)
+    source = tiny(prior__prediction="edm")
+    given = Checkpoint(init_state(source).params, source.prior, {})
+    monkeypatch.setattr(loop, "load_checkpoint", lambda _: given)
+    train(tiny(init="given", steps=3), tmp_path / "v")
+    assert 'prior.prediction is "edm" there and "v" here' in capfd.readouterr().err
+    train(tiny(init="given", prior__prediction="edm", steps=3), tmp_path / "edm")
+    assert "has to change" not in capfd.readouterr().err
+
+
+def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeypatch, small_network):
+    _quick(monkeypatch, small_network)
+    config = tiny(init="given")
+    given = Checkpoint(init_state(config).params, config.prior, {})
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "load_checkpoint", lambda _: given)
+        train(config, tmp_path / "run", progress=False, stop_at=3)
+    assert train(config, tmp_path / "run", progress=False).finished
+
+
+def test_several_hosts_leave_at_the_same_update(monkeypatch):
+    here = types.SimpleNamespace(asked=False)
+    assert not loop._told_to_stop(here, 10, 5)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    told = []
+    monkeypatch.setattr(loop, "process_allgather", lambda mine: told.append(bool(mine)) or np.array([mine, True]))
+    assert not loop._told_to_stop(here, 9, 5)
+    assert told == []
+    assert loop._told_to_stop(here, 10, 5)  # the other host was asked
+    monkeypatch.setattr(loop, "process_allgather", lambda mine: np.array([mine, False]))
+    assert not loop._told_to_stop(here, 10, 5)
+    here.asked = True
+    assert not loop._told_to_stop(here, 9, 5)
+    assert loop._told_to_stop(here, 10, 5)
 
 
 def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
@@ -271,14 +383,31 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
 
 def test_evaluation_is_the_same_for_every_split_into_batches(tiny, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
-    from jaxdiff.training.evaluate import denoising_scores, draw
+    from jaxdiff.training.evaluate import draw
 
     config = tiny()
     denoiser = loop.denoiser_of(config, init_state(config).params)
     images = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
     a, b = (denoising_scores(denoiser, images, (10, 50), batch_size=size) for size in (2, 5))
     np.testing.assert_allclose(a, b, rtol=1e-5)
-    # A fresh network puts out 0 = v̂, so x̂₀ = √ᾱ x_t and its PSNR is known from the noise alone.
     fewer, more = (draw(denoiser, 3, steps=3, batch_size=size) for size in (2, 3))
     np.testing.assert_allclose(fewer, more, atol=1e-5)
     assert fewer.shape == (3, 8, 8, 3)
+
+
+def test_scores_of_a_network_of_zeros_are_known_from_the_noise(tiny, monkeypatch, small_network):
+    """v̂ = 0, so x̂₀ = √ᾱ x_t and ε̂ = √(1−ᾱ) x_t."""
+    _quick(monkeypatch, small_network)
+    config = tiny()
+    denoiser = loop.denoiser_of(config, jax.tree.map(np.zeros_like, init_state(config).params))
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 3)).astype(np.float32)
+    found = denoising_scores(denoiser, images, (10, 50), seed=4, batch_size=2)
+    alpha_bar = np.cumprod(1 - np.linspace(0.001, 0.2, 100))  # the linear schedule of 100 steps
+    for row, t in enumerate((10, 50)):
+        key = jax.random.fold_in(jax.random.key(4), t)
+        noise = np.stack([jax.random.normal(jax.random.fold_in(key, i), (8, 8, 3)) for i in range(3)])
+        signal, spread = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
+        x_t = signal * images + spread * noise
+        error = np.mean((np.clip(signal * x_t, -1, 1) - images) ** 2, axis=(1, 2, 3)) / 4
+        np.testing.assert_allclose(found.psnr[row], np.mean(-10 * np.log10(error)), rtol=1e-5)
+        np.testing.assert_allclose(found.eps_mse[row], np.mean((spread * x_t - noise) ** 2), rtol=1e-5)

@@ -93,7 +93,6 @@ def test_blind_deconvolution_runs_and_lowers_the_misfit(prior, tmp_path):
         "iterations": 4,
         "directions": 4,
         "lengths": 1,
-        "starts": 2,
         "faces": 2,
         "draw_steps": 10,
     }

@@ -53,6 +53,8 @@ TASKS = (
     "grayscale",
 )
 CALLS = (20, 100, 1000)
+TOGETHER = 8
+"""Cells after which compiled programs are dropped: they fill the memory, but cells share those that measure and score."""
 IDENTITY = ("prior", "pixels", "noise_std", "task", "method", "settings", "calls")
 """What makes a cell the same cell."""
 STATE = ("weights", "options", "images")
@@ -175,13 +177,14 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     todo = [cell for cell in todo if any(rows.get(name_of(cell), {}).get(name) != cell[name] for name in STATE)]
     left = len(todo)
     with progress() as bar:
-        for cell in todo:
+        for count, cell in enumerate(todo):
             spent = time.monotonic() - begun
             if spent + expected_seconds(cell, rows.values()) > 60 * args.budget_minutes:
                 continue  # a cheaper cell may still fit
             rows[name_of(cell)] = run_cell(cell, denoiser, images, args, bar)
             write_rows(record, rows.values())
-            forget()
+            if count % TOGETHER == TOGETHER - 1:
+                forget()
             left -= 1
     if left:
         print(f"{left} cells are left for another time; the same command goes on from here.")

@@ -17,7 +17,16 @@ LIMIT = 4.0
 ROUNDING = 0.005 + 1e-6
 """Of figures printed with two digits."""
 
-MEASURED = ["score_ald()", "dps(zeta=1)", "mmps(iterations=1)", "pigdm()", "ddnm()", "diffpir()", "fast_dips()"]
+MEASURED = [
+    "score_ald()",
+    "dps(zeta=1)",
+    "mmps(iterations=1)",
+    "pigdm()",
+    "ddnm()",
+    "diffpir()",
+    "fast_dips()",
+    "pnp_dm()",
+]
 
 
 class Figure(NamedTuple):
@@ -102,9 +111,9 @@ def test_the_figures_of_the_table_are_seen_again(name):
         assert abs(here.value - there.value) < limit, f"{what}: {figure} in the table, {found.figures} seen"
 
 
-@pytest.mark.parametrize(("name", "steps"), [("exact draws", 1), ("mmps(iterations=5)", 250), ("pnp_dm()", 100)])
+@pytest.mark.parametrize(("name", "steps"), [("exact draws", 1), ("mmps(iterations=5)", 800)])
 def test_what_the_text_calls_exact_is(name, steps):
-    """MMPS with steps enough for the ancestral move to lose no spread."""
+    """MMPS as its steps grow: at 100 of them it lacks a tenth of the spread."""
     found = run(name, steps)
     for what, figure, true in zip(
         ("mean", "cov", "spread"),

@@ -76,6 +76,7 @@ def bad_inputs(folder):
         ("tune", "--method", "ddp", "--out", folder / "out" / "s.json"): ["ddp", "dps"],
         ("tune", "--metric", "psn", "--out", folder / "out" / "s.json"): ["psn", "psnr"],
         ("tune", "--budget", 0, "--out", folder / "out" / "s.json"): ["--budget 0"],
+        ("tune", "--seeds", 0, "--out", folder / "out" / "s.json"): ["--seeds 0", "at least 1"],
         ("tune", "--images", folder / "none", "--out", folder / "out" / "s.json"): ["none"],
         ("tune", "--out", folder / "out"): ["--out", ".json"],
         ("restore", right, "--samples", 0, *out): ["--samples 0"],
@@ -158,10 +159,12 @@ def test_tuned_settings_are_used(capsys, tmp_path, face):
     (tmp_path / "faces").mkdir()
     face.rename(tmp_path / "faces" / "face.png")
     face, settings = tmp_path / "faces" / "face.png", tmp_path / "settings.json"
-    flags = ("--images", face.parent, "--num_images", 1, "--steps", 2, "--budget", 2, "--out", settings)
+    flags = ("--images", face.parent, "--num_images", 1, "--steps", 2, "--budget", 2, "--seeds", 2, "--out", settings)
     code, stdout, error = run(capsys, "tune", "--task", "inpaint_box", "--method", "ddnm", *flags)
     assert not code, error
     assert "chosen" in stdout
+    assert "1 pictures × 2 seeds" in error
+    assert '"seeds": 2' in settings.read_text("utf-8")
     code, _, error = run(capsys, "restore", face, "--steps", 2, "--settings", settings, "--out", tmp_path / "out")
     assert not code, error
     assert "inpaint_box by ddnm (the settings' method)" in error

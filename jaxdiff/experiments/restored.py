@@ -109,7 +109,7 @@ def _write_calibration(out: Path, draws: np.ndarray, truth: np.ndarray) -> None:
 
 
 def _levels(draws: int, most: int = 20) -> np.ndarray:
-    """Levels that intervals of so many draws can have exactly: k/(n+1), k + n odd; others would show as stairs."""
+    """Levels that intervals of so many draws can have exactly: k/(n+1), k + n odd; others take ranks in part."""
     exact = np.arange(1 if draws % 2 == 0 else 2, draws + 1, 2, dtype=np.float32) / np.float32(draws + 1)
     return exact[:: -(-len(exact) // most)]
 

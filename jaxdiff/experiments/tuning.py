@@ -1,4 +1,4 @@
-"""A search of a method's hyper-parameters: settings × images in one compiled program, recorded so that it can be taken up.
+"""A search of a method's hyper-parameters: settings × seeds × images in one compiled program, recorded and resumable.
 
 Settings that differ in arrays alone (ζ, λ, η, …) run side by side: each run carries its own sampler, and ``vmap`` goes over
 sampler and measurement alike. Settings that shape the program (inner steps, SDEdit's start) are programs of their own.
@@ -71,7 +71,8 @@ class Search(NamedTuple):
         calls: forward passes of a run: settings with more of them a step get fewer steps.
         spacing: how steps are spread; the method's own by default.
         seed: of the runs.
-        batch_size: (setting × image)s at a time.
+        batch_size: (setting × seed × image)s at a time.
+        seeds: runs of each image with each setting, over which the scores are averaged.
     """
 
     method: str
@@ -82,6 +83,7 @@ class Search(NamedTuple):
     spacing: str | None = None
     seed: int = 0
     batch_size: int = 16
+    seeds: int = 1
 
 
 class _Planned(NamedTuple):
@@ -100,6 +102,8 @@ def run_trials(
 ) -> Iterator[list[Trial]]:
     """Run the settings, batch by batch; run i of a setting equals ``jd.sample`` with ``fold_in(key(seed), i)``.
 
+    Of B images, image i has the runs i, B + i, …, one for each of ``search.seeds``.
+
     Args:
         search: what is searched.
         denoiser: the prior.
@@ -107,9 +111,13 @@ def run_trials(
         known: trials that need not be run again.
         report: called after each batch with the number of settings that it advanced.
 
+    Raises:
+        ValueError: if there is not at least one seed.
+
     Yields:
         All trials so far, in the order of ``settings``.
     """
+    search = _over_seeds(search)
     done = {_name(trial["options"]): trial for trial in known}
     found: dict[int, Trial] = {i: done[_name(o)] for i, o in enumerate(settings) if _name(o) in done}
     denoiser = recipes.prior_for(search.method, denoiser)
@@ -128,6 +136,14 @@ def run_trials(
             report(len(missing))
         yield [found[i] for i in sorted(found)]
     yield [found[i] for i in sorted(found)]
+
+
+def _over_seeds(search: Search) -> Search:
+    """The search with each image there ``seeds`` times: the copies differ by their keys alone."""
+    if search.seeds < 1:
+        raise ValueError(f"a search needs at least one seed, got seeds={search.seeds}.")
+    problems = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * search.seeds), search.problems)
+    return search._replace(problems=problems, truths=np.concatenate([search.truths] * search.seeds), seeds=1)
 
 
 def _plan(
@@ -249,11 +265,7 @@ def tune(
     about = _about(search, metric, noise_std, source)
     trail = presets.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})
     before = trail.get(search.method, {})
-    # The choice may be made anew by another measure; the figures themselves do not depend on it.
-    same = {k: v for k, v in before.items() if k in about and k != "metric"} == {
-        k: v for k, v in about.items() if k != "metric"
-    }
-    known = before.get("trials", []) if same else []
+    known = before.get("trials", []) if _same_figures(before, about) else []
     first = settings_for(search.method, task, prior)
     settings = proposals(SPACES[search.method], budget, search.seed, first)
     trials: list[Trial] = []
@@ -279,7 +291,14 @@ def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[s
         "source": source,
         "pixels": digest,
         "seed": search.seed,
+        # Records from before there were several do not name it.
+        **({"seeds": search.seeds} if search.seeds > 1 else {}),
     }
+
+
+def _same_figures(before: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Whether a record's figures are this search's; the measure to choose by changes none of them."""
+    return all(before.get(k) == about.get(k) for k in {*about, "seeds"} - {"metric"})
 
 
 def read_presets(path: str | Path) -> dict[str, Any]:

@@ -23,8 +23,8 @@ INNER = ("langevin", "hmc")
 class DAPS:
     """x̂₀ = flow(x_t); x₀ ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²) by ``mcmc_steps``; x_s = √ᾱ_s x₀ + √(1−ᾱ_s) z.
 
-    With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/T)), one inner step is
-    v ← m v + √h score + √(2(1−m)) z, x ← x + √h v from x = x̂₀, v = 0; m = 0 is Langevin, x ← x + h score + √(2h) z.
+    With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/(T−1))), one inner step is
+    v ← m v + √h score + √(2(1−m)) z, x ← x + √h v from x = x̂₀, v ~ N(0, I); m = 0 is Langevin, x ← x + h score + √(2h) z.
 
     Attributes:
         step_size: step.
@@ -70,7 +70,11 @@ class DAPS:
     def _chain(self, key: Key, problem: Problem, centre: Array, sigma: Scalar, h: Scalar) -> Array:
         variance = noise_variance(problem) if self.tau is None else self.tau**2
         variance = variance.astype(centre.dtype)
-        momentum = self.momentum.astype(centre.dtype) if self.inner == "hmc" else jnp.zeros((), centre.dtype)
+        if self.inner == "hmc":  # from rest, a chain of few steps and much momentum would hardly leave the centre
+            key, velocity_key = jax.random.split(key)
+            momentum, v = self.momentum.astype(centre.dtype), normal(velocity_key, centre.shape, centre.dtype)
+        else:
+            momentum, v = jnp.zeros((), centre.dtype), jnp.zeros_like(centre)
         root, kick = expand(jnp.sqrt(h), centre), expand(jnp.sqrt(2 * (1 - momentum)), centre)
 
         def body(carry: tuple[Array, Array], key: Key) -> tuple[tuple[Array, Array], None]:
@@ -80,8 +84,7 @@ class DAPS:
             v = expand(momentum, x) * v + root * score + kick * normal(key, x.shape, x.dtype)
             return (x + root * v, v), None
 
-        start = (centre, jnp.zeros_like(centre))
-        return jax.lax.scan(body, start, jax.random.split(key, self.mcmc_steps))[0][0]
+        return jax.lax.scan(body, (centre, v), jax.random.split(key, self.mcmc_steps))[0][0]
 
 
 def daps(

@@ -9,7 +9,7 @@ from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import times
+from jaxdiff.samplers.measurement import noise_level, times
 from jaxdiff.samplers.options import choice, need_linear, need_problem, number
 from jaxdiff.samplers.spectral import spectral_step
 from jaxdiff.schedules import Level
@@ -80,7 +80,7 @@ class DDNM:
         a, b = (jnp.sqrt(v).astype(x.dtype) for v in level)
         if self.form == "noiseless":
             return a, b, b
-        carried = a * problem.noise_std.astype(x.dtype)
+        carried = a * noise_level(problem, floor=0.0).astype(x.dtype)
         tiny = jnp.finfo(x.dtype).tiny
         pull = jnp.where(b >= carried, jnp.ones_like(b), b / jnp.maximum(carried, tiny))
         return a * pull, safe_sqrt(b**2 - (pull * carried) ** 2), b
@@ -102,6 +102,8 @@ def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:
     Reference:
         Wang et al. 2023, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model", Algorithm 1 and the
         DDNM+ of section 3.3. Departures: no time travel; in the simple form b = √(1−ᾱ_s), as the equations say (the
-        authors' simplified script: √(1−ᾱ_s²)), and the null space keeps its whole noise (there: γ everywhere).
+        authors' simplified script: √(1−ᾱ_s²)), and the null space keeps its whole noise (there: γ everywhere). The
+        authors do not clip x̂₀: where the denoiser does, x̂₀ is clipped here while ε̂ is not; ``clip=False`` in the
+        denoiser gives theirs.
     """
     return DDNM(number("eta", eta, high=1.0), choice("form", form, FORMS))

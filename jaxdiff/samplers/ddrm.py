@@ -66,5 +66,7 @@ def ddrm(*, eta: float | Array = 0.85, eta_b: float | Array = 1.0) -> DDRM:
     Reference:
         Kawar et al. 2022, "Denoising Diffusion Restoration Models", Eqs. 7 and 8 (variance-exploding form, as the
         authors' code runs it). Departures: s ς = σ counts as measured (in their code it falls through to "missing").
+        The authors do not clip x̂₀: where the denoiser does, x̂₀ is clipped here while ε̂ is not; ``clip=False`` in the
+        denoiser gives theirs.
     """
     return DDRM(number("eta", eta, high=1.0), number("eta_b", eta_b, high=1.0))

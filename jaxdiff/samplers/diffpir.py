@@ -1,6 +1,5 @@
 """DiffPIR: plug-and-play restoration, x̂₀ drawn to the data by a proximal step, then noised again."""
 
-import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
@@ -8,7 +7,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import proximal
+from jaxdiff.samplers.measurement import noise_variance, proximal
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, static
 
@@ -22,7 +21,7 @@ SIGMA_FLOOR = 0.002
 class DiffPIR:
     """x̄₀ = argmin ‖y − A x‖² + ρ ‖x − x̂₀‖², ρ = λ σ² ᾱ_t/(1−ᾱ_t); x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z).
 
-    ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t).
+    ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is that of each real number, half of the problem's.
 
     Attributes:
         lam: λ; 1 is Bayes' rule for p(x₀ | x_t) ≈ N(x̂₀, (1−ᾱ_t)/ᾱ_t I).
@@ -51,8 +50,7 @@ class DiffPIR:
         x = state.x
         level_t, level_s = denoiser.schedule.at(t), denoiser.schedule.at(s)
         prediction = denoiser(x, t, s)
-        sigma2 = jnp.maximum(problem.noise_std, SIGMA_FLOOR) ** 2
-        rho = self.lam * sigma2 * level_t.alpha_bar / level_t.one_minus_alpha_bar
+        rho = self.lam * noise_variance(problem, floor=SIGMA_FLOOR) * level_t.alpha_bar / level_t.one_minus_alpha_bar
         x0 = proximal(problem, prediction.x0, rho, iterations=self.iterations, rounds=self.rounds)
         eps = diffusion.eps_from_x0(x, x0, level_t)
         zeta = self.zeta.astype(x.dtype)

@@ -8,6 +8,7 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler
+from jaxdiff.samplers.measurement import residual_at
 from jaxdiff.samplers.options import move_of, schedule, value_at
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
@@ -30,10 +31,12 @@ class DPS(GuidedSampler):
     Attributes:
         zeta: ζ, one number or [T].
         norm: which of the three.
+        observed_only: whether r is 0 where the measurement says nothing, as under a mask.
     """
 
     zeta: Array
     norm: str = static(default="residual")
+    observed_only: bool = static(default=False)
 
     def predict(
         self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
@@ -44,7 +47,7 @@ class DPS(GuidedSampler):
 
         def misfit(x_t: Array) -> tuple[Scalar, tuple[Prediction, Scalar]]:
             prediction = denoiser(x_t, t, s)
-            residual = problem.residual(prediction.x0)
+            residual = residual_at(problem, prediction.x0, observed_only=self.observed_only)
             norm = safe_norm(residual)
             value = norm if self.norm == "residual" else jnp.sum(jnp.square(jnp.abs(residual)))
             return value, (prediction, norm)
@@ -70,7 +73,11 @@ class DPS(GuidedSampler):
 
 
 def dps(
-    *, zeta: float | Array = 1.0, norm: str = "residual", transition: Transition | GuidedSampler | None = None
+    *,
+    zeta: float | Array = 1.0,
+    norm: str = "residual",
+    observed_only: bool = False,
+    transition: Transition | GuidedSampler | None = None,
 ) -> DPS:
     """Diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687).
 
@@ -78,6 +85,8 @@ def dps(
         zeta: step size ζ on the gradient of the *un-squared* norm, as the original code's ``scale`` (0.3–1); ζ = 2ζ′ of
             the paper. A leaf: ``vmap`` over it, differentiate through it. [T] values make a schedule over training timesteps.
         norm: "residual" (the original), "gradient" (as the study prints it) or "squared".
+        observed_only: False is the original: y's noise on hidden pixels, which ``observe`` adds as the original does, counts
+            in ‖r‖ and shortens the step of the "residual" norm. True takes r where something was measured only.
         transition: the unconditional move; DDPM with the prior's own variance by default.
 
     Raises:
@@ -85,4 +94,4 @@ def dps(
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}.")
-    return DPS(schedule("zeta", zeta), norm, transition=move_of(transition))
+    return DPS(schedule("zeta", zeta), norm, bool(observed_only), transition=move_of(transition))

@@ -118,7 +118,9 @@ def fast_dips(
         ValueError: if an option is out of range.
 
     Reference:
-        "FAST-DIPS", ICLR 2026, arXiv 2603.01591. Departure: derivatives of A are exact (jvp) everywhere.
+        "FAST-DIPS", ICLR 2026, arXiv 2603.01591. Departures: derivatives of A are exact (jvp) everywhere; the last
+        level returns the point of ADMM (the authors: its x̂₀); any grid of levels, the method's usual one from the
+        schedule's ends (the authors: σ from 100 to 0.1, ``karras_grid(schedule, steps, sigma_max=100, sigma_min=0.1)``).
     """
     return FastDIPS(
         number("epsilon", epsilon),

@@ -7,8 +7,8 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.measurement import noise_variance
+from jaxdiff.samplers.base import GuidedSampler, Info, State
+from jaxdiff.samplers.measurement import noise_variance, residual_at
 from jaxdiff.samplers.options import count, move_of, need_key, need_problem, number, schedule, value_at
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Key, Scalar, static
@@ -27,11 +27,13 @@ class LGDMC(GuidedSampler):
         zeta: ζ, one number or [T].
         spread: κ.
         draws: n.
+        observed_only: whether r is 0 where the measurement says nothing, as under a mask.
     """
 
     zeta: Array
     spread: Array
     draws: int = static(default=10)
+    observed_only: bool = static(default=False)
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
@@ -44,17 +46,20 @@ class LGDMC(GuidedSampler):
         offsets = expand(radius.astype(x.dtype), x)[None] * normal(draw_key, (self.draws, *x.shape), x.dtype)
         variance = noise_variance(problem)
 
+        def size(x0: Array) -> Scalar:
+            return safe_norm(residual_at(problem, x0, observed_only=self.observed_only))
+
         def surrogate(x_t: Array) -> tuple[Scalar, tuple[Prediction, Scalar]]:
             prediction = denoiser(x_t, t, s)
 
             def squared(offset: Array) -> Scalar:
-                return safe_norm(problem.residual(prediction.x0 + offset)) ** 2
+                return size(prediction.x0 + offset) ** 2
 
             losses = jax.vmap(squared)(offsets)
             weights = jax.lax.stop_gradient(jax.nn.softmax(-losses / (2 * variance)))
             # Its gradient is Σ w_i ∇‖r_i‖² / (2 √(Σ w_i ‖r_i‖²)); the square root is safe at 0.
             value = safe_norm(jnp.sqrt(weights) * safe_sqrt(losses))
-            return value, (prediction, residual_norm(problem, prediction.x0))
+            return value, (prediction, size(prediction.x0))
 
         gradient, (prediction, residual) = jax.grad(surrogate, has_aux=True)(x)
         x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
@@ -67,6 +72,7 @@ def lgd_mc(
     zeta: float | Array = 1.0,
     draws: int = 10,
     spread: float | Array = 1.0,
+    observed_only: bool = False,
     transition: Transition | GuidedSampler | None = None,
 ) -> LGDMC:
     """Loss-guided diffusion with Monte-Carlo, for any differentiable operator.
@@ -77,6 +83,7 @@ def lgd_mc(
         zeta: step size, on DPS's scale; [T] values make a schedule over training timesteps.
         draws: n.
         spread: κ, multiple of √(1−ᾱ_t), the paper's σ_t/√(1+σ_t²).
+        observed_only: as in ``dps``: False lets y's noise on hidden pixels into the norms, as the code of DPS does.
         transition: the unconditional move; DDPM by default.
 
     Raises:
@@ -87,5 +94,9 @@ def lgd_mc(
         ℓ = ‖y − A(x)‖²/2σ². Departure: the step is normalised per image as in DPS, since 1/σ² is unstable as it stands.
     """
     return LGDMC(
-        schedule("zeta", zeta), number("spread", spread), count("draws", draws), transition=move_of(transition)
+        schedule("zeta", zeta),
+        number("spread", spread),
+        count("draws", draws),
+        bool(observed_only),
+        transition=move_of(transition),
     )

@@ -39,9 +39,31 @@ def grid_for(
     return grid if adapt is None else adapt(grid)
 
 
-def start(key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler, grid: TimeGrid) -> Any:
-    """The sampler's state at the first timestep of ``grid``."""
-    return sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
+def start(
+    key: Key,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    grid: TimeGrid,
+    x_init: Image | None = None,
+) -> Any:
+    """The sampler's state at the first timestep of ``grid``, at ``x_init`` where one is given.
+
+    Raises:
+        ValueError: if ``x_init`` has not the image's shape.
+    """
+    if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
+        raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
+    state = sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
+    if x_init is None:
+        return state
+    restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
+    return state._replace(x=x_init) if restart is None else restart(state, x_init)
+
+
+def stretch(grid: TimeGrid) -> tuple[Array, Array, Array]:
+    """The whole of a grid as the (index, t, s) that ``run`` takes."""
+    return jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s)
 
 
 @partial(jax.jit, static_argnames="checkpoint")
@@ -169,16 +191,10 @@ def sample(
     """
     grid = grid_for(denoiser, sampler, steps, spacing)
     init_key, run_key = jax.random.split(key)
-    if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
-        raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
     if noise is not None and noise.shape[0] != len(grid.t):
         raise ValueError(f"noise holds {noise.shape[0]} draws, but this run takes {len(grid.t)} steps.")
-    state = start(init_key, denoiser, problem, sampler, grid)
-    if x_init is not None:
-        restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
-        state = state._replace(x=x_init) if restart is None else restart(state, x_init)
-    steps_taken = (jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s))
-    state, info = run(run_key, state, denoiser, problem, sampler, steps_taken, noise, checkpoint)
+    state = start(init_key, denoiser, problem, sampler, grid, x_init)
+    state, info = run(run_key, state, denoiser, problem, sampler, stretch(grid), noise, checkpoint)
     return state.x, info
 
 

@@ -21,9 +21,11 @@ __all__ = [
     "linearize",
     "log_likelihood",
     "measurement_noise",
+    "noise_level",
     "noise_variance",
     "noised_projection",
     "proximal",
+    "residual_at",
     "times",
 ]
 
@@ -47,11 +49,15 @@ def times(scalar: Scalar, x: Array) -> Array:
     return expand(scalar, x).astype(x.dtype) * x
 
 
+def noise_level(problem: Problem, *, floor: float = NOISE_FLOOR) -> Scalar:
+    """σ of each *real* number measured (σ/√2 for complex measurements), with σ at least ``floor``."""
+    sigma = jnp.maximum(problem.noise_std, floor) if floor > 0 else problem.noise_std
+    return sigma / 2**0.5 if jnp.issubdtype(problem.y.dtype, jnp.complexfloating) else sigma
+
+
 def noise_variance(problem: Problem, *, floor: float = NOISE_FLOOR) -> Scalar:
     """σ² per *real* number measured (half of it for complex measurements), with σ at least ``floor``."""
-    sigma = jnp.maximum(problem.noise_std, floor)
-    parts = 2 if jnp.issubdtype(problem.y.dtype, jnp.complexfloating) else 1
-    return sigma**2 / parts
+    return noise_level(problem, floor=floor) ** 2
 
 
 class Linearization(NamedTuple):
@@ -66,6 +72,12 @@ class Linearization(NamedTuple):
     residual: Measurement
     push: Callable[[Image], Measurement]
     pull: Callable[[Measurement], Image]
+
+
+def residual_at(problem: Problem, x: Image, *, observed_only: bool = False) -> Measurement:
+    """y − A(x); with ``observed_only`` 0 where the measurement says nothing."""
+    residual = problem.residual(x)
+    return problem.operator.keep_observed(residual) if observed_only else residual
 
 
 def linearize(problem: Problem, x: Image) -> Linearization:
@@ -165,9 +177,9 @@ def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 
 
 
 def measurement_noise(key: Key, problem: Problem) -> Measurement:
-    """σ n as ``observe`` draws it, with σ at least the floor of ``noise_variance``."""
+    """σ n as ``observe`` draws it, with σ at least the floor of ``noise_level``."""
     y = problem.y
-    std = jnp.sqrt(noise_variance(problem)).astype(y.real.dtype)
+    std = noise_level(problem).astype(y.real.dtype)
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
         parts = normal(key, (2, *y.shape), y.real.dtype)
         return times(std, jax.lax.complex(parts[0], parts[1]))

@@ -1,5 +1,6 @@
 """Many draws of one posterior in one program: mean, standard deviation, credible intervals and their calibration."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import sample
+from jaxdiff.samplers.loop import grid_for, run, start, stretch
+from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Image, Key, Scalar
 
 __all__ = ["Calibration", "Posterior", "calibration", "coverage", "posterior"]
@@ -44,11 +46,16 @@ def posterior(
     *,
     n: int = 64,
     batch_size: int | None = None,
-    **options: Any,
+    steps: int | str | TimeGrid | None = None,
+    spacing: str = "dps",
+    x_init: Image | None = None,
+    checkpoint: str | int | None = None,
 ) -> Posterior:
     """Draw n times from the posterior, in one compiled program.
 
-    A pure function: ``jit`` it, ``vmap`` it over images. Draw i uses ``fold_in(key, i)``, so more draws extend fewer.
+    A pure function: ``vmap`` it over images, ``jit`` it with more around it. Called as it is, it compiles once for each
+    structure of its arguments: other numbers (ζ, mask, y, weights) run the same program. Draw i is that of ``jd.sample``
+    with ``fold_in(key, i)``, so more draws extend fewer.
 
     Args:
         key: of the whole set.
@@ -57,10 +64,13 @@ def posterior(
         sampler: the method. One whose runs all end alike (RED-diff, η = 0 from one x_init) has no spread to show.
         n: number of draws.
         batch_size: draws that run at once, all by default; a smaller number saves memory.
-        **options: of ``jd.sample``: steps, spacing, x_init, checkpoint.
+        steps: as in ``jd.sample``.
+        spacing: likewise.
+        x_init: likewise, the same for all draws.
+        checkpoint: likewise.
 
     Raises:
-        ValueError: if n is below 1.
+        ValueError: if n is below 1, the steps are impossible or shapes do not fit.
 
     Returns:
         Samples, mean, standard deviation (of n − 1 degrees of freedom; 0 for n = 1) and infos.
@@ -68,19 +78,46 @@ def posterior(
     if n < 1:
         raise ValueError(f"a posterior needs at least one draw, got n={n}.")
 
-    def draw(index: Array) -> tuple[Image, Any]:
-        return sample(jax.random.fold_in(key, index), denoiser, problem, sampler, **options)
-
-    samples, info = jax.lax.map(draw, jnp.arange(n), batch_size=batch_size or n)
+    grid = grid_for(denoiser, sampler, steps, spacing)
+    samples, info = _draws(
+        key, denoiser, problem, sampler, grid, x_init, n=n, batch_size=batch_size or n, checkpoint=checkpoint
+    )
     std = jnp.std(samples, axis=0, ddof=1) if n > 1 else jnp.zeros_like(samples[0])
     return Posterior(samples, jnp.mean(samples, axis=0), std, info)
 
 
-def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
-    """Share of pixels whose true value lies in their central credible interval: ``level``, if the draws are right.
+# At the top of the module, so that jit knows it again: a closure of each call would be compiled each time.
+@partial(jax.jit, static_argnames=("n", "batch_size", "checkpoint"))
+def _draws(
+    key: Key,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    grid: TimeGrid,
+    x_init: Image | None,
+    *,
+    n: int,
+    batch_size: int,
+    checkpoint: str | int | None,
+) -> tuple[Array, Any]:
+    """Images [n, H, W, C] and infos of n runs of ``jd.sample``."""
 
-    Judged by the rank of the truth among the draws, u = (#{draws < truth} + ½)/(n + 1) within level/2 of ½, which has
-    no bias from interpolating quantiles of few draws.
+    def draw(index: Array) -> tuple[Image, Any]:
+        init_key, run_key = jax.random.split(jax.random.fold_in(key, index))
+        state = start(init_key, denoiser, problem, sampler, grid, x_init)
+        state, info = run(run_key, state, denoiser, problem, sampler, stretch(grid), None, checkpoint)
+        return state.x, info
+
+    return jax.lax.map(draw, jnp.arange(n), batch_size=batch_size)
+
+
+def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
+    """Share of pixels whose true value lies in their central credible interval; its mean is ``level``, if the draws are right.
+
+    If they are, the rank of the truth among n draws is one of n + 1, all equally likely, so intervals of whole ranks have
+    few levels only. The rank r = #{draws < truth} is therefore given the whole stretch of width 1 around j = r − n/2, and
+    counts by how much of it lies in [−h, h], h = level (n + 1)/2; the mean over all ranks is exactly ``level``, for
+    every n, and no quantile is interpolated.
 
     Args:
         samples: [n, H, W, C].
@@ -88,8 +125,9 @@ def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
         level: in [0, 1].
     """
     n = samples.shape[0]
-    rank = (jnp.sum(samples < truth[None], axis=0).astype(samples.dtype) + 0.5) / (n + 1)
-    return jnp.mean((jnp.abs(rank - 0.5) <= jnp.asarray(level, samples.dtype) / 2).astype(samples.dtype))
+    j = jnp.sum(samples < truth[None], axis=0).astype(samples.dtype) - n / 2
+    h = jnp.asarray(level, samples.dtype) * (n + 1) / 2
+    return jnp.mean(jnp.clip(jnp.minimum(j + 0.5, h) - jnp.maximum(j - 0.5, -h), 0.0, 1.0))
 
 
 class Calibration(NamedTuple):

@@ -9,6 +9,7 @@ from jaxdiff.diffusion import beta_between
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler
+from jaxdiff.samplers.measurement import noise_variance
 from jaxdiff.samplers.options import move_of, schedule, value_at
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array
@@ -27,6 +28,7 @@ class ScoreALD(GuidedSampler):
         1/(σ² + γ_t²) = strength · β_{t|s} / (σ² + v_t).
 
     Since β_{t|s} ≤ 1−ᾱ_t ≤ v_t this never exceeds ``strength``: for ‖A‖ ≤ 1 a strength below 2 is stable at every σ.
+    For complex y, σ² is that of each real number, half of the problem's.
 
     Attributes:
         strength: the multiple above, one number or [T], used where gamma is None.
@@ -50,18 +52,18 @@ class ScoreALD(GuidedSampler):
         if problem is None:
             raise ValueError("Score ALD restores a measurement; give a problem, or sample with jd.samplers.ddpm().")
         gradient = jax.grad(lambda x: jnp.sum(jnp.square(jnp.abs(problem.residual(x)))))(x_t)
-        noise_variance = problem.noise_std.astype(x_s.dtype) ** 2
+        variance = noise_variance(problem, floor=0.0).astype(x_s.dtype)
         if self.gamma is None:
             level = denoiser.schedule.at(t)
             beta = beta_between(level, denoiser.schedule.at(s))
             scale = (
                 value_at("strength", self.strength, t, denoiser)
                 * beta
-                / (noise_variance + level.one_minus_alpha_bar / level.alpha_bar)
+                / (variance + level.one_minus_alpha_bar / level.alpha_bar)
             )
         else:
             gamma = value_at("gamma", self.gamma, t, denoiser)
-            scale = 1 / (noise_variance + gamma**2)
+            scale = 1 / (variance + gamma**2)
         return x_s - expand(scale.astype(x_s.dtype) / 2, x_s) * gradient
 
 

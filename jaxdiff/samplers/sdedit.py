@@ -22,7 +22,8 @@ class SDEdit(GuidedSampler):
     x_y is y itself where it is image-shaped, and the pseudo-inverse A⁺y where it is not. Larger ``start``: more
     realistic, less faithful.
 
-    Reference: Meng et al. 2022, Algorithm 1 (without its masks). The operator and σ play no further part.
+    Reference: Meng et al. 2022, Algorithm 1 (without its masks), one pass, K = 1 (the authors' code noises and denoises
+    K = 3 times). The operator and σ play no further part.
     """
 
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:

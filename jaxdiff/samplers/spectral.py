@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.measurement import noise_level
 from jaxdiff.schedules import Level
 from jaxdiff.typing import Array, Scalar
 
@@ -27,8 +28,8 @@ def spectral_step(
     - s ς < σ:     x̄₀ + ς (√(1−η²) (ȳ − s x̄₀)/σ + η z̄)
     - s ς ≥ σ > 0: (1−η_b) x̄₀ + η_b ȳ/s + √(ς² − η_b² σ²/s²) z̄
 
-    times √ᾱ_s, where a bar is Vᵀ of an image and ȳ = Uᵀ y. In the last step (ς = 0) the first two give x̄₀; a
-    measurement without noise (σ = 0) is the third case in every step.
+    times √ᾱ_s, where a bar is Vᵀ of an image, ȳ = Uᵀ y, and σ is that of each real number measured. In the last step
+    (ς = 0) the first two give x̄₀; a measurement without noise (σ = 0) is the third case in every step.
 
     Args:
         problem: what was measured.
@@ -42,7 +43,7 @@ def spectral_step(
     """
     s = operator.singular_values.astype(x0.dtype)
     eta, eta_b = expand(eta.astype(x0.dtype), s), expand(eta_b.astype(x0.dtype), s)
-    sigma = expand(problem.noise_std.astype(x0.dtype), s)
+    sigma = expand(noise_level(problem, floor=0.0).astype(x0.dtype), s)
     target = expand(jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar).astype(x0.dtype), s)
     x0_bar, eps_bar, z_bar = (operator.to_spectral(v) for v in (x0, eps, noise))
     y_bar = operator.measurement_to_spectral(operator.keep_observed(problem.y))

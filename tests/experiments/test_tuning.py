@@ -52,13 +52,13 @@ def last(iterator):
     return found
 
 
-def one_by_one(search, prior, options):
+def one_by_one(search, prior, options, seeds=1):
     """Mean PSNR of a setting by ``jd.sample``, image by image."""
     sampler = METHODS[search.method](**options)
     values = []
-    for i, truth in enumerate(search.truths):
-        problem = jax.tree.map(lambda leaf, i=i: leaf[i], search.problems)
-        key = jax.random.fold_in(jax.random.key(search.seed), i)
+    for index, truth in enumerate([*search.truths] * seeds):
+        problem = jax.tree.map(lambda leaf, i=index % len(search.truths): leaf[i], search.problems)
+        key = jax.random.fold_in(jax.random.key(search.seed), index)
         x, _ = jd.sample(key, prior, problem, sampler, steps=search.steps)
         values.append(float(jd.metrics.psnr(x, jnp.asarray(truth))))
     return float(np.mean(values))
@@ -72,6 +72,26 @@ def test_settings_side_by_side_equal_single_runs(search, prior):
         assert trial["psnr"] == pytest.approx(one_by_one(search, prior, trial["options"]), abs=2e-3)
     chosen = best_of(trials, "psnr")
     assert chosen["psnr"] == max(trial["psnr"] for trial in trials)
+
+
+@pytest.mark.parametrize("batch_size", [12, 4])
+def test_seeds_run_side_by_side_too_and_are_averaged(search, prior, monkeypatch, batch_size):
+    """Two settings × two seeds × three images: one call where the batch holds them, in pieces of its size where not."""
+    real, calls = tuning.restore_many, []
+
+    def counts(keys, *args, **options):
+        calls.append((len(keys), options["batch_size"]))
+        return real(keys, *args, **options)
+
+    monkeypatch.setattr(tuning, "restore_many", counts)
+    settings = [{"zeta": zeta} for zeta in (0.1, 3.0)]
+    trials = last(run_trials(search._replace(seeds=2, batch_size=batch_size), prior, settings))
+    assert calls == ([(12, 12)] if batch_size == 12 else [(6, 4), (6, 4)])
+    for trial in trials:
+        assert trial["psnr"] == pytest.approx(one_by_one(search, prior, trial["options"], seeds=2), abs=2e-3)
+        assert trial["psnr"] != pytest.approx(one_by_one(search, prior, trial["options"]), abs=2e-3)
+    with pytest.raises(ValueError, match="at least one seed"):
+        last(run_trials(search._replace(seeds=0), prior, settings))
 
 
 def test_settings_that_shape_the_program_run_too(search, prior):
@@ -159,6 +179,21 @@ def test_other_images_are_another_search(search, prior, tmp_path):
     after = read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
     assert before["pixels"] != after["pixels"]
     assert before["trials"] != after["trials"]
+
+
+def test_the_number_of_seeds_is_recorded_where_there_are_several(search, prior, tmp_path):
+    """One seed is not named, so that what was recorded before is still known; two are another search, and back."""
+    path, options = tmp_path / "settings.json", options_of(None, budget=2)
+
+    def record(seeds):
+        tune(path, search._replace(seeds=seeds), prior, **options)
+        return read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+
+    one, two, again = record(1), record(2), record(1)
+    assert "seeds" not in one
+    assert two["seeds"] == 2
+    assert one["trials"] != two["trials"]
+    assert again == one
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"faces64": {"denoise": 3}}), json.dumps({"a": [1]})])

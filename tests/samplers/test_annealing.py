@@ -30,6 +30,21 @@ def test_daps_chain_draws_around_the_flow(world, x_t, inner):
     assert errors.covariance < 2.5 * errors.covariance_floor
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_daps_hmc_starts_with_a_velocity(world, x_t, momentum):
+    """Where h is too small for a force, the first move is √h (m v + √(2(1−m)) z): variance h (m² + 2(1−m)) with v ~ N(0, I).
+
+    From rest, momentum 0.9 would give a fifth of it.
+    """
+    here, h, count = world("blur"), 1e-8, 1000
+    sampler = daps(mcmc_steps=1, inner="hmc", momentum=momentum)
+    centre = jnp.zeros_like(x_t)
+    chain = jax.jit(jax.vmap(lambda k: sampler._chain(k, here.problem, centre, jnp.asarray(1.0), jnp.asarray(h))))
+    variance = float(jnp.var(chain(jax.random.split(jax.random.key(0), count)))) / h
+    expected = momentum**2 + 2 * (1 - momentum)
+    assert variance == pytest.approx(expected, rel=5 * np.sqrt(2 / (count * centre.size)))
+
+
 def test_daps_flow_ends_where_the_ode_does(world, x_t):
     prior, sigma = world().prior, jnp.asarray(0.8)
     gain = jnp.sqrt(prior.eigenvalues / (prior.eigenvalues + sigma**2))

@@ -1,5 +1,7 @@
 """MMPS, PiGDM, TMPD, MCG, DSG, LGD-MC: one step against dense linear algebra, and the limits that theory gives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,6 +158,22 @@ def test_lgd_gradient_is_that_of_the_averaged_likelihood(world, x_t):
     gradient = jax.grad(log_mean)(x_t)
     step = moved - still
     np.testing.assert_allclose(step / jnp.linalg.norm(step), gradient / jnp.linalg.norm(gradient), atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [dps, functools.partial(lgd_mc, draws=2)], ids=["dps", "lgd_mc"])
+def test_noise_on_hidden_pixels_counts_only_where_it_is_asked_for(world, make):
+    """The reference codes add it, and let it shorten the step; ``observed_only`` is as if y were zero there."""
+    here = world("mask")
+    clean = here.problem.replace(y=here.problem.operator.keep_observed(here.problem.y))
+    assert bool(jnp.any(clean.y != here.problem.y))
+
+    def run(problem, observed_only):
+        return sample(jax.random.key(0), here.prior, problem, make(zeta=0.5, observed_only=observed_only), steps=10)
+
+    for noisy, zeros in zip(*map(jax.tree.leaves, (run(here.problem, True), run(clean, True))), strict=True):
+        np.testing.assert_array_equal(noisy, zeros)
+    np.testing.assert_allclose(run(here.problem, True)[0], run(clean, False)[0], atol=1e-6)
+    assert float(jnp.abs(run(here.problem, False)[0] - run(clean, False)[0]).max()) > 1e-3
 
 
 @pytest.mark.parametrize("make", [mmps, pigdm, tmpd, mcg, dsg, lgd_mc])

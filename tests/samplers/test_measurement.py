@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
+from jaxdiff import operators
+from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.problems import Problem
+from jaxdiff.samplers import ddnm, ddrm, diffpir, karras_grid, sample, score_ald
 from jaxdiff.samplers.exact import dense_matrix
 from jaxdiff.samplers.measurement import (
     cg_steps,
@@ -34,6 +39,58 @@ def test_a_complex_measurement_has_half_the_variance_per_number(world):
     assert noise_variance(world("spectrum").problem) == pytest.approx(
         0.5 * float(noise_variance(world("mask").problem))
     )
+
+
+@struct.dataclass(eq=False)
+class Unitary(SpectralOperator):
+    """The complex Fourier transform of a real image, with its singular values: V = I, s = 1, Uᵀy = Re F⁻¹y."""
+
+    def __call__(self, x):
+        return jnp.fft.fft2(x[..., 0], norm="ortho")
+
+    def adjoint(self, y):
+        return jnp.real(jnp.fft.ifft2(y, norm="ortho"))[..., None]
+
+    def to_spectral(self, x):
+        return x
+
+    def from_spectral(self, z):
+        return z
+
+    @property
+    def singular_values(self):
+        return jnp.ones(self.image_shape)
+
+    measurement_to_spectral = pinv = adjoint
+
+
+@pytest.mark.parametrize(
+    ("sampler", "linear"),
+    [
+        (diffpir(), False),
+        (score_ald(), False),
+        (score_ald(gamma=0.8), False),
+        (ddnm(), True),
+        (ddnm(form="simple"), True),
+        (ddrm(), True),
+    ],
+    ids=["diffpir", "score_ald", "score_ald_gamma", "ddnm", "ddnm_simple", "ddrm"],
+)
+def test_methods_give_each_real_number_half_of_a_complex_variance(world, sampler, linear):
+    """Of a real image, a unitary transform with noise σ is denoising with σ/√2."""
+    here = world("spectrum", sigma=0.4)
+    complex_problem, shape = here.problem, here.prior.image_shape
+    if linear:
+        complex_problem = complex_problem.replace(operator=Unitary(image_shape=shape))
+    image = jnp.real(jnp.fft.ifft2(complex_problem.y, norm="ortho"))[..., None]
+
+    def run(problem):
+        return sample(jax.random.key(0), here.prior, problem, sampler, steps=karras_grid(here.prior.schedule, 8))[0]
+
+    found = run(complex_problem)
+    half, whole = (run(Problem(operators.denoise(image_shape=shape), image, jnp.asarray(s))) for s in (0.08**0.5, 0.4))
+    np.testing.assert_allclose(found, half, atol=1e-4)
+    assert float(jnp.abs(half - whole).max()) > 0.01, "the two levels can be told apart"
 
 
 def test_solvers_are_exact_after_as_many_steps_as_unknowns():

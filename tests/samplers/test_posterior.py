@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
+from jaxdiff.problems import observe
 from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample
 from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
 from jaxdiff.samplers.loop import _depth, _scan
@@ -38,6 +40,52 @@ def test_draws_extend_each_other_and_batches_do_not_matter(world):
     assert not bool(jnp.any(run(1).std))
     with pytest.raises(ValueError, match="at least one draw"):
         run(0)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dps"])
+def test_a_draw_is_the_run_of_its_own_key(world, x_t, kind):
+    here, key = world("mask"), jax.random.key(4)
+    sampler = {"ddim": ddim(eta=1.0), "dps": dps(zeta=0.3)}[kind]
+    options = {"steps": 4, "x_init": x_t if kind == "dps" else None, "checkpoint": "step" if kind == "dps" else None}
+    found = posterior(key, here.prior, here.problem, sampler, n=3, batch_size=1, **options)
+    for i in range(3):
+        image, info = sample(jax.random.fold_in(key, i), here.prior, here.problem, sampler, **options)
+        np.testing.assert_array_equal(found.samples[i], image)
+        np.testing.assert_allclose(found.info.residual[i], info.residual, rtol=1e-6)
+    with pytest.raises(ValueError, match="x_init has shape"):
+        posterior(key, here.prior, here.problem, sampler, n=2, steps=4, x_init=x_t[:2])
+
+
+def test_other_numbers_compile_nothing(world, caplog):
+    """Called without ``jit``: another ζ, mask, y and key run the program that is there."""
+    here = world("mask")
+
+    def run(seed, zeta, fraction):
+        mask = operators.inpaint_random(jax.random.key(seed), image_shape=here.prior.image_shape, fraction=fraction)
+        problem = observe(jax.random.key(seed), mask, here.prior.mean, 0.1 * zeta)
+        sampler = dps(zeta=zeta)
+        caplog.clear()
+        with jax.log_compiles():
+            draws = posterior(jax.random.key(seed), here.prior, problem, sampler, n=3, steps=2).samples
+        return draws, [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+
+    first, compiled = run(0, 0.3, 0.5)
+    assert any("_draws" in message for message in compiled)
+    second, compiled = run(1, 0.7, 0.25)
+    assert compiled == []
+    assert bool(jnp.any(first != second))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 63])
+def test_coverage_has_no_bias_for_few_draws(n):
+    """Right draws: all n + 1 ranks of the truth are equally likely, so a picture that has each once covers by its level."""
+    samples = jnp.broadcast_to(jnp.arange(n, dtype=jnp.float32).reshape(n, 1, 1, 1), (n, n + 1, 1, 1))
+    truth = (jnp.arange(n + 1, dtype=jnp.float32) - 0.5).reshape(n + 1, 1, 1)
+    for level in (0.0, 0.05, 0.3, 0.5, 0.9, 1.0):
+        assert float(coverage(samples, truth, level)) == pytest.approx(level, abs=1e-6)
+    # The more central rank never counts less, so what is over-confident still lies below the diagonal.
+    inner = [float(coverage(samples[:, i : i + 1], truth[i : i + 1], 0.5)) for i in range(n // 2 + 1)]
+    assert inner == sorted(inner)
 
 
 def test_calibration_of_right_and_wrong_draws():

@@ -36,9 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", default=None, help="folder of pictures; draws from the prior by default")
     parser.add_argument("--num_images", type=int, default=4, help="how many pictures (default 4)")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="runs of each picture with each setting, scores averaged (default 1)"
+    )
     parser.add_argument("--metric", default="psnr", help="what to choose by: psnr, ssim or lpips (default psnr)")
     parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; the task's by default")
-    parser.add_argument("--batch_size", type=int, default=16, help="(setting × picture)s at a time (default 16)")
+    parser.add_argument("--batch_size", type=int, default=16, help="(setting × seed × picture)s at a time (default 16)")
     parser.add_argument("--out", default="settings.json", help="the file of settings to write, or to add to")
     add_prior(parser)
 
@@ -56,7 +59,9 @@ def run(args: argparse.Namespace) -> None:
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         problems = measure(args.task, jax.random.fold_in(jax.random.key(args.seed), 1), truths, std)
-        search = Search(args.method, problems, truths, args.steps, args.calls, None, args.seed, args.batch_size)
+        search = Search(
+            args.method, problems, truths, args.steps, args.calls, None, args.seed, args.batch_size, args.seeds
+        )
         source = "folder" if args.images is not None else "drawn from the prior"
         report = bar(f"{args.method} on {args.task}", args.budget, 1)
         best = tune(
@@ -74,7 +79,8 @@ def run(args: argparse.Namespace) -> None:
     trials = read_presets(out)["provenance"][args.prior][args.task][args.method]["trials"]
     Console(highlight=False).print(_table(trials, best))
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
-    console.print(f"{args.task}, {both_scales(std)}, {len(truths)} pictures, {cost}; chosen by {args.metric}: {out}")
+    pictures = f"{len(truths)} pictures" + (f" × {args.seeds} seeds" if args.seeds > 1 else "")
+    console.print(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}: {out}")
     console.print(f"use it: jaxdiff restore PICTURE --task {args.task} --method {args.method} --settings {out}")
 
 
@@ -84,7 +90,7 @@ def _check(args: argparse.Namespace) -> None:
             raise nearest(kind, name, known)
     if args.metric not in METRICS:
         raise nearest("metric", args.metric, METRICS)
-    for name in ("budget", "num_images", "batch_size", "calls"):
+    for name in ("budget", "num_images", "seeds", "batch_size", "calls"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value} is not possible: it is at least 1.")

@@ -1,0 +1,124 @@
+"""The table of docs/samplers.md: the figures of cheap methods, made anew, and the truth for those that the text calls exact."""
+
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from benchmarks import closed_form
+
+DOCS = Path(__file__).parents[2] / "docs" / "samplers.md"
+DRAWS = 250
+LIMIT = 4.0
+"""Standard errors."""
+ROUNDING = 0.005 + 1e-6
+"""Of figures printed with two digits."""
+
+MEASURED = [
+    "score_ald()",
+    "dps(zeta=1)",
+    "mmps(iterations=1)",
+    "pigdm()",
+    "ddnm()",
+    "diffpir()",
+    "fast_dips()",
+    "pnp_dm()",
+]
+
+
+class Figure(NamedTuple):
+    """A figure without its Monte-Carlo bias, and the standard error of that.
+
+    A distance from the truth, ‖b + noise‖, is squared and loses E‖noise‖²; the spread is free of bias as it is.
+    """
+
+    value: float
+    error: float
+
+
+def figures(printed, count, estimate, true):
+    """(mean, cov, spread) of ``count`` draws, free of bias, for Gaussian draws with moments about ``estimate``.
+
+    With m, C the truth, c the draws' covariance, b the error of their mean, D = c − C and N draws:
+
+        mean:   noise² tr c/N,                 variance (4 bᵀc b/N + 2 tr c²/N²) / (tr C)²       of the square × tr C
+        cov:    noise² ((tr c)² + tr c²)/N,    variance (8 tr (D c D c)/N + 4 ((tr c²)² + tr c⁴)/N²) / ‖C‖⁴
+        spread:                                variance 2 tr c²/N / (tr C)²
+    """
+    (b, c), truth = estimate, true
+    trace, norm2 = np.trace(truth), np.sum(truth**2)
+    d, c2 = c - truth, c @ c
+    squared, fourth = np.trace(c2), np.trace(c2 @ c2)
+    mean_noise, cov_noise = np.trace(c) / count, (np.trace(c) ** 2 + squared) / count
+    return (
+        Figure(
+            printed[0] ** 2 - mean_noise / trace,
+            np.sqrt(4 * b @ c @ b / count + 2 * squared / count**2) / trace,
+        ),
+        Figure(
+            printed[1] ** 2 - cov_noise / norm2,
+            np.sqrt(8 * np.trace(d @ c @ d @ c) / count + 4 * (squared**2 + fourth) / count**2) / norm2,
+        ),
+        Figure(printed[2], np.sqrt(2 * squared / count) / trace),
+    )
+
+
+class Run(NamedTuple):
+    figures: tuple[float, float, float]
+    estimate: tuple[np.ndarray, np.ndarray]
+    covariance: np.ndarray
+
+
+@functools.cache
+def mask():
+    return closed_form.cases()["mask"]
+
+
+@functools.cache
+def run(name, steps):
+    images = np.asarray(closed_form.draws(name, mask(), DRAWS, steps), np.float64).reshape(DRAWS, -1)
+    mean, covariance = (np.asarray(part, np.float64) for part in mask().truth)
+    errors = closed_form.samplers.moment_errors(images.astype(np.float32), *mask().truth)
+    found = tuple(float(v) for v in (errors.mean, errors.covariance, errors.spread))
+    return Run(found, (images.mean(0) - mean.ravel(), np.cov(images.T)), covariance)
+
+
+@functools.cache
+def documented():
+    """Draws and steps of the table, and (mean, cov, spread) under the mask by method."""
+    text = DOCS.read_text("utf-8")
+    draws, steps = map(int, re.search(r"^(\d+) draws, (\d+) steps, sigma 0\.2;", text, re.MULTILINE).groups())
+    rows = re.findall(r"^\| `(.+?)` \| \d+ \+ \d+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    return draws, steps, {name: tuple(map(float, row)) for name, *row in rows}
+
+
+def test_the_table_has_every_method():
+    assert list(documented()[2]) == list(closed_form.METHODS)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_figures_of_the_table_are_seen_again(name):
+    draws, steps, table = documented()
+    found = run(name, steps)
+    ours = figures(found.figures, DRAWS, found.estimate, found.covariance)
+    printed = figures(table[name], draws, found.estimate, found.covariance)
+    for what, here, there, figure in zip(("mean", "cov", "spread"), ours, printed, table[name], strict=True):
+        rounding = ROUNDING if what == "spread" else 2 * figure * ROUNDING + ROUNDING**2
+        limit = LIMIT * np.hypot(here.error, there.error) + rounding
+        assert abs(here.value - there.value) < limit, f"{what}: {figure} in the table, {found.figures} seen"
+
+
+@pytest.mark.parametrize(("name", "steps"), [("exact draws", 1), ("mmps(iterations=5)", 800)])
+def test_what_the_text_calls_exact_is(name, steps):
+    """MMPS as its steps grow: at 100 of them it lacks a tenth of the spread."""
+    found = run(name, steps)
+    for what, figure, true in zip(
+        ("mean", "cov", "spread"),
+        figures(found.figures, DRAWS, found.estimate, found.covariance),
+        (0, 0, 1),
+        strict=True,
+    ):
+        assert abs(figure.value - true) < LIMIT * figure.error, f"{what} of {found.figures}"

@@ -55,8 +55,10 @@ class REDDiff:
         image_shape_of(problem, denoiser)
         operator = problem.operator
         y = operator.keep_observed(problem.y)
-        linear = isinstance(operator, LinearOperator)
-        x = operator.ridge(noise_variance(problem, floor=NEARLY_NONE), y) if linear else operator.initial(y)
+        if isinstance(operator, LinearOperator):
+            x = operator.ridge(noise_variance(problem, floor=NEARLY_NONE), y)
+        else:
+            x = operator.initial(y)
         return REDDiffState(x, adam_init(x))
 
     def step(

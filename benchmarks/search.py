@@ -79,7 +79,7 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
         f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates: "
         f"`python -m benchmarks.search --images FOLDER`. Criterion: best mean of {metric}. The first row of each pair is "
         "what was used before; – diverged or cannot run. Network calls, σ, images and seed of each figure: `search.json`. "
-        "SDEdit's and Score ALD's settings on Gaussian blur: [search_study.md](search_study.md).\n\n"
+        "SDEdit's settings, and Score ALD's on Gaussian blur: [search_study.md](search_study.md).\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "SSIM", "LPIPS", ""], lines)
     )
     with atomic(docs / "search.md") as temporary:

@@ -48,8 +48,9 @@ class RePaint:
     start: int | None = static(default=None)
 
     def adapt_grid(self, grid: TimeGrid) -> TimeGrid:
-        """The grid with its resampling jumps; each entry is one network call."""
-        return resampling_grid(grid, self.jump_length, self.jump_samples)
+        """The grid with its resampling jumps, once; each entry is one network call."""
+        jumps = bool(np.any(grid.t[1:] != grid.s[:-1]))
+        return grid if jumps else resampling_grid(grid, self.jump_length, self.jump_samples)
 
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> RePaintState:
         """Pure noise, x_T ~ N(0, I)."""

@@ -11,6 +11,7 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers import ddnm, ddrm, repaint, resampling_grid, sample
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.exact import moment_errors
+from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
 
 
@@ -128,6 +129,16 @@ def test_repaint_goes_back_by_the_forward_process(world, x_t):
     squared = one(jax.random.split(jax.random.key(3), 4000)) ** 2
     expected = jnp.sum((here.problem.y - mask * jnp.sqrt(ratio) * x_t) ** 2) + (1 - ratio) * mask.sum()
     np.testing.assert_allclose(squared.mean(), expected, rtol=0.05)
+
+
+def test_a_grid_with_jumps_gets_no_more_of_them(world):
+    """A grid counted out beforehand, as the command line and the leaderboard do, is run as it is."""
+    for sampler in (repaint(jump_length=1, jump_samples=4), repaint(jump_length=3, jump_samples=2)):
+        grid = grid_for(world("mask").prior, sampler, 12)
+        assert len(grid.t) > 12
+        again = grid_for(world("mask").prior, sampler, grid)
+        np.testing.assert_array_equal(again.t, grid.t)
+        np.testing.assert_array_equal(again.s, grid.s)
 
 
 def test_repaint_runs_its_whole_schedule(world):

@@ -240,7 +240,7 @@ def page(rows: list[Row], metric: str) -> str:
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
         f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default. In "
-        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those.\n\n"
+        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those; –: not measured.\n\n"
         + _best_table(rows, names, budgets, metric),
     ]
     for task in names:
@@ -258,7 +258,8 @@ def _best_table(rows: list[Row], names: list[str], budgets: list[int], metric: s
     for task in names:
         line = [task]
         for calls in budgets:
-            best = best_within(rows, task, calls, metric)
+            measured = any(row["task"] == task and row["calls"] == str(calls) for row in rows)
+            best = best_within(rows, task, calls, metric) if measured else None
             if best is None:
                 line.append("–")
                 continue

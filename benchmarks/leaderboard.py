@@ -240,8 +240,8 @@ def page(rows: list[Row], metric: str) -> str:
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
         f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default. In "
-        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those; –: not measured.\n\n"
-        + _best_table(rows, names, budgets, metric),
+        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those; – : "
+        "not measured.\n\n" + _best_table(rows, names, budgets, metric),
     ]
     for task in names:
         for calls in budgets:

@@ -33,6 +33,8 @@ def run(tmp_path, monkeypatch):
     """Run the script on two little pictures; the rows that it leaves."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
+    untuned = tmp_path / "untuned.json"  # what was searched for the embedded prior does not matter here
+    untuned.write_text("{}", "utf-8")
     rng = np.random.default_rng(0)
     for i in range(2):
         PILImage.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(pictures / f"{i}.png")
@@ -45,6 +47,7 @@ def run(tmp_path, monkeypatch):
     def call(*flags):
         started.clear()
         shared = ("--images", str(pictures), "--docs", str(tmp_path), "--defaults", str(tmp_path / "defaults.json"))
+        shared += ("--settings", str(untuned))
         monkeypatch.setattr(sys, "argv", ["leaderboard", *shared, *flags])
         leaderboard.main()
         path = tmp_path / "leaderboard.csv"

@@ -209,7 +209,12 @@ def mean_of(row: Row, metric: str, images: int) -> float | None:
 
 
 def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None:
-    """Write the best of each task and budget as the defaults of ``jaxdiff restore``; other tasks keep theirs."""
+    """Write the best of each task and budget as the defaults of ``jaxdiff restore``; other tasks keep theirs.
+
+    Budgets that were measured on fewer pictures than others settle nothing.
+    """
+    most = max(int(row["images"]) for row in rows)
+    rows = [row for row in rows if int(row["images"]) == most]
     table = json.loads(path.read_text("utf-8")) if path.exists() else {}
     held = table.setdefault(prior, {})
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -239,9 +244,9 @@ def page(rows: list[Row], metric: str) -> str:
         "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged."
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
-        f"## The best within a number of network calls\n\nBy {title}; this is what `jaxdiff restore` takes by default. In "
-        "brackets, settings and network calls. Where a budget was measured on fewer pictures, all are compared on those; – : "
-        "not measured.\n\n" + _best_table(rows, names, budgets, metric),
+        f"## The best within a number of network calls\n\nBy {title}; in brackets, settings and network calls. Budgets "
+        "that were measured on all pictures are what `jaxdiff restore` takes by default; where there are fewer, all cells are "
+        "compared on those. – : not measured.\n\n" + _best_table(rows, names, budgets, metric),
     ]
     for task in names:
         for calls in budgets:

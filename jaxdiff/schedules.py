@@ -18,6 +18,7 @@ __all__ = [
     "SPACINGS",
     "Level",
     "NoiseSchedule",
+    "RepeatedTimestepError",
     "TimeGrid",
     "cosine",
     "from_betas",
@@ -159,6 +160,10 @@ class TimeGrid(NamedTuple):
 SPACINGS = ("dps", "uniform", "ddim", "trailing", "quad")
 
 
+class RepeatedTimestepError(ValueError):
+    """More steps than a spacing has different timesteps for."""
+
+
 def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") -> TimeGrid:
     """The timesteps that a run of ``steps`` network calls visits.
 
@@ -172,7 +177,8 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     - ``quad``: dense at low noise, t = T−1−⌊√(linspace(0, T², N))⌋, as DiffPIR runs it.
 
     Raises:
-        ValueError: if N is not between 1 and T, the spacing is unknown or visits a timestep twice.
+        ValueError: if N is not between 1 and T, or the spacing is unknown.
+        RepeatedTimestepError: if the spacing visits a timestep twice.
 
     >>> timestep_grid(1000, 4).t.tolist()
     [999, 666, 333, 0]
@@ -184,7 +190,7 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     else:
         ascending = _spaced(num_train_steps, int(steps), spacing)
     if len(np.unique(ascending)) != len(ascending):
-        raise ValueError(f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps.")
+        raise RepeatedTimestepError(f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps.")
     t = np.sort(ascending)[::-1].astype(np.int32)
     return TimeGrid(t, np.append(t[1:], np.int32(-1)))
 

@@ -14,7 +14,7 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.grids import karras_grid
 from jaxdiff.samplers.loop import grid_for
-from jaxdiff.schedules import NoiseSchedule, TimeGrid, linear
+from jaxdiff.schedules import NoiseSchedule, RepeatedTimestepError, TimeGrid, linear
 from jaxdiff.typing import Array, Shape, static
 
 __all__ = ["Calls", "calls_per_step", "grid_of", "grid_within", "prior_for", "spacing_of"]
@@ -57,6 +57,8 @@ def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: in
     def length(steps: int) -> int:
         try:
             return len(grid_of(method, sampler, denoiser, steps).t)
+        except RepeatedTimestepError:
+            return allowed + 1
         except ValueError:  # so few steps that none lies below the sampler's start
             return 0
 

@@ -255,3 +255,17 @@ def test_a_run_within_a_number_of_calls_stays_within(prior, method, calls):
     assert used <= calls
     if method != "repaint":  # whose runs have few lengths to choose from
         assert used > calls - 2 * recipes.calls_per_step(sampler).forward
+
+
+def test_more_calls_than_a_spacing_has_timesteps_give_its_longest_run(prior):
+    total = prior.schedule.num_steps
+    sampler = METHODS["diffpir"]()
+    grid = recipes.grid_within("diffpir", sampler, prior, total)
+
+    def repeats(steps):
+        times = np.minimum(np.sqrt(np.linspace(0, total**2, steps)).astype(int), total - 1)
+        return len(set(times)) < steps
+
+    assert len(grid.t) > total / 2
+    assert not repeats(len(grid.t))
+    assert repeats(len(grid.t) + 1)

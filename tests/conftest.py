@@ -1,4 +1,9 @@
-"""For all tests: compiled programs are shared between workers and runs, and a prior small enough for whole experiments."""
+"""For all tests: programs are compiled fast and shared between workers and runs, and a prior small enough for experiments.
+
+Nearly all the time of the tests is the compiler's, of programs that then run for milliseconds. So LLVM is asked for little:
+the graph that XLA makes (products, fusions, memory) stays the same, the machine code is slower. JAXDIFF_TESTS_OPTIMIZED=1
+compiles as users do, in more than twice the time.
+"""
 
 import gc
 import os
@@ -7,9 +12,16 @@ import pathlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxlib
 import pytest
 
 from jaxdiff import denoisers, schedules
+
+if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that tests start, too
+    if jaxlib.__version__.startswith("0.10."):  # XLA stops at a flag that it does not know
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 # The same small networks are compiled by many tests, and by every worker of pytest-xdist.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))

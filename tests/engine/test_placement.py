@@ -220,7 +220,8 @@ drawn = [jd.restore(key, tiny, None, jd.samplers.ddpm(), count=5, steps=4, devic
 np.testing.assert_allclose(*drawn, atol=1e-5)
 """
     )
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    devices = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    flags = os.environ | {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
     here = os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run([sys.executable, str(script), here], env=flags, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]

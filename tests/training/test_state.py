@@ -167,7 +167,8 @@ assert len(metrics.loss.sharding.device_set) == 8
 named = traverse_util.flatten_dict(jax.device_get(state.ema), sep="/")
 np.savez({str(tmp_path / "eight.npz")!r}, loss=np.asarray(metrics.loss), **named)
 """
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    devices = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    flags = os.environ | {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], env=flags, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     state, metrics = trail_of(config)[-1]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff.numerics import safe_sqrt
 from jaxdiff.operators import pictures
 from jaxdiff.operators._validation import check_image_shape, concrete
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
@@ -64,7 +65,7 @@ class MRI(SpectralOperator):
         # Hartley's zero frequency is at (0, 0); index −k of a periodic grid is a flip and a roll by one.
         m = jnp.fft.ifftshift(self.mask)
         opposite = jnp.roll(jnp.flip(m), (1, 1), (0, 1))
-        return jnp.broadcast_to(jnp.sqrt((jnp.square(m) + jnp.square(opposite)) / 2)[..., None], self.image_shape)
+        return jnp.broadcast_to(safe_sqrt((jnp.square(m) + jnp.square(opposite)) / 2)[..., None], self.image_shape)
 
     def keep_observed(self, y: Measurement) -> Measurement:
         """The measurement at the kept frequencies, 0 elsewhere."""

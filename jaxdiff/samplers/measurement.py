@@ -100,16 +100,19 @@ def cg_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Arr
     """Conjugate gradients for M u = b from 0, exactly ``iterations`` of them.
 
     A fixed count costs the same at every step, and gradients through it are those of the answer that was used, not of
-    the converged one.
+    the converged one. Once the residual is nothing but rounding the answer stays as it is: quotients of rounding errors
+    change it little, but their derivatives are infinite.
     """
+    rounding = _rounding(b)
 
     def body(carry: tuple[Array, Array, Array, Scalar], _: None) -> tuple[tuple[Array, Array, Array, Scalar], None]:
         x, r, p, rr = carry
         q = matvec(p)
-        alpha = divide(rr, dot(p, q))
+        going = rr > rounding
+        alpha = divide(rr, jnp.where(going, dot(p, q), 0.0))
         x, r = x + times(alpha, p), r - times(alpha, q)
         new = dot(r, r)
-        return (x, r, r + times(divide(new, rr), p), new), None
+        return (x, r, r + times(divide(new, jnp.where(going, rr, 0.0)), p), new), None
 
     carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, b, dot(b, b)), length=iterations)
     return carry[0]
@@ -121,7 +124,7 @@ def gcr_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Ar
     Reference:
         Eisenstat, Elman & Schultz 1983: equal to GMRES as long as the symmetric part of M is positive definite.
     """
-    tiny = jnp.finfo(b.real.dtype).tiny
+    rounding = _rounding(b)
 
     def body(carry: tuple[Array, Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array, Array], None]:
         x, r, ps, qs = carry
@@ -130,7 +133,8 @@ def gcr_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Ar
         weights = along.reshape(-1, *(1,) * b.ndim).astype(b.dtype)
         p, q = p - jnp.sum(weights * ps, axis=0), q - jnp.sum(weights * qs, axis=0)
         squared = dot(q, q)
-        scale = jnp.where(squared > tiny, jax.lax.rsqrt(jnp.maximum(squared, tiny)), 0.0)
+        going = (dot(r, r) > rounding) & (squared > 0)
+        scale = jnp.where(going, jax.lax.rsqrt(jnp.where(going, squared, 1.0)), 0.0)
         p, q = times(scale, p), times(scale, q)
         step = dot(q, r)
         return (x + times(step, p), r - times(step, q), ps.at[i].set(p), qs.at[i].set(q)), None
@@ -138,6 +142,11 @@ def gcr_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Ar
     basis = jnp.zeros((iterations, *b.shape), b.dtype)
     carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, basis, basis), jnp.arange(iterations))
     return carry[0]
+
+
+def _rounding(b: Array) -> Scalar:
+    """The square of a residual that is rounding alone."""
+    return jax.lax.stop_gradient(jnp.finfo(b.real.dtype).eps ** 2 * dot(b, b))
 
 
 SOLVERS = {"cg": cg_steps, "gmres": gcr_steps}

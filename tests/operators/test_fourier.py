@@ -77,3 +77,23 @@ def test_radial_and_spiral_masks_pass_through_the_middle():
         assert 0.05 < mask.mean() < 0.6
     # A spoke at angle 0 is the whole middle row.
     assert np.asarray(ops.radial_mask(shape=(8, 8), spokes=1))[4].all()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_pseudo_inverse_has_a_gradient_in_the_mask(channels):
+    """At frequencies of which neither side is seen too, where a singular value is √0."""
+    shape = (6, 8, channels)
+    mask = jnp.asarray(ops.cartesian_mask(jax.random.key(0), shape=(6, 8), acceleration=3), jnp.float32)
+    image, weights = jnp.asarray(_image(shape)), jnp.asarray(_image(shape, 1))
+    operator = ops.mri(image_shape=shape, mask=mask, complex_image=channels == 2)
+    y = operator(image)
+
+    def value(mask):
+        return jnp.vdot(weights, operator.replace(mask=mask).pinv(y))
+
+    gradient = jax.grad(value)(mask)
+    assert bool(jnp.all(jnp.isfinite(gradient)))
+    seen = jnp.where(mask > 0, 1.0, 0.0) * jnp.asarray(_image((6, 8), 2))
+    h = 1e-2
+    difference = (value(mask + h * seen) - value(mask - h * seen)) / (2 * h)
+    np.testing.assert_allclose(jnp.vdot(gradient, seen), difference, rtol=2e-3)

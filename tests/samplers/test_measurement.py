@@ -136,3 +136,18 @@ def test_projection_replaces_the_measured_part_only(world, x_t):
     mask = problem.operator.mask
     known = jnp.sqrt(level.alpha_bar) * problem.y + jnp.sqrt(level.one_minus_alpha_bar) * noise
     np.testing.assert_allclose(found, mask * known + (1 - mask) * x_t, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [cg_steps, gcr_steps])
+def test_solvers_that_arrive_early_keep_the_gradient_of_the_answer(solver):
+    """Two eigenvalues: exact after two steps, and all steps after it divide rounding by rounding."""
+    b, weights = jax.random.normal(jax.random.key(0), (2, 12))
+
+    def loss(scale, b, solve):
+        diagonal = jnp.where(jnp.arange(12) < 5, scale, 3.0)
+        return jnp.vdot(weights, solve(diagonal, b)) ** 2
+
+    found = jax.grad(loss, argnums=(0, 1))(1.5, b, lambda d, b: solver(lambda u: d * u, b, 12))
+    exact = jax.grad(loss, argnums=(0, 1))(1.5, b, lambda d, b: b / d)
+    for a, e in zip(found, exact, strict=True):
+        np.testing.assert_allclose(a, e, rtol=2e-4)

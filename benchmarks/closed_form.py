@@ -2,7 +2,8 @@
 
 What it measures: on 4x4 images, with exact denoisers of a Gaussian and of a Gaussian-mixture prior, the mean and covariance
 (sliced Wasserstein distance for the mixture) of N independent runs against the true posterior, beside what N exact
-draws would show. No network, so all error is the method's.
+draws would show. ± is the standard deviation over bootstrap resamples of the draws. A second table has the unconditional
+samplers against the prior. No network, so all error is the method's.
 
 Run:    python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
 
@@ -56,17 +57,30 @@ METHODS = {
     "pnp_dm()": (samplers.pnp_dm(), 20, 0),
     "fast_dips()": (samplers.fast_dips(), 1, 0),
     "daps(step_size=4e-3, decay=1)": (samplers.daps(step_size=4e-3, decay=1.0), 5, 0),
+    "daps(step_size=4e-3, decay=1, inner=hmc)": (samplers.daps(step_size=4e-3, decay=1.0, inner="hmc"), 5, 0),
     "annealed_langevin()": (samplers.annealed_langevin(), 3, 0),
     "tds(particles=16)": (samplers.tds(), 16, 16),
     "fps(particles=16)": (samplers.fps(), 16, 0),
 }
 
+UNCONDITIONAL = {
+    "exact draws": (None, 0, 0),
+    "ddpm()": (samplers.ddpm(), 1, 0),
+    "ddim()": (samplers.ddim(), 1, 0),
+    "ddim(eta=1)": (samplers.ddim(eta=1.0), 1, 0),
+    "dpm_solver()": (samplers.dpm_solver(), 1, 0),
+    "heun()": (samplers.heun(), 2, 0),
+    "heun(churn=0.2)": (samplers.heun(churn=0.2), 2, 0),
+}
+UNCONDITIONAL_STEPS = (10, 30, 100)
+RESAMPLES = 100
+
 
 class Case(NamedTuple):
-    """One posterior: its prior, its problem, and the truth."""
+    """One posterior: its prior, its problem (None: the prior itself is drawn), and the truth."""
 
     prior: object
-    problem: jd.Problem
+    problem: jd.Problem | None
     truth: object
 
 
@@ -96,6 +110,17 @@ def cases() -> dict[str, Case]:
     return out
 
 
+def priors() -> dict[str, Case]:
+    """The priors of ``cases`` with nothing measured."""
+    here = cases()
+    gaussian, mixture = here["mask"].prior, here["mixture"].prior
+    blind = here["mixture"].problem.replace(noise_std=jnp.asarray(1e4))  # a measurement that says nothing
+    return {
+        "gaussian": Case(gaussian, None, (gaussian.mean, gaussian.covariance)),
+        "mixture": Case(mixture, None, samplers.mixture_posterior(mixture, blind)),
+    }
+
+
 def grid_of(name: str, steps: int) -> schedules.TimeGrid:
     if name.startswith("daps"):
         return samplers.karras_grid(SCHEDULE, steps, sigma_max=100.0, sigma_min=0.1)
@@ -107,7 +132,7 @@ def grid_of(name: str, steps: int) -> schedules.TimeGrid:
 
 
 def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
-    sampler = METHODS[name][0]
+    sampler = (METHODS | UNCONDITIONAL)[name][0]
     keys = jax.random.split(jax.random.key(7), count)
     if sampler is None and isinstance(case.truth, samplers.exact.MixturePosterior):
         return case.truth.draw(keys[0], count)
@@ -122,14 +147,38 @@ def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
 
 
 def judge(case: Case, images: jax.Array) -> tuple[str, ...]:
+    """The figures of some draws, each with the standard deviation that it has over bootstrap resamples of them."""
     flat = images.reshape(images.shape[0], -1)
     if not bool(jnp.all(jnp.isfinite(flat))):
         return ("diverges",)
     if isinstance(case.truth, samplers.exact.MixturePosterior):
-        exact = case.truth.draw(jax.random.key(11), flat.shape[0])
-        return (f"{float(samplers.sliced_wasserstein(jax.random.key(12), flat, exact)):.3f}",)
-    e = samplers.moment_errors(images, *case.truth)
-    return f"{float(e.mean):.2f}", f"{float(e.covariance):.2f}", f"{float(e.spread):.2f}"
+        exact, digits = case.truth.draw(jax.random.key(11), flat.shape[0]), 3
+
+        def figures(flat: jax.Array) -> jax.Array:
+            return samplers.sliced_wasserstein(jax.random.key(12), flat, exact)[None]
+    else:
+        digits = 2
+
+        def figures(flat: jax.Array) -> jax.Array:
+            errors = samplers.moment_errors(flat, *case.truth)
+            return jnp.stack([errors.mean, errors.covariance, errors.spread])
+
+    again = jax.random.randint(jax.random.key(13), (RESAMPLES, len(flat)), 0, len(flat))
+    errors = jax.lax.map(lambda index: figures(flat[index]), again).std(0)
+    return tuple(f"{float(v):.{digits}f} ± {float(e):.{digits}f}" for v, e in zip(figures(flat), errors, strict=True))
+
+
+def row(name: str, here: dict[str, Case], count: int, steps: int) -> list[str]:
+    """The cells of a method: three figures for a Gaussian, one for a mixture."""
+    cells: list[str] = []
+    for kind, case in here.items():
+        try:
+            found = judge(case, draws(name, case, count, steps))
+        except ValueError as refusal:
+            print(refusal, file=sys.stderr)
+            found = ("refused",)
+        cells += [*found, *[""] * ((1 if kind == "mixture" else 3) - len(found))]
+    return cells
 
 
 def main() -> None:
@@ -150,22 +199,27 @@ def main() -> None:
         "| method | calls a step (forward + backward) | mask: mean | cov | spread | blur: mean | cov | spread | mixture: SW |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, (_, forward, backward) in METHODS.items():
-        if options.only and not name.startswith(tuple(options.only)):
-            continue
-        start, cells = time.perf_counter(), []
-        for kind, case in here.items():
-            try:
-                found = judge(case, draws(name, case, options.draws, options.steps))
-            except ValueError as refusal:
-                print(refusal, file=sys.stderr)
-                found = ("refused",)
-            width = 1 if kind == "mixture" else 3
-            cells += [*found, *[""] * (width - len(found))]
-        lines.append(f"| `{name}` | {forward} + {backward} | " + " | ".join(cells) + " |")
+    chosen = tuple(options.only or [""])
+
+    def add(name: str, first: list[str], here: dict[str, Case], steps: int) -> None:
+        start = time.perf_counter()
+        lines.append(f"| `{name}` | " + " | ".join([*first, *row(name, here, options.draws, steps)]) + " |")
         print(f"{lines[-1]}  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         if options.out:
             options.out.write_text("\n".join(lines) + "\n")
+
+    for name, (_, forward, backward) in METHODS.items():
+        if name.startswith(chosen):
+            add(name, [f"{forward} + {backward}"], here, options.steps)
+    lines += [
+        "",
+        "| unconditional | steps | calls | Gaussian: mean | cov | spread | mixture: SW |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (sampler, forward, _) in UNCONDITIONAL.items():
+        for steps in UNCONDITIONAL_STEPS if sampler else (0,):
+            if name.startswith(chosen):
+                add(name, [str(steps), str(steps * forward)], priors(), steps)
     print("\n".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/samplers.md: the figures of cheap methods, made anew, and the truth for those that the text calls exact."""
+"""The tables of docs/samplers.md: figures of cheap methods, made anew, and the truth for those that the text calls exact."""
 
 import functools
 import re
@@ -16,6 +16,7 @@ LIMIT = 4.0
 """Standard errors."""
 ROUNDING = 0.005 + 1e-6
 """Of figures printed with two digits."""
+FIGURE = r"\| ([\d.]+) ± [\d.]+ "
 
 MEASURED = [
     "score_ald()",
@@ -72,43 +73,63 @@ class Run(NamedTuple):
     covariance: np.ndarray
 
 
-@functools.cache
-def mask():
-    return closed_form.cases()["mask"]
+UNCONDITIONAL = [("ddim(eta=1)", 30), ("dpm_solver()", 10), ("heun()", 10), ("heun(churn=0.2)", 10)]
 
 
 @functools.cache
-def run(name, steps):
-    images = np.asarray(closed_form.draws(name, mask(), DRAWS, steps), np.float64).reshape(DRAWS, -1)
-    mean, covariance = (np.asarray(part, np.float64) for part in mask().truth)
-    errors = closed_form.samplers.moment_errors(images.astype(np.float32), *mask().truth)
+def cases():
+    return closed_form.cases() | closed_form.priors()
+
+
+@functools.cache
+def run(name, steps, kind="mask"):
+    case = cases()[kind]
+    images = np.asarray(closed_form.draws(name, case, DRAWS, steps), np.float64).reshape(DRAWS, -1)
+    mean, covariance = (np.asarray(part, np.float64) for part in case.truth)
+    errors = closed_form.samplers.moment_errors(images.astype(np.float32), *case.truth)
     found = tuple(float(v) for v in (errors.mean, errors.covariance, errors.spread))
     return Run(found, (images.mean(0) - mean.ravel(), np.cov(images.T)), covariance)
 
 
 @functools.cache
 def documented():
-    """Draws and steps of the table, and (mean, cov, spread) under the mask by method."""
+    """Draws and steps of the first table, and (mean, cov, spread) under the mask by method."""
     text = DOCS.read_text("utf-8")
     draws, steps = map(int, re.search(r"^(\d+) draws, (\d+) steps, sigma 0\.2;", text, re.MULTILINE).groups())
-    rows = re.findall(r"^\| `(.+?)` \| \d+ \+ \d+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    rows = re.findall(rf"^\| `(.+?)` \| \d+ \+ \d+ {FIGURE * 3}", text, re.MULTILINE)
     return draws, steps, {name: tuple(map(float, row)) for name, *row in rows}
 
 
-def test_the_table_has_every_method():
+@functools.cache
+def documented_unconditional():
+    """(mean, cov, spread) of the Gaussian prior by method and steps."""
+    rows = re.findall(rf"^\| `(.+?)` \| (\d+) \| \d+ {FIGURE * 3}", DOCS.read_text("utf-8"), re.MULTILINE)
+    return {(name, int(steps)): tuple(map(float, row)) for name, steps, *row in rows}
+
+
+def test_the_tables_have_every_method():
     assert list(documented()[2]) == list(closed_form.METHODS)
+    assert {name for name, _ in documented_unconditional()} == set(closed_form.UNCONDITIONAL)
+
+
+def assert_seen_again(found, row, draws):
+    ours = figures(found.figures, DRAWS, found.estimate, found.covariance)
+    printed = figures(row, draws, found.estimate, found.covariance)
+    for what, here, there, figure in zip(("mean", "cov", "spread"), ours, printed, row, strict=True):
+        rounding = ROUNDING if what == "spread" else 2 * figure * ROUNDING + ROUNDING**2
+        limit = LIMIT * np.hypot(here.error, there.error) + rounding
+        assert abs(here.value - there.value) < limit, f"{what}: {figure} in the table, {found.figures} seen"
 
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_figures_of_the_table_are_seen_again(name):
     draws, steps, table = documented()
-    found = run(name, steps)
-    ours = figures(found.figures, DRAWS, found.estimate, found.covariance)
-    printed = figures(table[name], draws, found.estimate, found.covariance)
-    for what, here, there, figure in zip(("mean", "cov", "spread"), ours, printed, table[name], strict=True):
-        rounding = ROUNDING if what == "spread" else 2 * figure * ROUNDING + ROUNDING**2
-        limit = LIMIT * np.hypot(here.error, there.error) + rounding
-        assert abs(here.value - there.value) < limit, f"{what}: {figure} in the table, {found.figures} seen"
+    assert_seen_again(run(name, steps), table[name], draws)
+
+
+@pytest.mark.parametrize(("name", "steps"), UNCONDITIONAL)
+def test_the_figures_of_unconditional_samplers_are_seen_again(name, steps):
+    assert_seen_again(run(name, steps, "gaussian"), documented_unconditional()[name, steps], documented()[0])
 
 
 @pytest.mark.parametrize(("name", "steps"), [("exact draws", 1), ("mmps(iterations=5)", 800)])

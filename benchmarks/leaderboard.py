@@ -245,8 +245,9 @@ def page(rows: list[Row], metric: str) -> str:
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
         f"## The best within a number of network calls\n\nBy {title}; in brackets, settings and network calls. Budgets "
-        "that were measured on all pictures are what `jaxdiff restore` takes by default; where there are fewer, all cells are "
-        "compared on those. – : not measured.\n\n" + _best_table(rows, names, budgets, metric),
+        "that were measured on all pictures are what `jaxdiff restore` takes by default; where there are fewer, cells are "
+        "compared on those, but for cells whose scores picture by picture were not kept: a better one may be among them. – : "
+        "not measured.\n\n" + _best_table(rows, names, budgets, metric),
     ]
     for task in names:
         for calls in budgets:

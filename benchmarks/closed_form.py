@@ -63,14 +63,15 @@ METHODS = {
     "fps(particles=16)": (samplers.fps(), 16, 0),
 }
 
+# name -> (sampler, network calls a step)
 UNCONDITIONAL = {
-    "exact draws": (None, 0, 0),
-    "ddpm()": (samplers.ddpm(), 1, 0),
-    "ddim()": (samplers.ddim(), 1, 0),
-    "ddim(eta=1)": (samplers.ddim(eta=1.0), 1, 0),
-    "dpm_solver()": (samplers.dpm_solver(), 1, 0),
-    "heun()": (samplers.heun(), 2, 0),
-    "heun(churn=0.2)": (samplers.heun(churn=0.2), 2, 0),
+    "exact draws": (None, 0),
+    "ddpm()": (samplers.ddpm(), 1),
+    "ddim()": (samplers.ddim(), 1),
+    "ddim(eta=1)": (samplers.ddim(eta=1.0), 1),
+    "dpm_solver()": (samplers.dpm_solver(), 1),
+    "heun()": (samplers.heun(), 2),
+    "heun(churn=0.2)": (samplers.heun(churn=0.2), 2),
 }
 UNCONDITIONAL_STEPS = (10, 30, 100)
 RESAMPLES = 100
@@ -216,10 +217,11 @@ def main() -> None:
         "| unconditional | steps | calls | Gaussian: mean | cov | spread | mixture: SW |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, (sampler, forward, _) in UNCONDITIONAL.items():
+    unmeasured = priors()
+    for name, (sampler, calls) in UNCONDITIONAL.items():
         for steps in UNCONDITIONAL_STEPS if sampler else (0,):
             if name.startswith(chosen):
-                add(name, [str(steps), str(steps * forward)], priors(), steps)
+                add(name, [str(steps), str(steps * calls)], unmeasured, steps)
     print("\n".join(lines))
 
 

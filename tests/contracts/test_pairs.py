@@ -1,11 +1,13 @@
 """Every method × one operator of each family: the contract of samplers holds for one step, or a refusal names both.
 
 What is asked of each pair on each run of the tests: shape, dtype, finite numbers, and one trace for new numbers. The rest
-(compiled = eager, batch = single, exports, gradients) is asked of each method and of each family once, and of all pairs by
+(compiled = eager and batch = single in float64, exports, gradients) is asked of each method and of each family once, and of
+all pairs by
 
     JAXDIFF_EVERY_PAIR=1 python -m pytest tests/contracts/test_pairs.py
 """
 
+import contextlib
 import functools
 import os
 
@@ -54,13 +56,6 @@ OPTIONS = {
 """Fewer than by default of what is looped over: the program is the same."""
 
 
-ROUNDING = {"varying": 2e-2, "tomography": 2e-2, "reddiff": 1e-3}
-"""A⁺ of the first two is found by conjugate gradients, which stop at a tolerance, and divides rounding by small singular
-values; RED-diff's first step, Adam's, is the sign of a gradient that may be nothing but rounding."""
-CHAOTIC = {("mcg", "tomography")}
-"""The gradient of ‖A⁺r‖ through those conjugate gradients has no correct digit in float32."""
-
-
 def served(name, problem):
     if name == "sdedit":  # starts from a picture: y itself, or its pseudo-inverse
         return problem.y.shape == SHAPE or isinstance(problem.operator, LinearOperator)
@@ -85,22 +80,26 @@ def sampler(name):
     return tasks.METHODS[name](**OPTIONS.get(name, {}))
 
 
+def is_number(leaf):
+    return jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact)
+
+
+def at_least(dtype, tree):
+    """The tree with its numbers in this precision, if theirs is lower."""
+    return jax.tree.map(lambda a: a.astype(jnp.promote_types(a.dtype, dtype)) if is_number(a) else a, tree)
+
+
 def step(key, prior, problem, sampler):
     """From pure noise at t = 50 to s = 40."""
-    state = sampler.init(key, problem, prior, jnp.asarray(50))
+    state = at_least(problem.noise_std.dtype, sampler.init(key, problem, prior, jnp.asarray(50)))  # noise is float32
     state, info = sampler.step(key, state, jnp.asarray(50), jnp.asarray(40), problem, prior)
     return state.x, info
 
 
-def assert_alike(x, y, name, family):
-    """The same but for rounding."""
-    if (name, family) not in CHAOTIC:
-        tolerance = max(ROUNDING.get(name, 1e-4), ROUNDING.get(family, 1e-4))
-        assert float(jnp.linalg.norm(x - y)) <= tolerance * float(jnp.linalg.norm(y))
-
-
-def is_number(leaf):
-    return jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact)
+def assert_alike(x, y):
+    """The same but for rounding, and for where conjugate gradients stop, at 1e-6."""
+    assert x.dtype == y.dtype == jnp.float64
+    assert float(jnp.linalg.norm(x - y)) <= 1e-5 * float(jnp.linalg.norm(y))
 
 
 def changed(tree):
@@ -122,6 +121,22 @@ def compiled(name, family):
 
 def arguments(name, family):
     return KEY, prior(), measured(family), sampler(name)
+
+
+@contextlib.contextmanager
+def in_float64():
+    """Promoting, since ``init`` mixes its float32 noise with what was measured."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def doubled(name, family):
+    """Arguments in float64, within ``in_float64``: A⁺ of CT and of varying blurs divides rounding by small numbers."""
+    key, *rest = arguments(name, family)
+    return key, *at_least(jnp.float64, rest)
+
+
+compiled_step = jax.jit(step)
 
 
 @pytest.fixture(autouse=True)
@@ -174,19 +189,20 @@ def test_image_shaped_finite_and_compiled_once(name, family):
 
 @closely
 def test_compiling_changes_nothing(name, family):
-    eager, _ = step(*arguments(name, family))
-    assert_alike(compiled(name, family)[0](*arguments(name, family))[0], eager, name, family)
+    with in_float64():
+        double = doubled(name, family)
+        assert_alike(compiled_step(*double)[0], step(*double)[0])
 
 
 @closely
 def test_a_batch_is_its_images(name, family):
-    run, _ = compiled(name, family)
-    _, prior, problem, sampler = arguments(name, family)
-    keys, ys = jax.random.split(KEY, 2), jnp.stack([problem.y, problem.y * 0.5])
-    batch = jax.jit(jax.vmap(lambda key, y: step(key, prior, problem.replace(y=y), sampler)[0]))(keys, ys)
-    for i in range(2):
-        alone, _ = run(keys[i], prior, problem.replace(y=ys[i]), sampler)
-        assert_alike(batch[i], alone, name, family)
+    with in_float64():
+        _, prior, problem, sampler = doubled(name, family)
+        keys, ys = jax.random.split(KEY, 2), jnp.stack([problem.y, problem.y * 0.5])
+        batch = jax.jit(jax.vmap(lambda key, y: step(key, prior, problem.replace(y=y), sampler)[0]))(keys, ys)
+        for i in range(2):
+            alone, _ = compiled_step(keys[i], prior, problem.replace(y=ys[i]), sampler)
+            assert_alike(batch[i], alone)
 
 
 @closely
@@ -218,5 +234,6 @@ def test_gradients_flow(name, family):
     given = [leaf for leaf, number in zip(leaves, numbers, strict=True) if number]
     gradients = jax.jit(jax.grad(loss))(given)
     assert all(bool(jnp.all(jnp.isfinite(gradient))) for gradient in gradients)
-    # The sign that RED-diff's first step takes has derivative 0.
-    assert name == "reddiff" or bool(jnp.any(with_numbers(gradients)[1].y != 0))
+    # Of large gradients, as a phase retrieval's, the sign that RED-diff's first step takes has derivative 0 in float32.
+    flat = (name, family) == ("reddiff", "phase_retrieval")
+    assert bool(jnp.any(with_numbers(gradients)[1].y != 0)) != flat

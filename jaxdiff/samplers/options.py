@@ -153,7 +153,7 @@ def need_linear(problem: Problem | None, method: str, what: str, instead: str = 
     return operator
 
 
-def need_spectral(problem: Problem | None, method: str, instead: str = "ddnm, diffpir or mmps") -> SpectralOperator:
+def need_spectral(problem: Problem | None, method: str, instead: str = "diffpir or mmps") -> SpectralOperator:
     """The problem's operator, if its singular value decomposition is known.
 
     Raises:

@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the study, judge its claims, write the report, print the tables."""
-    out = out_folder(args.out)
     for name, least in (("seeds", 1), ("num_images", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
@@ -65,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     begun = time.monotonic()
     with progress() as bar:
         pictures = _pictures(args, denoiser, bar)
+        out = out_folder(args.out)
         faces = sum(picture.in_distribution for picture in pictures)
         stages = plan(study, denoiser, faces, len(pictures) - faces)
         bars = {name: bar(name, total, per_image) for name, (total, per_image) in stages.items()}

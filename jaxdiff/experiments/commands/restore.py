@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from jaxdiff.files import load_image, load_mask, out_folder
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers.loop import sample
 
 __all__ = ["add_arguments", "run"]
 
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
     )
     problem = _problem(args, loaded.pixels)
+    jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
     out = out_folder(args.out)  # after all that can be wrong with the input, so that nothing is left behind
     console.print(f"{args.task} by {chosen.method}{chosen.why}, {both_scales(float(problem.noise_std))}")
     calls = len(grid.t)

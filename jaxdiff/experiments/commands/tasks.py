@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--out {out} must name a picture such as tasks.png.")
     if args.size < 32 or args.size % 16:
         raise ValueError(f"--size {args.size} is not possible: take a multiple of 16, at least 32.")
-    out_folder(out.parent)
     image = load_image(args.image, size=(args.size, args.size), resize=True).pixels
+    out_folder(out.parent)
     sheet = contact_sheet(jnp.asarray(image))
     with atomic(out) as temporary:
         sheet.save(temporary)

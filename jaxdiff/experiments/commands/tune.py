@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> None:
     """Measure, search, write, and print what was tried."""
     _check(args)
     out = Path(args.out)
-    out_folder(out.parent)
     if out.exists():
         read_presets(out)
     denoiser = load_prior(args)
@@ -58,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     std = get_task(args.task).noise_std if args.noise_std is None else args.noise_std
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
+        out_folder(out.parent)
         problems = measure(args.task, jax.random.fold_in(jax.random.key(args.seed), 1), truths, std)
         search = Search(
             args.method, problems, truths, args.steps, args.calls, None, args.seed, args.batch_size, args.seeds

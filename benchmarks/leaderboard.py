@@ -130,10 +130,9 @@ def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namesp
         sampler = tasks.METHODS[method](**json.loads(cell["options"]))
         prior = recipes.prior_for(method, denoiser)
         grid = recipes.grid_within(method, sampler, prior, int(cell["calls"]))
-        cost = recipes.calls_per_step(sampler)
         steps = len(grid.t)
-        row |= {"steps": str(steps), "network_calls": str(steps * cost.forward)}
-        row["backward_passes"] = str(steps * cost.backward)
+        cost = recipes.calls_of(sampler, prior, steps)
+        row |= {"steps": str(steps), "network_calls": str(cost.forward), "backward_passes": str(cost.backward)}
         problems = measure(task, jax.random.key(args.seed), images, args.noise_std)
         keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), len(images))
         report = bar(f"{task}, {method} ({cell['settings']})", len(images) * steps, steps)

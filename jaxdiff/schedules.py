@@ -167,7 +167,7 @@ class RepeatedTimestepError(ValueError):
 def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") -> TimeGrid:
     """The timesteps that a run of ``steps`` network calls visits.
 
-    Spacings (T = ``num_train_steps``, N = ``steps``), always ending in the clean image:
+    Spacings (T = ``num_train_steps``, N = ``steps``), always ending in the clean image; a single step is from T−1:
 
     - ``dps``: guided-diffusion's fractional stride, 0 … T−1 inclusive, rounded half to even; N may also be its string form:
       ``"ddimN"`` or sections such as ``"10,15,20"``.
@@ -198,10 +198,12 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
 def _spaced(total: int, steps: int, spacing: str) -> np.ndarray:
     if not 1 <= steps <= total:
         raise ValueError(f"steps={steps} is not possible: choose between 1 and {total}, the steps of the schedule.")
+    if steps == 1 and spacing in SPACINGS:  # the rules of "dps" and "ddim" would have the one step at t = 0
+        return np.array([total - 1])
     if spacing == "dps":
         return _section(0, total, steps)
     if spacing == "uniform":
-        return np.floor(np.linspace(0, total - 1, steps) + 0.5) if steps > 1 else np.array([total - 1])
+        return np.floor(np.linspace(0, total - 1, steps) + 0.5)
     if spacing == "ddim":
         return np.arange(steps) * (total // steps)
     if spacing == "trailing":

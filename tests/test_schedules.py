@@ -78,6 +78,12 @@ def test_spacings_do_what_they_say():
     np.testing.assert_array_equal(schedules.timestep_grid(10, 10).t, np.arange(10)[::-1])
 
 
+@pytest.mark.parametrize("spacing", schedules.SPACINGS)
+def test_a_single_step_is_from_pure_noise(spacing):
+    assert schedules.timestep_grid(1000, 1, spacing).t.tolist() == [999]
+    assert schedules.timestep_grid(1000, "1").t.tolist() == [0], "the original's string form keeps its own rule"
+
+
 def test_a_grid_below_a_start_keeps_the_lower_part():
     grid = schedules.timestep_grid(1000, 1000).below(10)
     np.testing.assert_array_equal(grid.t, np.arange(10)[::-1])

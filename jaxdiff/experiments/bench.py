@@ -22,7 +22,7 @@ import numpy as np
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import restore_many
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
-from jaxdiff.experiments.recipes import calls_per_step, grid_of, prior_for
+from jaxdiff.experiments.recipes import calls_of, grid_of, prior_for
 from jaxdiff.experiments.report import write_rows
 from jaxdiff.experiments.summary import latex, markdown_tables, summarise
 from jaxdiff.experiments.tasks import get_task, make_sampler
@@ -276,7 +276,7 @@ class Job:
 
     def _row(self, part: Part, place: int, i: int, found: dict, seconds: float, problems: Problem) -> Row:
         pair = (part.task, part.method)
-        calls = len(self.grids[pair].t) * calls_per_step(self.samplers[pair]).forward
+        calls = calls_of(self.samplers[pair], self.denoiser, len(self.grids[pair].t)).forward
         values = {name: round(float(found[name][i]), DIGITS[name]) for name in SCORES}
         return {
             "task": part.task,

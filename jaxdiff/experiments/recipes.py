@@ -1,5 +1,6 @@
 """How each method is meant to be run: its grid of times, whether x̂₀ is clipped, and what a run costs in network calls."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,12 +18,13 @@ from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import NoiseSchedule, RepeatedTimestepError, TimeGrid, linear
 from jaxdiff.typing import Array, Shape, static
 
-__all__ = ["Calls", "calls_per_step", "grid_of", "grid_within", "prior_for", "spacing_of"]
+__all__ = ["Calls", "calls_of", "grid_of", "grid_within", "prior_for", "spacing_of"]
 
 SPACINGS = {"diffpir": "quad", "fast_dips": "karras", "annealed_langevin": "log_snr"}
 """How steps are spread, where a method's paper asks for something else than "dps"."""
-RANGES = {"daps": (0.1, 100.0), "pnp_dm": (0.1, 10.0)}
-"""σ_min and σ_max of a Karras grid, for methods that neither begin at pure noise nor end at the clean image."""
+RANGES = {"daps": (0.1, 100.0), "pnp_dm": (0.02, 10.0)}
+"""σ_min and σ_max of a Karras grid, for methods that neither begin at pure noise nor end at the clean image. PnP-DM's
+reaches below every floor of ρ that it may have, since it stays there and draws."""
 UNCLIPPED = ("mmps", "tmpd")
 """Methods that solve with the derivative of x̂₀ as its covariance: where it is clipped that would be 0."""
 
@@ -51,7 +53,8 @@ def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: in
     Raises:
         ValueError: if a single step needs more.
     """
-    allowed = calls // calls_per_step(sampler).forward
+    step, last = _cost(sampler, denoiser)
+    allowed = max(0, 1 + (calls - last.forward) // step.forward)
     total = denoiser.schedule.num_steps
 
     def length(steps: int) -> int:
@@ -78,16 +81,27 @@ class Calls(NamedTuple):
     backward: int
 
 
-def calls_per_step(sampler: Sampler) -> Calls:
-    """What one step costs, counted in the program itself: loops by their length, particles one by one."""
+def calls_of(sampler: Sampler, denoiser: DenoiserLike, steps: int) -> Calls:
+    """What a run of so many steps costs, counted in the program itself: loops by their length, particles one by one.
+
+    A step with branches is counted by its cheapest, but the last of a run by its dearest: a method that ends otherwise than
+    it goes on does more there.
+    """
+    step, last = _cost(sampler, denoiser)
+    return Calls(*((steps - 1) * each + final for each, final in zip(step, last, strict=True)))
+
+
+def _cost(sampler: Sampler, denoiser: DenoiserLike) -> tuple[Calls, Calls]:
+    """Of a step, and of the last."""
     leaves, structure = jax.tree.flatten(sampler)
-    return _count(structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return _count(structure, shapes, denoiser.schedule.num_steps)
 
 
 @cache
-def _count(structure: Any, shapes: tuple) -> Calls:
+def _count(structure: Any, shapes: tuple, num_train_steps: int) -> tuple[Calls, Calls]:
     sampler = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    schedule = linear(1000)
+    schedule = linear(num_train_steps)
     shape = (2, 2, 1)
     problem = Problem(denoise(image_shape=shape), jnp.zeros(shape), jnp.asarray(0.1, jnp.float32))
     marked = _Marked(schedule, image_shape=shape)
@@ -99,7 +113,8 @@ def _count(structure: Any, shapes: tuple) -> Calls:
 
     moment = jax.ShapeDtypeStruct((), jnp.float32)
     program = jax.make_jaxpr(step)(sampler, moment, moment).jaxpr
-    return Calls(_occurrences(program, "digamma"), _occurrences(program, "lgamma"))
+    each, last = (Calls(*(_occurrences(program, name, of) for name in ("digamma", "lgamma"))) for of in (min, max))
+    return each, last
 
 
 @jax.custom_vjp
@@ -131,19 +146,21 @@ class _Marked:
         return Prediction(x0, eps_from_x0(x_t, x0, self.schedule.at(t)), None)
 
 
-def _occurrences(program: Any, name: str) -> int:
-    """How often a primitive on one number runs: a batch of N counts N times, a loop's body as often as it is gone through."""
+def _occurrences(program: Any, name: str, of_branches: Callable[[list[int]], int]) -> int:
+    """How often a primitive on one number runs: a batch of N counts N times, a loop's body as often as it is gone through.
+
+    ``of_branches`` says which branch of a condition counts.
+    """
     total = 0
     for equation in program.eqns:
-        if equation.primitive.name == name:
+        kind, params = equation.primitive.name, equation.params
+        if kind == name:
             total += int(equation.outvars[0].aval.size)
             continue
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        if equation.primitive.name == "custom_vjp_call":
-            bodies = [equation.params["call_jaxpr"]]
-        else:
-            bodies = [body for value in equation.params.values() for body in _programs(value)]
-        total += times * sum(_occurrences(body, name) for body in (getattr(b, "jaxpr", b) for b in bodies))
+        bodies = [params["call_jaxpr"]] if kind == "custom_vjp_call" else _programs(tuple(params.values()))
+        counts = [_occurrences(getattr(body, "jaxpr", body), name, of_branches) for body in bodies]
+        inside = of_branches(counts) if kind == "cond" else sum(counts)
+        total += inside * (params.get("length", 1) if kind == "scan" else 1)
     return total
 
 

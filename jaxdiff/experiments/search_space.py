@@ -59,7 +59,7 @@ SPACES: dict[str, dict[str, Range]] = {
     "diffpir": {"lam": Log(0.05, 20.0), "zeta": Linear(0.0, 1.0)},
     "reddiff": {"lam": Log(0.01, 3.0), "rate": Log(0.01, 0.7)},
     "sitcom": {"rate": Log(0.003, 0.3), "iterations": Choice((3, 5, 10, 20, 30))},
-    "pnp_dm": {"rho_min": Log(0.02, 0.5), "rho_max": Log(1.0, 20.0), "prior_steps": Choice((5, 10, 20))},
+    "pnp_dm": {"rho_min": Log(0.02, 0.5), "rho_max": Log(1.0, 10.0), "prior_steps": Choice((5, 10, 20))},
     "fast_dips": {"epsilon": Log(0.05, 10.0), "rho": Log(1.0, 1000.0), "descents": Choice((1, 2, 5))},
     "annealed_langevin": {"step_size": Log(0.02, 1.0), "weight": Log(0.1, 10.0), "inner_steps": Choice((1, 2, 3))},
     "daps": {"step_size": Log(1e-5, 3e-3), "ode_steps": Choice((1, 2, 5)), "mcmc_steps": Choice((20, 50, 100))},

@@ -113,6 +113,26 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}; choose one of {', '.join(known)}.{hint}")
 
 
+ALIKE = {
+    "sr4": "super_resolution",
+    "sr_bicubic4": "super_resolution",
+    "hdr": "high_dynamic_range",
+    "color": "grayscale",
+}
+ALIKE |= {"inpaint_random_92": "inpaint_random", "jpeg10": "jpeg", "deconvolution": "gaussian_blur"}
+"""Published tasks, by the second part of their names, whose settings are recorded under another name."""
+
+
+def kind_of(task: str) -> str:
+    """The task under whose name settings for it are recorded: that of its family, for a published one.
+
+    >>> kind_of("dps/sr4"), kind_of("daps/inpaint_box"), kind_of("jpeg")
+    ('super_resolution', 'inpaint_box', 'jpeg')
+    """
+    name = task.rpartition("/")[2]
+    return ALIKE.get(name, name) if "/" in task else name
+
+
 def get_task(name: str) -> Task:
     """The task of that name; also published ones with Gaussian noise, such as "dps/gaussian_blur" (``jaxdiff tasks``).
 
@@ -148,7 +168,7 @@ def settings_for(
 
     Args:
         method: its name.
-        task: its name.
+        task: its name; for a published one ("dps/sr4") without settings of its own, those of its family.
         prior: the name under which settings were recorded; None for the published ones.
         presets: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
 
@@ -156,7 +176,10 @@ def settings_for(
         ValueError: if ``presets`` say nothing of this method, task and prior.
     """
     if presets is not None:
-        found = {**presets.get(prior or "", {}).get("default", {}), **presets.get(prior or "", {}).get(task, {})}
+        table = presets.get(prior or "", {})
+        found = {
+            name: value for entry in ("default", kind_of(task), task) for name, value in table.get(entry, {}).items()
+        }
         if method not in found:
             held = [
                 f"{m} on {t} with {p}"
@@ -170,7 +193,7 @@ def settings_for(
             )
         return dict(found[method])
     for table in (_recorded().get(prior or "", {}), _recorded()["published"]):
-        for entry in (task, "default"):
+        for entry in (task, kind_of(task), "default"):
             if method in table.get(entry, {}):
                 return dict(table[entry][method])
     return {}

@@ -87,8 +87,8 @@ class LinearOperator(Operator):
     closed_solve: ClassVar[bool] = False
 
     def adjoint(self, y: Measurement) -> Image:
-        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩."""
-        (x,) = jax.linear_transpose(self.__call__, jax.ShapeDtypeStruct(self.image_shape, y.dtype))(y)
+        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩; the real part of Aᴴ y for a complex measurement, images being real."""
+        (x,) = jax.linear_transpose(self.__call__, jax.ShapeDtypeStruct(self.image_shape, y.real.dtype))(jnp.conj(y))
         return x
 
     def gram(self, x: Image) -> Image:

@@ -7,7 +7,7 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
 from jaxdiff.samplers.measurement import divide, linearize, noise_variance
 from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
@@ -44,7 +44,7 @@ class AnnealedLangevin:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
@@ -59,8 +59,9 @@ class AnnealedLangevin:
         h = self.step_size.astype(dtype) * sigma2
         weight = self.weight.astype(dtype)
 
-        def body(x: Array, key: Key) -> tuple[Array, None]:
-            score = (denoiser(signal * x, t, s).x0 - x) / expand(sigma2, x)
+        def body(x: Array, key: Key) -> tuple[Array, Array]:
+            x0 = denoiser(signal * x, t, s).x0
+            score = (x0 - x) / expand(sigma2, x)
             local = linearize(problem, x)
             toward = local.pull(local.residual)
             if self.weighting == "likelihood":
@@ -68,10 +69,10 @@ class AnnealedLangevin:
             else:
                 scale = weight * divide(safe_norm(score), safe_norm(toward))
             drift = score + expand(scale, x) * toward
-            return x + expand(h, x) * drift + expand(jnp.sqrt(2 * h), x) * normal(key, x.shape, dtype), None
+            return x + expand(h, x) * drift + expand(jnp.sqrt(2 * h), x) * normal(key, x.shape, dtype), x0
 
-        x, _ = jax.lax.scan(body, state.x / signal, keys)
-        info = Info(residual_norm(problem, x))
+        x, x0s = jax.lax.scan(body, state.x / signal, keys)
+        info = Info(residual_norm(problem, x0s[-1]))
         if self.denoise:
             # A branch, not a choice between both: only the last step pays for it.
             x = jax.lax.cond(s < 0, lambda x: denoiser(signal * x, t, s).x0.astype(dtype), lambda x: x, x)

@@ -9,9 +9,9 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.transitions import DDPM, Transition
-from jaxdiff.typing import Array, Key, Scalar, Shape
+from jaxdiff.typing import Array, Image, Key, Scalar, Shape
 
-__all__ = ["GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "residual_norm"]
+__all__ = ["GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "pure_noise", "residual_norm"]
 
 
 class State(NamedTuple):
@@ -62,6 +62,11 @@ def image_shape_of(problem: Problem | None, denoiser: DenoiserLike) -> Shape:
     return shape
 
 
+def pure_noise(key: Key, problem: Problem | None, denoiser: DenoiserLike) -> Image:
+    """x_T ~ N(0, I), in the precision of the prior's schedule, which is that of the whole run."""
+    return normal(key, image_shape_of(problem, denoiser), denoiser.schedule.alpha_bar.dtype)
+
+
 def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
     """‖y − A(x₀)‖₂, 0 without a problem."""
     return jnp.zeros((), x0.dtype) if problem is None else safe_norm(problem.residual(x0))
@@ -85,7 +90,7 @@ class GuidedSampler:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def predict(
         self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -8,7 +8,7 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import ode_ve, sigma_of
 from jaxdiff.samplers.measurement import linearize, noise_variance
 from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
@@ -17,6 +17,8 @@ from jaxdiff.typing import Array, Key, Scalar, static
 __all__ = ["DAPS", "daps"]
 
 INNER = ("langevin", "hmc")
+STABLE = 4
+"""Least τ²/h where τ is not given: below ‖A‖²/2 the chain diverges, and ‖A‖ = 2 for the dynamic range."""
 
 
 @struct.dataclass
@@ -29,7 +31,7 @@ class DAPS:
     Attributes:
         step_size: step.
         decay: h at the clean end, as a share of step.
-        tau: τ, the noise level that the likelihood is given; None for the problem's σ.
+        tau: τ, the noise level that the likelihood is given; None for the problem's σ, and at least 2√h.
         momentum: m, for "hmc".
         ode_steps: Euler steps of the flow, each a network call.
         mcmc_steps: inner steps, none of them a network call.
@@ -49,7 +51,7 @@ class DAPS:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
@@ -68,7 +70,7 @@ class DAPS:
         return State(x_s), Info(residual_norm(problem, x0))
 
     def _chain(self, key: Key, problem: Problem, centre: Array, sigma: Scalar, h: Scalar) -> Array:
-        variance = noise_variance(problem) if self.tau is None else self.tau**2
+        variance = jnp.maximum(noise_variance(problem), STABLE * h) if self.tau is None else self.tau**2
         variance = variance.astype(centre.dtype)
         if self.inner == "hmc":  # from rest, a chain of few steps and much momentum would hardly leave the centre
             key, velocity_key = jax.random.split(key)
@@ -106,7 +108,8 @@ def daps(
         step_size: of the inner chain; below 2/(‖A‖²/τ² + 1/σ_t²) it is stable. 1e-4 (SR, random inpainting, Gaussian
             blur), 5e-5 (box, motion blur, phase retrieval), 2e-5 (HDR), 1e-5 (nonlinear blur).
         decay: share of the step that is left at the clean end.
-        tau: τ. None: the problem's σ, which targets the posterior. The authors run τ = 0.01 with the misfit's gradient
+        tau: τ. None: the problem's σ, which targets the posterior, or 2√h where the noise is so low that the chain would
+            diverge. The authors run τ = 0.01 with the misfit's gradient
             not halved, which is 0.00707 here.
         ode_steps: Euler steps of the flow.
         mcmc_steps: inner steps.

@@ -8,7 +8,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.measurement import noise_level, times
 from jaxdiff.samplers.options import choice, need_linear, need_problem, number
 from jaxdiff.samplers.spectral import spectral_step
@@ -44,7 +44,7 @@ class DDNM:
         """Pure noise, x_T ~ N(0, I)."""
         del t
         need_linear(problem, "DDNM", "a pseudo-inverse")
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -6,7 +6,7 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.options import need_problem, need_spectral, number
 from jaxdiff.samplers.spectral import spectral_step
 from jaxdiff.typing import Array, Key, static
@@ -32,7 +32,7 @@ class DDRM:
         """x_T with mean √ᾱ_T y/s in the directions where y is cleaner than x_T, pure noise elsewhere."""
         problem = need_problem(problem, "DDRM")
         operator = need_spectral(problem, "DDRM")
-        noise = normal(key, image_shape_of(problem, denoiser), denoiser.schedule.alpha_bar.dtype)
+        noise = pure_noise(key, problem, denoiser)
         nothing = jnp.zeros_like(noise)
         one = jnp.ones((), noise.dtype)
         # With x̂₀ = 0, η = 1: √(1−ᾱ) z where y says less, and √ᾱ y/s + what is left of the noise where it says more.

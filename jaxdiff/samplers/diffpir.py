@@ -6,7 +6,7 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.measurement import noise_variance, proximal
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, static
@@ -40,7 +40,7 @@ class DiffPIR:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
 from jaxdiff.typing import Array, Key, static
 
@@ -38,7 +38,7 @@ class DPMSolver:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> DPMSolverState:
         """Pure noise, x_T ~ N(0, I), and no history."""
         del t
-        x = normal(key, image_shape_of(problem, denoiser))
+        x = pure_noise(key, problem, denoiser)
         return DPMSolverState(x, jnp.zeros_like(x), jnp.zeros((), x.dtype))
 
     def step(

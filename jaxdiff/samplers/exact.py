@@ -32,6 +32,12 @@ def dense_matrix(operator: LinearOperator) -> Array:
     return jax.vmap(lambda x: operator(x).ravel())(basis).T
 
 
+def _innovation(a: Array, spread: Array, problem: Problem) -> Array:
+    """Spread + σ² I, [M, M]; 1 on the diagonal where y says nothing, whose row of A is 0, so that σ = 0 divides by none."""
+    observed = jnp.real(problem.operator.keep_observed(jnp.ones_like(problem.y))).ravel()
+    return spread + jnp.diag(jnp.where(observed != 0, problem.noise_std**2, 1.0).astype(spread.dtype))
+
+
 def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, Array]:
     """Mean [H, W, C] and covariance [D, D] of p(x₀ | y) for x₀ ~ N(μ, Σ), y = A x₀ + σ n.
 
@@ -42,7 +48,7 @@ def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, A
     """
     a = dense_matrix(problem.operator)  # type: ignore[arg-type]
     prior_cov, variance = prior.covariance, problem.noise_std**2
-    gain = jnp.linalg.solve(a @ prior_cov @ a.T + variance * jnp.eye(a.shape[0]), a @ prior_cov).T
+    gain = jnp.linalg.solve(_innovation(a, a @ prior_cov @ a.T, problem), a @ prior_cov).T
     mean = prior.mean + (gain @ problem.residual(prior.mean).ravel()).reshape(prior.mean.shape)
     shrink = jnp.eye(a.shape[1]) - gain @ a
     return mean, shrink @ prior_cov @ shrink.T + variance * gain @ gain.T
@@ -77,11 +83,10 @@ def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixtureP
     w′_k ∝ w_k N(y; A μ_k, v_k A Aᵀ + σ² I); each component as in ``gaussian_posterior``.
     """
     a = dense_matrix(problem.operator)  # type: ignore[arg-type]
-    variance = problem.noise_std**2
 
     def component(mean: Array, v: Array) -> tuple[Array, Array, Array]:
-        innovation = v * a @ a.T + variance * jnp.eye(a.shape[0])
-        residual = problem.residual(mean).ravel()
+        innovation = _innovation(a, v * a @ a.T, problem)
+        residual = problem.operator.keep_observed(problem.residual(mean)).ravel()
         gain = jnp.linalg.solve(innovation, v * a).T
         log_weight = -0.5 * (residual @ jnp.linalg.solve(innovation, residual) + jnp.linalg.slogdet(innovation)[1])
         return log_weight, mean.ravel() + gain @ residual, v * (jnp.eye(a.shape[1]) - gain @ a)

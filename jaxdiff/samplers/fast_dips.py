@@ -9,7 +9,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
 from jaxdiff.samplers.measurement import divide, dot, linearize, times
 from jaxdiff.samplers.options import count, need_problem, number
@@ -45,7 +45,7 @@ class FastDIPS:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -27,13 +27,15 @@ def grid_for(
 
     A sampler that visits times more than once (RePaint) has a method ``adapt_grid`` that rewrites the grid.
     """
+    total = denoiser.schedule.num_steps
     if not isinstance(steps, TimeGrid):
-        total = denoiser.schedule.num_steps
         steps = total if steps is None else steps
         if spacing in NOISE_SPACINGS and isinstance(steps, int):
             steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
         else:
             steps = timestep_grid(total, steps, spacing)
+    if sampler.start is not None and sampler.start > total:
+        raise ValueError(f"start={sampler.start} is beyond this prior's {total} forward steps; choose at most {total}.")
     grid = steps.below(sampler.start)
     adapt = getattr(sampler, "adapt_grid", None)
     return grid if adapt is None else adapt(grid)
@@ -50,15 +52,28 @@ def start(
     """The sampler's state at the first timestep of ``grid``, at ``x_init`` where one is given.
 
     Raises:
-        ValueError: if ``x_init`` has not the image's shape.
+        ValueError: if ``x_init`` has not the image's shape, or y is of higher precision than the prior.
     """
+    _check_precision(denoiser, problem)
     if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
         raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
     state = sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
     if x_init is None:
         return state
+    x_init = x_init.astype(state.x.dtype)
     restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
     return state._replace(x=x_init) if restart is None else restart(state, x_init)
+
+
+def _check_precision(denoiser: DenoiserLike, problem: Problem | None) -> None:
+    """The run computes in the precision of the prior's schedule, which y must not raise."""
+    own = denoiser.schedule.alpha_bar.dtype
+    given = own if problem is None else problem.y.real.dtype
+    if jnp.promote_types(own, given) != own:
+        raise ValueError(
+            f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}: "
+            f"jax.tree.map(lambda a: a.astype({str(given)!r}) if a.dtype == {str(own)!r} else a, prior)."
+        )
 
 
 def stretch(grid: TimeGrid) -> tuple[Array, Array, Array]:

@@ -24,6 +24,7 @@ __all__ = [
     "noise_level",
     "noise_variance",
     "noised_projection",
+    "observed_count",
     "proximal",
     "residual_at",
     "times",
@@ -51,7 +52,8 @@ def times(scalar: Scalar, x: Array) -> Array:
 
 def noise_level(problem: Problem, *, floor: float = NOISE_FLOOR) -> Scalar:
     """σ of each *real* number measured (σ/√2 for complex measurements), with σ at least ``floor``."""
-    sigma = jnp.maximum(problem.noise_std, floor) if floor > 0 else problem.noise_std
+    sigma = jnp.asarray(problem.noise_std)
+    sigma = jnp.maximum(sigma, floor) if floor > 0 else sigma
     return sigma / 2**0.5 if jnp.issubdtype(problem.y.dtype, jnp.complexfloating) else sigma
 
 
@@ -78,6 +80,11 @@ def residual_at(problem: Problem, x: Image, *, observed_only: bool = False) -> M
     """y − A(x); with ``observed_only`` 0 where the measurement says nothing."""
     residual = problem.residual(x)
     return problem.operator.keep_observed(residual) if observed_only else residual
+
+
+def observed_count(problem: Problem) -> Scalar:
+    """How many entries of y say something of the image."""
+    return jnp.sum(jnp.real(problem.operator.keep_observed(jnp.ones_like(problem.y))))
 
 
 def linearize(problem: Problem, x: Image) -> Linearization:

@@ -8,7 +8,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve, sigma_of
 from jaxdiff.samplers.measurement import log_likelihood, measurement_noise, noise_variance, proximal
 from jaxdiff.samplers.options import count, need_key, need_problem, number
@@ -43,7 +43,7 @@ class PnPDM:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """X ~ N(0, I); the first rounds, with a large ρ, forget it."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -13,7 +13,7 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
 from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot, noise_variance
+from jaxdiff.samplers.measurement import dot, noise_variance, observed_count
 from jaxdiff.samplers.options import need_problem, number
 from jaxdiff.typing import Array, Key, Scalar, static
 
@@ -59,6 +59,7 @@ class REDDiff:
             x = operator.ridge(noise_variance(problem, floor=NEARLY_NONE), y)
         else:
             x = operator.initial(y)
+        x = x.astype(denoiser.schedule.alpha_bar.dtype)
         return REDDiffState(x, adam_init(x))
 
     def step(
@@ -73,9 +74,11 @@ class REDDiff:
         weight = self.lam * jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
         prior_gradient = expand(weight.astype(mu.dtype) / mu.size, mu) * (eps - noise)
 
+        observed = observed_count(problem)
+
         def misfit(mu: Array) -> Scalar:
             residual = problem.operator.keep_observed(problem.residual(mu))
-            return dot(residual, residual) / (2 * residual.size)
+            return dot(residual, residual) / (2 * observed)
 
         gradient = prior_gradient + expand(self.data_weight.astype(mu.dtype), mu) * jax.grad(misfit)(mu)
         moved, adam = adam_step(mu, gradient, state.adam, self.rate, betas=(0.9, 0.99))
@@ -97,8 +100,8 @@ def reddiff(*, lam: float | Array = 0.25, rate: float | Array = 0.1, data_weight
 
     Reference:
         Mardani et al. 2024, "A Variational Perspective on Solving Inverse Problems with Diffusion Models", Algorithm 1
-        with the "linear" weight. Departures: masked entries, which carry bare noise, do not count; the start is the
-        posterior mean under N(0, I) in place of A⁺ y, its limit as σ → 0, since a blur's A⁺ multiplies noise a
-        hundredfold and more, which Adam's steps of ``rate`` cannot undo.
+        with the "linear" weight; the mean of the misfit is over the entries of y that say something, as theirs is.
+        Departure: the start is the posterior mean under N(0, I) in place of A⁺ y, its limit as σ → 0, since a blur's A⁺
+        multiplies noise a hundredfold and more, which Adam's steps of ``rate`` cannot undo.
     """
     return REDDiff(number("lam", lam), number("rate", rate, open_low=True), number("data_weight", data_weight))

@@ -11,7 +11,7 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, Info, image_shape_of, residual_norm
+from jaxdiff.samplers.base import GuidedSampler, Info, pure_noise, residual_norm
 from jaxdiff.samplers.measurement import noised_projection
 from jaxdiff.samplers.options import count, move_of, need_key, need_linear, need_problem
 from jaxdiff.samplers.transitions import DDPM, Transition
@@ -55,7 +55,7 @@ class RePaint:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> RePaintState:
         """Pure noise, x_T ~ N(0, I)."""
         need_linear(problem, "RePaint", "a pseudo-inverse")
-        return RePaintState(normal(key, image_shape_of(problem, denoiser)), t)
+        return RePaintState(pure_noise(key, problem, denoiser), t)
 
     def step(
         self, key: Key, state: RePaintState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -39,6 +39,7 @@ class SDEdit(GuidedSampler):
                     "has neither. Use a guided method such as dps."
                 )
             guess = problem.operator.pinv(problem.y)
+        guess = guess.astype(denoiser.schedule.alpha_bar.dtype)
         return State(diffusion.q_sample(guess, normal(key, shape, guess.dtype), denoiser.schedule.at(t)))
 
 

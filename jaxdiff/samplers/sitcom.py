@@ -9,8 +9,8 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import normal
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
-from jaxdiff.samplers.base import Info, State, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot
+from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.measurement import dot, observed_count
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, Scalar, static
 
@@ -39,7 +39,7 @@ class SITCOM:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
         """Pure noise, x_T ~ N(0, I)."""
         del t
-        return State(normal(key, image_shape_of(problem, denoiser)))
+        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
@@ -48,8 +48,7 @@ class SITCOM:
         problem = need_problem(problem, "SITCOM")
         x = state.x
         keep = problem.operator.keep_observed
-        observed = jnp.sum(jnp.real(keep(jnp.ones_like(problem.y))))
-        goal = observed * (problem.noise_std + 0.001) ** 2
+        goal = observed_count(problem) * (problem.noise_std + 0.001) ** 2
 
         def objective(v: Array) -> tuple[Scalar, Scalar]:
             residual = keep(problem.residual(denoiser(v, t, s).x0))

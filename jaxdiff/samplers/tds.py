@@ -41,7 +41,8 @@ class TDS:
     def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> ParticleState:
         """N draws of pure noise, equally weighted."""
         del t
-        particles = normal(key, (self.particles, *image_shape_of(problem, denoiser)))
+        shape = (self.particles, *image_shape_of(problem, denoiser))
+        particles = normal(key, shape, denoiser.schedule.alpha_bar.dtype)
         return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), None)
 
     def restart(self, state: ParticleState, x: Image) -> ParticleState:

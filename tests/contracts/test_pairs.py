@@ -91,7 +91,7 @@ def at_least(dtype, tree):
 
 def step(key, prior, problem, sampler):
     """From pure noise at t = 50 to s = 40."""
-    state = at_least(problem.noise_std.dtype, sampler.init(key, problem, prior, jnp.asarray(50)))  # noise is float32
+    state = sampler.init(key, problem, prior, jnp.asarray(50))
     state, info = sampler.step(key, state, jnp.asarray(50), jnp.asarray(40), problem, prior)
     return state.x, info
 
@@ -125,7 +125,7 @@ def arguments(name, family):
 
 @contextlib.contextmanager
 def in_float64():
-    """Promoting, since ``init`` mixes its float32 noise with what was measured."""
+    """Promoting, since constants of the samplers are float32."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         yield
 

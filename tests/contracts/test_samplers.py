@@ -253,6 +253,18 @@ def test_fractional_times(name):
     assert shape == SHAPE
 
 
+@methods
+def test_computes_in_the_precision_of_the_prior(name):
+    """float64 from a float64 prior, also where hyper-parameters or y are float32; float32 from a float32 one."""
+    _, single, measured, sampler = arguments(name)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        double = jax.tree.map(lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, (single, measured))
+        run = functools.partial(samplers.sample, steps=STEPS)
+        for prior, given in (double, (double[0], measured), (single, measured)):
+            image, _ = jax.eval_shape(run, jax.random.key(0), prior, given, sampler)
+            assert image.dtype == prior.schedule.alpha_bar.dtype
+
+
 SMOOTH = ["dps", "mmps", "pigdm", "tmpd", "ddrm", "diffpir", "heun", "daps"]
 
 

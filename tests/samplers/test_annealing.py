@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.samplers import annealed_langevin, daps, fps, log_snr_grid, sample, tds
+from jaxdiff import operators as ops
+from jaxdiff.denoisers import gaussian_prior
+from jaxdiff.problems import observe
+from jaxdiff.samplers import annealed_langevin, daps, fps, karras_grid, log_snr_grid, sample, tds
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.continuous import ode_ve, sigma_of
 from jaxdiff.samplers.exact import dense_matrix, moment_errors
 from jaxdiff.samplers.particles import effective_sample_size, pick, resample, systematic_indices
+from jaxdiff.schedules import linear
 
 
 def dense(problem):
@@ -43,6 +47,34 @@ def test_daps_hmc_starts_with_a_velocity(world, x_t, momentum):
     variance = float(jnp.var(chain(jax.random.split(jax.random.key(0), count)))) / h
     expected = momentum**2 + 2 * (1 - momentum)
     assert variance == pytest.approx(expected, rel=5 * np.sqrt(2 / (count * centre.size)))
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.005])
+@pytest.mark.parametrize("inner", ["langevin", "hmc"])
+@pytest.mark.parametrize("operator", ["mask", "dynamic range"])
+def test_daps_stays_finite_without_noise_and_ends_on_the_measurement(operator, inner, sigma):
+    """h/τ² with τ = σ would be 100 and more; ‖A‖ is 2 for the dynamic range."""
+    shape = (4, 4, 1)
+    prior = gaussian_prior(jnp.zeros(shape), 0.1 * jnp.eye(16), linear(1000))
+    operators = {
+        "mask": ops.inpaint_box(image_shape=shape, size=2),
+        "dynamic range": ops.high_dynamic_range(image_shape=shape),
+    }
+    problem = observe(jax.random.key(0), operators[operator], 0.3 * jax.random.normal(jax.random.key(1), shape), sigma)
+    grid = karras_grid(prior.schedule, 10, sigma_min=0.1, sigma_max=10.0)
+    image, _ = sample(jax.random.key(2), prior, problem, daps(inner=inner, ode_steps=2), steps=grid)
+    assert bool(jnp.all(jnp.isfinite(image)))
+    kept = problem.operator.keep_observed(jnp.ones_like(problem.y))
+    misfit = problem.operator.keep_observed(problem.residual(image))
+    assert float(jnp.sqrt(jnp.sum(misfit**2) / jnp.sum(kept))) < 0.03
+
+
+def test_annealed_langevin_reports_the_residual_of_the_clean_estimate(world, x_t):
+    here, t = world("mask"), jnp.asarray(600)
+    sampler = annealed_langevin(inner_steps=1)
+    _, info = sampler.step(jax.random.key(0), State(x_t), t, t, here.problem, here.prior)
+    expected = jnp.linalg.norm(here.problem.residual(here.prior(x_t, t).x0))
+    np.testing.assert_allclose(info.residual, expected, rtol=1e-5)
 
 
 def test_daps_flow_ends_where_the_ode_does(world, x_t):

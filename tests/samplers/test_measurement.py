@@ -7,7 +7,7 @@ import pytest
 from flax import struct
 
 from jaxdiff import operators
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import ddnm, ddrm, diffpir, karras_grid, sample, score_ald
 from jaxdiff.samplers.exact import dense_matrix
@@ -20,6 +20,7 @@ from jaxdiff.samplers.measurement import (
     noised_projection,
     proximal,
 )
+from jaxdiff.typing import Array
 
 
 @pytest.mark.parametrize("kind", ["mask", "blur", "dense", "cubic", "spectrum"])
@@ -35,10 +36,37 @@ def test_pull_is_the_transpose_of_push_and_push_the_derivative(world, x_t, kind)
     assert local.pull(u).dtype == x_t.dtype
 
 
+def test_the_adjoint_of_a_complex_matrix_is_the_real_part_of_its_conjugate_transpose(x_t):
+    """Images are real: Re⟨A x, u⟩ = ⟨x, Aᴴ u⟩ over real x."""
+    rng = np.random.default_rng(0)
+    matrix = (rng.normal(size=(5, 16)) + 1j * rng.normal(size=(5, 16))).astype(np.complex64)
+    u = (rng.normal(size=5) + 1j * rng.normal(size=5)).astype(np.complex64)
+    operator = Complex(jnp.asarray(matrix), image_shape=(4, 4, 1))
+    found = operator.adjoint(jnp.asarray(u))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found.ravel(), (matrix.conj().T @ u).real, atol=1e-5)
+    y = operator(x_t)
+    rows = np.concatenate([matrix.real, matrix.imag])
+    expected = np.linalg.pinv(rows.astype(np.float64)) @ np.concatenate([np.asarray(y).real, np.asarray(y).imag])
+    np.testing.assert_allclose(operator.pinv(y).ravel(), expected, atol=1e-3)
+    solved = np.linalg.solve(rows.T @ rows + 0.5 * np.eye(16), (matrix.conj().T @ u).real)
+    np.testing.assert_allclose(operator.ridge(0.5, jnp.asarray(u)).ravel(), solved, atol=1e-4)
+
+
 def test_a_complex_measurement_has_half_the_variance_per_number(world):
     assert noise_variance(world("spectrum").problem) == pytest.approx(
         0.5 * float(noise_variance(world("mask").problem))
     )
+
+
+@struct.dataclass(eq=False)
+class Complex(LinearOperator):
+    """A complex matrix, with no closed form."""
+
+    matrix: Array
+
+    def __call__(self, x):
+        return self.matrix @ x.ravel().astype(self.matrix.dtype)
 
 
 @struct.dataclass(eq=False)

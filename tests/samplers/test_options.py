@@ -118,6 +118,30 @@ def test_impossible_schedules_are_refused(call, words):
         call()
 
 
+def test_runs_that_would_change_their_precision_are_refused(world):
+    here = world("mask")
+    with jax.enable_x64(True):
+        problem = here.problem.replace(y=here.problem.y.astype(jnp.float64))
+        with pytest.raises(ValueError, match="measurement is float64 and the prior float32"):
+            sample(jax.random.key(0), here.prior, problem, jd.samplers.dps(), steps=2)
+
+
+def test_a_start_beyond_the_schedule_is_refused(world):
+    with pytest.raises(ValueError, match="start=1001 is beyond this prior's 1000"):
+        jd.samplers.grid_for(world("mask").prior, jd.samplers.sdedit(start=1001), 5)
+
+
+def test_sigma_may_be_a_python_number(world):
+    here = world("blur")
+    sigma = float(here.problem.noise_std)
+    for make in (jd.samplers.ddrm, jd.samplers.ddnm, jd.samplers.mmps):
+        images = [
+            sample(jax.random.key(0), here.prior, here.problem.replace(noise_std=value), make(), steps=2)[0]
+            for value in (sigma, here.problem.noise_std)
+        ]
+        np.testing.assert_allclose(*images, atol=1e-6)
+
+
 def test_a_schedule_of_another_length_is_refused_by_the_run(world):
     here = world("mask")
     with pytest.raises(ValueError, match="vmap over the sampler"):

@@ -181,6 +181,24 @@ def test_mixture_posterior_is_bayes(world):
     np.testing.assert_allclose(jnp.cov(exact.T), covariance, atol=0.02)
 
 
+def test_closed_forms_without_noise(world):
+    """Under a mask without noise: kept pixels are known, hidden ones follow the prior given those."""
+    here = world("mask")
+    problem = here.problem.replace(noise_std=jnp.zeros(()))
+    kept = np.asarray(problem.operator.keep_observed(jnp.ones_like(problem.y))).ravel() > 0
+    y, mean = (np.asarray(a, np.float64).ravel() for a in (problem.y, here.prior.mean))
+    prior = np.asarray(here.prior.covariance, np.float64)
+    gain = prior[:, kept] @ np.linalg.inv(prior[np.ix_(kept, kept)])
+    found_mean, found = gaussian_posterior(here.prior, problem)
+    np.testing.assert_allclose(found_mean.ravel(), mean + gain @ (y - mean)[kept], atol=1e-4)
+    np.testing.assert_allclose(found, prior - gain @ prior[kept], atol=1e-4)
+    means = jnp.stack([here.prior.mean, here.prior.mean + 1.0])
+    mixture = gaussian_mixture_prior(jnp.full(2, 0.5), means, jnp.full(2, 0.1), here.prior.schedule)
+    given = mixture_posterior(mixture, problem)
+    far = [np.sum((y - np.asarray(m, np.float64).ravel())[kept] ** 2) for m in means]
+    np.testing.assert_allclose(np.log(given.weights[0] / given.weights[1]), (far[1] - far[0]) / 0.2, rtol=1e-3)
+
+
 def test_sliced_wasserstein_of_a_shift():
     """A shift by d moves every projection by ⟨u, d⟩, whose mean square over directions is ‖d‖²/D."""
     draws = jax.random.normal(jax.random.key(0), (500, 8))

@@ -5,13 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import struct
 
+from jaxdiff.experiments import recipes
+from jaxdiff.operators import LinearOperator
+from jaxdiff.problems import Problem
 from jaxdiff.samplers import diffpir, fast_dips, pnp_dm, reddiff, sample, sitcom
 from jaxdiff.samplers.adam import adam_init, adam_step
 from jaxdiff.samplers.base import State
-from jaxdiff.samplers.continuous import reverse_ve
+from jaxdiff.samplers.continuous import reverse_ve, sigma_of
 from jaxdiff.samplers.exact import dense_matrix, moment_errors
 from jaxdiff.samplers.pnp_dm import _exact
+from jaxdiff.typing import Array
+
+
+@struct.dataclass
+class Rows(LinearOperator):
+    """Some rows of a matrix."""
+
+    rows: Array
+
+    def __call__(self, x):
+        return self.rows @ x.ravel()
+
 
 T, S = jnp.asarray(400), jnp.asarray(-1)
 
@@ -74,6 +90,33 @@ def test_reddiff_follows_its_loss(world, x_t):
     np.testing.assert_allclose(moved.adam.first, 0.1 * jax.grad(loss)(x_t), atol=1e-6)
     expected, _ = adam_step(x_t, jax.grad(loss)(x_t), adam_init(x_t), jnp.asarray(0.05), betas=(0.9, 0.99))
     np.testing.assert_allclose(moved.x, expected, atol=1e-5)
+
+
+def test_reddiff_under_a_mask_is_reddiff_on_what_it_keeps(world, x_t):
+    """The mean of the misfit is over kept entries, as the authors' operator returns them and no others."""
+    masked = world("mask")
+    operator = masked.problem.operator
+    kept = np.flatnonzero(np.asarray(operator.keep_observed(jnp.ones_like(masked.problem.y))))
+    rows = jnp.asarray(np.asarray(dense_matrix(operator))[kept])
+    dense = Problem(Rows(rows, image_shape=x_t.shape), masked.problem.y.ravel()[kept], masked.problem.noise_std)
+    noise = jax.random.normal(jax.random.key(1), x_t.shape)
+    sampler = reddiff(lam=0.3)
+    start = sampler.init(jax.random.key(0), masked.problem, masked.prior, T)
+    gradients = [
+        sampler.step(noise, start._replace(x=x_t), T, S, problem, masked.prior)[0].adam.first
+        for problem in (masked.problem, dense)
+    ]
+    np.testing.assert_allclose(*gradients, atol=1e-7)
+    assert len(kept) < x_t.size
+
+
+def test_pnp_dm_comes_down_to_its_floor_and_stays(world):
+    """On the grid that it is run with, the last rounds are at ρ_min, whichever it is."""
+    prior = world().prior
+    for floor in (0.03, 0.1, 0.4):
+        sampler = pnp_dm(rho_min=floor)
+        grid = recipes.grid_of("pnp_dm", sampler, prior, 20)
+        assert float(sigma_of(prior.schedule.at(jnp.asarray(grid.t[-1])))) <= floor
 
 
 def test_sitcom_stops_at_the_noise_and_not_before(world, x_t):

@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from jaxdiff import assets, schedules
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.files import parse_json
 from jaxdiff.models import PriorConfig, UNet, parameter_shapes
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import PyTree, Shape
@@ -188,7 +189,7 @@ def _unknown(text: str) -> str:
 
 def _read_description(path: pathlib.Path) -> tuple[PriorConfig, dict[str, Any]]:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}); convert the checkpoint again.") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:

@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
     """Run a parsed command; a bad input is one sentence on standard error and exit code 2."""
     logging.set_verbosity(logging.INFO if getattr(args, "verbose", False) else logging.WARNING)
     try:
+        _check_seeds(args)
         hosts.use_all_cores()
         with compilation_cache.enabled():
             args.run(args)
@@ -59,6 +60,15 @@ def main(args: argparse.Namespace) -> int:
         print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_seeds(args: argparse.Namespace) -> None:
+    """A seed is 32 bits: beyond them it would be another one's, or none."""
+    for name in ("seed", "seeds"):
+        value = getattr(args, name, None)
+        for seed in value if isinstance(value, list) else [value] if name == "seed" else []:
+            if seed is not None and not 0 <= seed < 2**32:
+                raise ValueError(f"--{name} {seed} is not possible: choose between 0 and {2**32 - 1}.")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,11 +1,12 @@
 """Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
@@ -14,11 +15,13 @@ from PIL import ImageFile, ImageOps, UnidentifiedImageError
 __all__ = [
     "LoadedImage",
     "atomic",
+    "check_folder",
     "find_images",
     "from_uint8",
     "load_image",
     "load_mask",
     "out_folder",
+    "parse_json",
     "save_image",
     "to_rgb",
     "to_uint8",
@@ -86,7 +89,8 @@ def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
             frames = getattr(picture, "n_frames", 1)
             picture.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}); save it as PNG and try again.") from None
+        why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be read as a picture ({why}); save it as PNG and try again.") from None
     return ImageOps.exif_transpose(picture), ["took the first of several frames"] if frames > 1 else []
 
 
@@ -122,11 +126,13 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         ValueError: if it cannot be read or has another size.
     """
     path = Path(path)
-    if path.suffix == ".npy":
+    if path.suffix == ".npy" and path.is_file():
         try:
             mask = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as an array ({error}).") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read as an array ({error}); save it with numpy.save.") from None
+        if mask.dtype.kind not in "biuf":
+            raise ValueError(f"the mask in {path} must be an array of numbers; it holds {mask.dtype}.")
         if mask.ndim == 3 and mask.shape[-1] == 1:
             mask = mask[..., 0]
         if mask.ndim != 2 or not np.isfinite(mask.astype(np.float64)).all():
@@ -154,6 +160,33 @@ def find_images(folder: str | Path) -> list[Path]:
     if not found:
         raise ValueError(f"there is no picture in {folder}; expected files such as *.png or *.jpg.")
     return found
+
+
+def check_folder(path: str | Path) -> Path:
+    """See that an output folder could be made, without making it.
+
+    Raises:
+        ValueError: if a file is in its way, or what is there of its path cannot be written to.
+    """
+    path = Path(path)
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"cannot write to {path} ({there} is a file); choose another --out.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another --out.")
+    return path
+
+
+def parse_json(text: str) -> Any:
+    """``json.loads``, for text of which nothing is known.
+
+    Raises:
+        ValueError: if it is no JSON, or is nested so deeply that reading it would end the program.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def out_folder(path: str | Path) -> Path:

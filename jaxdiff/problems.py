@@ -1,6 +1,7 @@
 """An inverse problem: what was measured, by which operator, with how much noise."""
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxdiff.numerics import normal
@@ -44,14 +45,16 @@ def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array
     Raises:
         ValueError: if the image's shape is not the operator's, or σ is negative.
     """
+    if not isinstance(operator, Operator):
+        raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
     image = jnp.asarray(image)
     if image.shape != tuple(operator.image_shape):
         raise ValueError(
             f"the operator takes images of shape {tuple(operator.image_shape)}, but this one has {image.shape}; "
             "build the operator with image_shape=image.shape or resize the image."
         )
-    if isinstance(noise_std, int | float) and not noise_std >= 0:
-        raise ValueError(f"noise_std must be zero or positive, got {noise_std}.")
+    if isinstance(noise_std, str) or (isinstance(noise_std, int | float | np.number) and not 0 <= noise_std < np.inf):
+        raise ValueError(f"noise_std must be a number, zero or positive and finite, got {noise_std!r}.")
     clean = operator(image)
     noise_std = jnp.asarray(noise_std, clean.real.dtype)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):

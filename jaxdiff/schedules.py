@@ -188,11 +188,22 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     if isinstance(steps, str):
         ascending = _guided_diffusion_spacing(num_train_steps, steps)
     else:
-        ascending = _spaced(num_train_steps, int(steps), spacing)
+        ascending = _spaced(num_train_steps, whole_steps(steps), spacing)
     if len(np.unique(ascending)) != len(ascending):
         raise RepeatedTimestepError(f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps.")
     t = np.sort(ascending)[::-1].astype(np.int32)
     return TimeGrid(t, np.append(t[1:], np.int32(-1)))
+
+
+def whole_steps(steps: int) -> int:
+    """``steps`` if it is a whole number.
+
+    Raises:
+        ValueError: if not.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
+        raise ValueError(f"steps={steps!r} is not possible: give a whole number, a string such as 'ddim50', or a grid.")
+    return int(steps)
 
 
 def _spaced(total: int, steps: int, spacing: str) -> np.ndarray:

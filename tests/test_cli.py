@@ -56,7 +56,12 @@ def bad_inputs(folder):
     PILImage.new("L", (64, 64)).save(folder / "black.png")
     (folder / "prior.safetensors").write_bytes(b"\x00" * 50)
     (folder / "file").write_text("x")
+    (folder / "deep.json").write_text("[" * 200_000)
+    (folder / "words.json").write_text('{"faces64": {"inpaint_box": {"dps": {"zeta": "foo"}}}}')
+    np.save(folder / "words.npy", np.array(["x"]))
+    (folder / "folder.png").mkdir()
     right, out = folder / "right.png", ("--out", folder / "out")
+    grid = ("--tasks", "inpaint_box", "--methods", "dps")
     return {
         ("restore", folder / "none.png", *out): ["none.png"],
         ("restore", folder / "text.png", *out): ["cannot be read"],
@@ -79,6 +84,28 @@ def bad_inputs(folder):
         ("tune", "--seeds", 0, "--out", folder / "out" / "s.json"): ["--seeds 0", "at least 1"],
         ("tune", "--images", folder / "none", "--out", folder / "out" / "s.json"): ["none"],
         ("tune", "--out", folder / "out"): ["--out", ".json"],
+        ("restore", right, "--settings", folder / "deep.json", *out): ["deep.json", "nested too deeply"],
+        ("restore", right, "--settings", folder / "words.json", "--method", "dps", *out): ["zeta", "'foo'"],
+        ("restore", right, "--seed", 2**64, *out): [f"--seed {2**64}", str(2**32 - 1)],
+        ("restore", right, "--seed", -1, *out): ["--seed -1"],
+        ("restore", right, "--zeta", "inf", *out): ["zeta", "finite"],
+        ("restore", right, "--start", 2000, *out): ["start=2000", "1000"],
+        ("restore", right, "--method", "dps", "--start", 100, *out): ["dps does not take 'start'", "zeta"],
+        ("restore", right, "--task", "inpaint_mask", "--mask", folder / "none.npy", *out): [
+            "there is no file",
+            "none.npy",
+        ],
+        ("restore", right, "--task", "inpaint_mask", "--mask", folder / "words.npy", *out): ["words.npy", "numbers"],
+        ("sample", "--columns", -2, "--out", folder / "out" / "s.png"): ["--columns -2"],
+        ("sample", "--prior", folder / "none", "--out", folder / "out" / "s.png"): ["none"],
+        ("sample", "--out", folder / "folder.png"): ["folder.png is a folder", "samples.png"],
+        ("sample", "--seed", 2**32, "--out", folder / "out" / "s.png"): [f"--seed {2**32}"],
+        ("tasks", right, "--out", folder / "folder.png"): ["folder.png is a folder"],
+        ("tune", "--out", folder / "file" / "s.json"): ["cannot write", "is a file"],
+        ("reproduce", "--out", folder / "file"): ["cannot write", "is a file"],
+        ("reproduce", "--steps", 0, *out): ["--steps 0", "1000"],
+        ("bench", "--data", folder, *grid, "--devices", 99, *out): ["--devices 99"],
+        ("bench", "--data", folder, *grid, "--seeds", 0, 2**32, *out): [f"--seeds {2**32}"],
         ("restore", right, "--samples", 0, *out): ["--samples 0"],
         ("restore", right, "--noise_std", -1, *out): ["--noise_std -1"],
         ("restore", right, "--noise_std", "nan", *out): ["--noise_std nan"],
@@ -102,7 +129,9 @@ def bad_inputs(folder):
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
-    for arguments, words in bad_inputs(tmp_path).items():
+    inputs = bad_inputs(tmp_path)
+    before = {path.name for path in tmp_path.rglob("*")}
+    for arguments, words in inputs.items():
         code, _, error = run(capsys, *arguments)
         assert code == 2, arguments
         lines = [line for line in error.splitlines() if line.startswith("jaxdiff:")]
@@ -110,7 +139,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
         assert "Traceback" not in error
         for word in words:
             assert word in lines[0], (word, lines[0])
-        assert not (tmp_path / "out").exists(), f"{arguments} left something behind"
+        left = {path.name for path in tmp_path.rglob("*")} - before
+        assert not left, f"{arguments} left {left} behind"
 
 
 @pytest.mark.parametrize("arguments", [(), ("restorx",), ("restore",), ("restore", "a.png", "--nosuchflag")])
@@ -179,10 +209,13 @@ def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
     mask[20:40, 20:40] = 0
     PILImage.fromarray(mask).save(tmp_path / "mask.png")
     out = tmp_path / "out"
+    out.mkdir()
+    for name in ("restored_5.png", "truth.png", "metrics.csv", "std.png"):
+        (out / name).write_text("of an earlier run")
     flags = ("--task", "inpaint_mask", "--mask", tmp_path / "mask.png", "--measured", "--steps", 2, "--out", out)
     code, _, error = run(capsys, "restore", face, *flags)
     assert not code, error
-    assert {p.name for p in out.iterdir()} == {"measured.png", "restored_0.png", "overview.png"}
+    assert {p.name for p in out.iterdir()} == {"measured.png", "restored_0.png", "overview.png"}, "of this run alone"
     measured = pixels(out / "measured.png")
     assert np.all(measured[25, 25] == 128), "a masked pixel is grey"
 

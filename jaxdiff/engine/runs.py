@@ -20,6 +20,7 @@ from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
+from jaxdiff.samplers.options import check_arguments
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key, PyTree
 
@@ -44,8 +45,18 @@ class Outcome(NamedTuple):
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Put pytrees of equal structure side by side along a new first axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Put pytrees of equal structure side by side along a new first axis.
+
+    Raises:
+        ValueError: if they are of different structure or shapes.
+    """
+    try:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "what is put side by side must be of one kind and shape (problems: one operator, images of one size): run others "
+            f"on their own; {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def batch_keys(key: Key, count: int, first: int = 0) -> Array:
@@ -184,8 +195,27 @@ class _Engine:
             yield len(ahead), stack(ahead)
             ahead = []
 
+    def _check(self, problems: Problem | None) -> None:
+        """See that problems side by side are possible ones; the first of them stands for their shapes."""
+        if isinstance(problems, Problem):
+            leaves = jax.tree.leaves(problems)
+            lengths = {leaf.shape[0] if np.ndim(leaf) else None for leaf in leaves}
+            if None in lengths or len(lengths) > 1:
+                raise ValueError(
+                    "a batch of problems needs a first axis, of one length, in y, sigma and all that the operator holds: give "
+                    "a list of single problems, or one made by jd.engine.stack or vmap."
+                )
+            if not bool(jnp.all(jnp.isfinite(problems.y))):
+                raise ValueError(
+                    "a measurement y holds NaN or infinite values; repair it first, or mask those entries."
+                )
+            problems = jax.tree.map(lambda leaf: leaf[0], problems)
+        denoiser, sampler = self.model
+        check_arguments(denoiser, problems, sampler)
+
     def _settle(self, example: Problem | None, count: int, batch_size: int | str) -> None:
-        """Fix the batch size."""
+        """Fix the batch size, by the first problems, if they are possible ones."""
+        self._check(example)
         devices = self.placement.width
         if batch_size != "auto":
             if not isinstance(batch_size, int) or batch_size < 1:

@@ -26,7 +26,7 @@ from jaxdiff.experiments.recipes import calls_of, grid_of, prior_for
 from jaxdiff.experiments.report import write_rows
 from jaxdiff.experiments.summary import latex, markdown_tables, summarise
 from jaxdiff.experiments.tasks import get_task, make_sampler
-from jaxdiff.files import find_images, load_image, out_folder, save_image, write_text
+from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
 from jaxdiff.hosts import share
 from jaxdiff.problems import Problem
 from jaxdiff.typing import Array
@@ -142,7 +142,7 @@ class Job:
         path = self.out / "bench.json"
         if path.exists():
             try:
-                before = json.loads(path.read_text("utf-8"))
+                before = parse_json(path.read_text("utf-8"))
             except ValueError:
                 raise ValueError(
                     f"{path} is damaged; choose another --out, or delete it if its rows are still valid."

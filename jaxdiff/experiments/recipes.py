@@ -63,8 +63,11 @@ def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: in
         except RepeatedTimestepError:
             return allowed + 1
         except ValueError:  # so few steps that none lies below the sampler's start
+            if steps == total:
+                raise  # not for want of steps
             return 0
 
+    length(total)
     low, high = 0, total
     while low < high:  # the length grows with the number of steps
         middle = (low + high + 1) // 2

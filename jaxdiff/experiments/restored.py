@@ -21,6 +21,11 @@ __all__ = ["CALIBRATED", "write"]
 
 CALIBRATED = 8
 """Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
+WRITTEN = (
+    "restored_*.png",
+    *(f"{name}.png" for name in ("measured", "truth", "mean", "std", "calibration", "overview")),
+)
+WRITTEN += ("metrics.csv", "calibration.csv")
 SHOWN = 3
 """Draws that the overview shows."""
 
@@ -34,6 +39,9 @@ def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | No
         problem: what was measured.
         truth: [H, W, C], if it is known.
     """
+    for name in WRITTEN:  # of an earlier run into the same folder
+        for file in out.glob(name):
+            file.unlink()
     view = np.asarray(problem.operator.view(problem.y))
     save_image(out / "measured.png", view)
     for i, image in enumerate(draws):

@@ -1,6 +1,7 @@
 """Named restoration tasks: how the operator is built at any image size, and each method's settings for it."""
 
 import difflib
+import inspect
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -215,7 +216,8 @@ def make_sampler(
     if method not in METHODS:
         raise nearest("method", method, METHODS)
     settings = {**settings_for(method, task, prior, presets), **options}
-    try:
-        return METHODS[method](**settings)
-    except TypeError as error:
-        raise ValueError(f"method {method!r} does not take these options: {error}.") from None
+    known = inspect.signature(METHODS[method]).parameters
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{method} does not take {name!r}; its options are {', '.join(known)}.")
+    return METHODS[method](**settings)

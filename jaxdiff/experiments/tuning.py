@@ -22,7 +22,7 @@ from jaxdiff.experiments import recipes
 from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.search_space import SPACES, proposals
 from jaxdiff.experiments.tasks import METHODS, nearest, settings_for
-from jaxdiff.files import write_text
+from jaxdiff.files import parse_json, write_text
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.schedules import TimeGrid
@@ -308,7 +308,7 @@ def read_presets(path: str | Path) -> dict[str, Any]:
         ValueError: if it cannot be read or is something else.
     """
     try:
-        content = json.loads(Path(path).read_text("utf-8"))
+        content = parse_json(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; make it with jaxdiff tune --out {path}.") from None
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ schedule interpolates its log-SNR there and the network is given the fraction (s
 import jax
 import numpy as np
 
-from jaxdiff.schedules import NoiseSchedule, TimeGrid
+from jaxdiff.schedules import NoiseSchedule, TimeGrid, whole_steps
 
 __all__ = ["NOISE_SPACINGS", "karras_grid", "log_snr_grid"]
 
@@ -83,7 +83,7 @@ NOISE_SPACINGS = {"karras": karras_grid, "log_snr": log_snr_grid}
 
 
 def _table(schedule: NoiseSchedule, steps: int) -> np.ndarray:
-    if steps < 1:
+    if whole_steps(steps) < 1:
         raise ValueError(f"a grid needs at least one step, got {steps}.")
     if isinstance(schedule.alpha_bar, jax.core.Tracer):
         raise ValueError(

@@ -14,7 +14,8 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler, image_shape_of
 from jaxdiff.samplers.grids import NOISE_SPACINGS
-from jaxdiff.schedules import TimeGrid, timestep_grid
+from jaxdiff.samplers.options import check_arguments
+from jaxdiff.schedules import SPACINGS, TimeGrid, timestep_grid
 from jaxdiff.typing import Array, Image, Key
 
 __all__ = ["grid_for", "run", "sample", "start"]
@@ -27,10 +28,13 @@ def grid_for(
 
     A sampler that visits times more than once (RePaint) has a method ``adapt_grid`` that rewrites the grid.
     """
+    check_arguments(denoiser, None, sampler)
     total = denoiser.schedule.num_steps
+    if spacing not in (*SPACINGS, *NOISE_SPACINGS):
+        raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join((*SPACINGS, *NOISE_SPACINGS))}.")
     if not isinstance(steps, TimeGrid):
         steps = total if steps is None else steps
-        if spacing in NOISE_SPACINGS and isinstance(steps, int):
+        if spacing in NOISE_SPACINGS and not isinstance(steps, str):
             steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
         else:
             steps = timestep_grid(total, steps, spacing)
@@ -52,9 +56,10 @@ def start(
     """The sampler's state at the first timestep of ``grid``, at ``x_init`` where one is given.
 
     Raises:
-        ValueError: if ``x_init`` has not the image's shape, or y is of higher precision than the prior.
+        ValueError: if ``x_init`` has not the image's shape, or y is not as the operator measures, not finite, or of a
+            higher precision than the prior.
     """
-    _check_precision(denoiser, problem)
+    check_arguments(denoiser, problem, sampler)
     if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
         raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
     state = sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
@@ -63,17 +68,6 @@ def start(
     x_init = x_init.astype(state.x.dtype)
     restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
     return state._replace(x=x_init) if restart is None else restart(state, x_init)
-
-
-def _check_precision(denoiser: DenoiserLike, problem: Problem | None) -> None:
-    """The run computes in the precision of the prior's schedule, which y must not raise."""
-    own = denoiser.schedule.alpha_bar.dtype
-    given = own if problem is None else problem.y.real.dtype
-    if jnp.promote_types(own, given) != own:
-        raise ValueError(
-            f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}: "
-            f"jax.tree.map(lambda a: a.astype({str(given)!r}) if a.dtype == {str(own)!r} else a, prior)."
-        )
 
 
 def stretch(grid: TimeGrid) -> tuple[Array, Array, Array]:

@@ -1,18 +1,23 @@
 """What factories share: checked hyper-parameters as float32 arrays, and the sentences that refuse."""
 
+import math
 import types
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import is_key
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler
+from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import Transition, ddpm
 from jaxdiff.typing import Array, Key, Scalar
 
 __all__ = [
+    "check_arguments",
     "choice",
     "count",
     "move_of",
@@ -29,14 +34,17 @@ __all__ = [
 def number(
     name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
 ) -> Array:
-    """A hyper-parameter as a float32 array; Python numbers are checked against [low, high] (or ]low, high]).
+    """A hyper-parameter as a float32 array; single numbers are checked against [low, high] (or ]low, high]).
 
     Raises:
-        ValueError: if it lies outside.
+        ValueError: if it lies outside, or is no number.
     """
-    if isinstance(value, int | float) and not (low < value <= high or (value == low and not open_low)):
+    if isinstance(value, str | bytes) or value is None:
+        raise ValueError(f"{name} must be a number, got {value!r}.")
+    known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
+    if known and not (math.isfinite(value) and (low < value <= high or (value == low and not open_low))):
         above = "above" if open_low else "at least"
-        below = "" if high == float("inf") else f" and at most {high:g}"
+        below = " and finite" if high == float("inf") else f" and at most {high:g}"
         raise ValueError(f"{name} must be {above} {low:g}{below}, got {value}.")
     return jnp.asarray(value, jnp.float32)
 
@@ -53,6 +61,41 @@ def schedule(
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"{name} must be one number or one per training timestep, got shape {array.shape}.")
     return array
+
+
+def check_arguments(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler) -> None:
+    """See that a run is possible: of the right kinds, with a measurement as the operator makes them.
+
+    Values are looked at where they are known, outside of ``jit``, ``vmap`` and ``grad``.
+
+    Raises:
+        ValueError: if not.
+    """
+    if isinstance(sampler, type) or not (hasattr(sampler, "init") and hasattr(sampler, "step")):
+        raise ValueError(f"{_shown(sampler)} is not a sampler; make one, as in jd.samplers.dps().")
+    if isinstance(denoiser, type) or not (callable(denoiser) and hasattr(denoiser, "schedule")):
+        raise ValueError(f"{_shown(denoiser)} is not a prior; load one, as in jd.load_denoiser('faces64').")
+    if problem is None:
+        return
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            f"{_shown(problem)} is not a problem; make one with jd.observe(...) or jd.Problem(A, y, sigma)."
+        )
+    y, operator = problem.y, problem.operator
+    if tuple(y.shape) != tuple(operator.measurement_shape):
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, but {type(operator).__name__} measures {tuple(operator.measurement_shape)} of an "
+            f"image {tuple(operator.image_shape)}; for several measurements use jd.restore, or vmap."
+        )
+    own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
+    if jnp.promote_types(own, given) != own:
+        raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
+    if not isinstance(y, jax.core.Tracer) and not np.isfinite(np.asarray(y)).all():
+        raise ValueError("the measurement y holds NaN or infinite values; repair it first, or mask those entries.")
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float) else getattr(value, "__name__", type(value).__name__)
 
 
 def value_at(name: str, value: Array, t: Array, denoiser: DenoiserLike) -> Scalar:
@@ -106,9 +149,9 @@ def count(name: str, value: int, *, low: int = 1) -> int:
     Raises:
         ValueError: if it is not an integer of at least ``low``.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
         raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}.")
-    return value
+    return int(value)
 
 
 def choice(name: str, value: str, options: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, stretch
+from jaxdiff.samplers.options import check_arguments, count
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Image, Key, Scalar
 
@@ -33,6 +34,8 @@ class Posterior(NamedTuple):
 
     def interval(self, level: float | Array = 0.9) -> tuple[Image, Image]:
         """Lower and upper end of the central credible interval of each pixel."""
+        if isinstance(level, int | float) and not 0 <= level <= 1:
+            raise ValueError(f"a credible level lies in [0, 1], got {level}.")
         tail = (1 - jnp.asarray(level, self.samples.dtype)) / 2
         low, high = jnp.quantile(self.samples, jnp.stack([tail, 1 - tail]), axis=0)
         return low, high
@@ -75,9 +78,10 @@ def posterior(
     Returns:
         Samples, mean, standard deviation (of n − 1 degrees of freedom; 0 for n = 1) and infos.
     """
-    if n < 1:
-        raise ValueError(f"a posterior needs at least one draw, got n={n}.")
-
+    check_arguments(denoiser, problem, sampler)
+    count("n, the number of draws,", n)
+    if batch_size is not None:
+        count("batch_size", batch_size)
     grid = grid_for(denoiser, sampler, steps, spacing)
     samples, info = _draws(
         key, denoiser, problem, sampler, grid, x_init, n=n, batch_size=batch_size or n, checkpoint=checkpoint

@@ -8,7 +8,7 @@ from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, State, image_shape_of
-from jaxdiff.samplers.options import move_of
+from jaxdiff.samplers.options import count, move_of
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Key
 
@@ -67,7 +67,5 @@ def sdedit(
         if not 0 < strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {strength}.")
         start = max(1, round(strength * num_train_steps))
-    start = 500 if start is None else int(start)
-    if start < 1:
-        raise ValueError(f"start must be at least 1 forward step, got {start}.")
+    start = 500 if start is None else count("start, in forward steps,", start)
     return SDEdit(transition=move_of(transition), start=start)

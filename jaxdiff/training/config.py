@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jaxdiff.files import parse_json
 from jaxdiff.models import PRESETS, PriorConfig
 
 __all__ = [
@@ -215,8 +216,8 @@ class TrainConfig:
     def from_json(cls, text: str) -> "TrainConfig":
         """The run that ``to_json`` described."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"the configuration is no valid JSON ({error}).") from None
         return cls.from_dict(values)
 
@@ -403,8 +404,8 @@ def load_config(name_or_path: str, overrides: dict[str, Any] | None = None) -> T
     elif not path.is_file():
         raise ValueError(f"there is no configuration {name_or_path}; give a file, or one of {', '.join(bundled())}.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{name_or_path} is no valid JSON ({error}).") from None
     if not isinstance(values, dict):
         raise ValueError(f'{name_or_path} is no training configuration, which is a group of fields and needs "prior".')

@@ -117,9 +117,15 @@ def test_the_exact_setting_is_as_good_as_theory_says(prior):
 
 
 def test_what_diverges_is_the_worst_and_never_crashes(search, prior, tmp_path):
-    settings = [{"zeta": np.inf}, {"zeta": 1.0}]
+    settings = [{"zeta": 1e38, "norm": "squared"}, {"zeta": 1.0}]
     trials = last(run_trials(search, prior, settings))
-    assert trials[0] == {"options": {"zeta": np.inf}, "psnr": None, "ssim": None, "lpips": None, "error": "diverged"}
+    assert trials[0] == {
+        "options": {"zeta": 1e38, "norm": "squared"},
+        "psnr": None,
+        "ssim": None,
+        "lpips": None,
+        "error": "diverged",
+    }
     assert best_of(trials, "psnr")["options"] == {"zeta": 1.0}
     assert best_of(trials, "lpips")["options"] == {"zeta": 1.0}
 

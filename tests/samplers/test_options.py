@@ -146,3 +146,77 @@ def test_a_schedule_of_another_length_is_refused_by_the_run(world):
     here = world("mask")
     with pytest.raises(ValueError, match="vmap over the sampler"):
         sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(zeta=jnp.ones(3)), steps=5)
+
+
+def impossible_runs(here):
+    """What is wrong → the run, and words of the sentence."""
+    prior, problem, key = here.prior, here.problem, jax.random.key(0)
+    dps = jd.samplers.dps()
+    operator, y = problem.operator, problem.y
+    other = problem.replace(operator=jd.operators.denoise(image_shape=(4, 4, 1)))
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), problem)
+
+    def run(prior=prior, problem=problem, sampler=dps, **options):
+        return lambda: sample(key, prior, problem, sampler, **{"steps": 2, **options})
+
+    return {
+        "two measurements": (
+            run(problem=problem.replace(y=jnp.stack([y, y]))),
+            r"y has shape \(2, 4, 4, 1\).*jd.restore",
+        ),
+        "part of a measurement": (run(problem=problem.replace(y=y[..., 0])), r"y has shape \(4, 4\)"),
+        "a number": (run(problem=problem.replace(y=jnp.zeros(()))), r"y has shape \(\)"),
+        "NaN": (run(problem=problem.replace(y=y.at[0].set(jnp.nan))), "y holds NaN"),
+        "NaN in a posterior": (
+            lambda: jd.posterior(key, prior, problem.replace(y=y * jnp.inf), dps, n=2, steps=2),
+            "y holds NaN",
+        ),
+        "NaN in a batch": (
+            lambda: jd.restore(key, prior, batch.replace(y=batch.y.at[1].set(jnp.nan)), dps, steps=2),
+            "y holds NaN",
+        ),
+        "one problem as a batch": (lambda: jd.restore(key, prior, problem, dps, steps=2), "needs a first axis"),
+        "two kinds": (
+            lambda: jd.restore(
+                key,
+                prior,
+                [problem, other],
+                dps,
+                steps=2,
+            ),
+            "of one kind",
+        ),
+        "a factory": (run(sampler=jd.samplers.dps), "dps is not a sampler"),
+        "a name": (run(sampler="dps"), "'dps' is not a sampler"),
+        "no prior": (run(prior="faces64"), "'faces64' is not a prior"),
+        "no problem": (run(problem=y), "is not a problem"),
+        "half a step": (run(steps=2.5), "steps=2.5"),
+        "half a step by noise level": (run(steps=2.5, spacing="karras"), "steps=2.5"),
+        "a truth value": (run(steps=True), "steps=True"),
+        "no spacing": (run(spacing="karas"), "karras, log_snr"),
+        "no batch": (lambda: jd.posterior(key, prior, problem, dps, n=2, batch_size=0, steps=2), "batch_size must be"),
+        "part of a draw": (lambda: jd.posterior(key, prior, problem, dps, n=2.5, steps=2), "n, the number of draws"),
+        "no level": (lambda: jd.posterior(key, prior, problem, dps, n=2, steps=2).interval(1.5), "credible level"),
+        "half a start": (lambda: jd.samplers.sdedit(start=1.5), "start, in forward steps, must be"),
+        "infinite": (lambda: jd.samplers.dps(zeta=float("inf")), "zeta must be at least 0 and finite"),
+        "NaN as numpy has it": (lambda: jd.samplers.dps(zeta=np.float32("nan")), "zeta must be at least 0"),
+        "text": (lambda: jd.samplers.dps(zeta="1.0"), "zeta must be a number, got '1.0'"),
+        "infinite noise": (lambda: jd.observe(key, operator, y, np.float32("inf")), "noise_std must be a number"),
+        "noise as text": (lambda: jd.observe(key, operator, y, "0.05"), "noise_std must be a number"),
+        "an operator's name": (lambda: jd.observe(key, "inpaint_box", y, 0.1), "is not an operator"),
+    }
+
+
+def test_impossible_runs_are_refused_in_a_sentence(world):
+    for call, words in impossible_runs(world("mask")).values():
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(world):
+    here = world("mask")
+    for spacing in ("dps", "karras"):
+        _, info = sample(
+            jax.random.key(0), here.prior, here.problem, jd.samplers.dps(), steps=np.int64(3), spacing=spacing
+        )
+        assert info.residual.shape == (3,)

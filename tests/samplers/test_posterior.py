@@ -38,7 +38,7 @@ def test_draws_extend_each_other_and_batches_do_not_matter(world):
     few, many = run(2), run(5, batch_size=2)
     np.testing.assert_allclose(many.samples[:2], few.samples, atol=1e-5)
     assert not bool(jnp.any(run(1).std))
-    with pytest.raises(ValueError, match="at least one draw"):
+    with pytest.raises(ValueError, match="number of draws, must be an integer of at least 1"):
         run(0)
 
 

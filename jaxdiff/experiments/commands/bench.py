@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
         hosts.join()
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
+    if args.devices is not None and args.devices > jax.local_device_count():
+        raise ValueError(f"--devices {args.devices} is not possible: this process has {jax.local_device_count()}.")
     cpu = jax.local_devices()[0].platform == "cpu"
     grid = Grid(
         tasks=tuple(dict.fromkeys(args.tasks)),
@@ -86,8 +88,6 @@ def _check(args: argparse.Namespace) -> int | str:
             raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
     if args.noise_std is not None and not 0 <= args.noise_std < float("inf"):
         raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
-    if min(args.seeds) < 0:
-        raise ValueError(f"--seeds {min(args.seeds)} is not possible: seeds are zero or positive.")
     return check_batch_size(args.batch_size)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -10,11 +11,15 @@ from rich.text import Text
 
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.files import check_folder
+from jaxdiff.samplers.grids import NOISE_SPACINGS
+from jaxdiff.schedules import SPACINGS
 
 __all__ = [
     "add_batch_size",
     "add_prior",
     "add_run",
+    "check_picture_path",
     "both_scales",
     "check_batch_size",
     "check_steps",
@@ -39,7 +44,8 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
     """``--steps``, ``--spacing``, ``--batch_size``, ``--out``."""
     parser.add_argument("--steps", type=int, default=steps, help=f"network calls of a whole run (default {steps})")
-    parser.add_argument("--spacing", default="dps", help="how the steps are spread: dps, uniform, ddim, trailing, quad")
+    spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
+    parser.add_argument("--spacing", default="dps", help=f"how the steps are spread: {spacings}")
     add_batch_size(parser)
 
 
@@ -59,6 +65,21 @@ def check_batch_size(text: str) -> int | str:
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"--batch_size {text} is not possible: a positive whole number, or auto.")
     return int(text)
+
+
+def check_picture_path(text: str, example: str) -> Path:
+    """``--out`` as the path of a picture that can be written.
+
+    Raises:
+        ValueError: if it names none, or a folder.
+    """
+    out = Path(text)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(f"--out {out} must name a picture such as {example}.")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; name a picture in it, such as {out / example}.")
+    check_folder(out.parent)
+    return out
 
 
 def load_prior(args: argparse.Namespace) -> Denoiser:

@@ -27,7 +27,7 @@ from jaxdiff.experiments.commands.common import (
 from jaxdiff.experiments.paper import Picture, Study, plan, run_study
 from jaxdiff.experiments.pictures import from_folder, without_download
 from jaxdiff.experiments.tasks import settings_for
-from jaxdiff.files import out_folder
+from jaxdiff.files import check_folder, out_folder
 
 __all__ = ["add_arguments", "run"]
 
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} is not possible: it is at least {least}.")
+    check_folder(args.out)
     denoiser = load_prior(args)
     study = _study(args, denoiser)
     check_steps(denoiser, study.steps)
@@ -80,11 +81,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
-    total = denoiser.schedule.num_steps
+    total, steps = denoiser.schedule.num_steps, args.steps if args.steps is None else check_steps(denoiser, args.steps)
     study = Study(seeds=args.seeds, seed=args.seed, batch_size=check_batch_size(args.batch_size), prior=args.prior)
     if args.smoke:
-        return dataclasses.replace(study, steps=args.steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
-    return dataclasses.replace(study, steps=args.steps or (total if args.full else min(100, total)))
+        return dataclasses.replace(study, steps=steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
+    return dataclasses.replace(study, steps=steps or (total if args.full else min(100, total)))
 
 
 def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list[Picture]:

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from jaxdiff.experiments.commands.common import (
     add_prior,
     add_run,
     check_batch_size,
+    check_picture_path,
     check_steps,
     console,
     load_prior,
@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> None:
     if args.sampler not in UNCONDITIONAL:
         raise nearest("sampler", args.sampler, UNCONDITIONAL)
     size = check_batch_size(args.batch_size)
-    out = Path(args.out)
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ValueError(f"--out {out} must name a picture such as samples.png.")
-    out_folder(out.parent)
+    if args.columns is not None and args.columns < 1:
+        raise ValueError(f"--columns {args.columns} is not possible: it is at least 1.")
+    out = check_picture_path(args.out, "samples.png")
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     calls = len(grid_for(denoiser, sampler, args.steps, args.spacing).t)
+    out_folder(out.parent)
     resume = out.with_name(f".{out.stem}.npz")
     with progress() as bar:
         outcome = restore_many(

@@ -1,14 +1,13 @@
 """``jaxdiff tasks``: every published task by name, and a contact sheet of what each makes of one picture."""
 
 import argparse
-from pathlib import Path
 
 import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
 from jaxdiff.experiments import presets
-from jaxdiff.experiments.commands.common import console
+from jaxdiff.experiments.commands.common import check_picture_path, console
 from jaxdiff.experiments.contact_sheet import SHEET, contact_sheet
 from jaxdiff.files import atomic, load_image, out_folder
 
@@ -38,9 +37,7 @@ def run(args: argparse.Namespace) -> None:
             )
         Console(highlight=False).print(table)
         return
-    out = Path(args.out)
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ValueError(f"--out {out} must name a picture such as tasks.png.")
+    out = check_picture_path(args.out, "tasks.png")
     if args.size < 32 or args.size % 16:
         raise ValueError(f"--size {args.size} is not possible: take a multiple of 16, at least 32.")
     image = load_image(args.image, size=(args.size, args.size), resize=True).pixels

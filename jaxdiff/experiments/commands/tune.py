@@ -17,7 +17,7 @@ from jaxdiff.experiments.evaluate import measure
 from jaxdiff.experiments.pictures import from_folder
 from jaxdiff.experiments.tasks import METHODS, TASKS, get_task, nearest
 from jaxdiff.experiments.tuning import METRICS, Search, Trial, read_presets, tune
-from jaxdiff.files import out_folder
+from jaxdiff.files import check_folder, out_folder
 
 __all__ = ["add_arguments", "run"]
 
@@ -98,6 +98,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
     if Path(args.out).suffix != ".json":
         raise ValueError(f"--out {args.out} must name a file such as settings.json.")
+    check_folder(Path(args.out).parent)
 
 
 def _truths(args: argparse.Namespace, denoiser: DenoiserLike, bar: object) -> np.ndarray:

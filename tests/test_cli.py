@@ -89,7 +89,7 @@ def bad_inputs(folder):
         ("restore", right, "--seed", 2**64, *out): [f"--seed {2**64}", str(2**32 - 1)],
         ("restore", right, "--seed", -1, *out): ["--seed -1"],
         ("restore", right, "--zeta", "inf", *out): ["zeta", "finite"],
-        ("restore", right, "--start", 2000, *out): ["start=2000", "1000"],
+        ("restore", right, "--start", 2000, *out): ["--start 2000", "1000"],
         ("restore", right, "--method", "dps", "--start", 100, *out): ["dps does not take 'start'", "zeta"],
         ("restore", right, "--task", "inpaint_mask", "--mask", folder / "none.npy", *out): [
             "there is no file",

@@ -38,8 +38,6 @@ def grid_for(
             steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
         else:
             steps = timestep_grid(total, steps, spacing)
-    if sampler.start is not None and sampler.start > total:
-        raise ValueError(f"start={sampler.start} is beyond this prior's {total} forward steps; choose at most {total}.")
     grid = steps.below(sampler.start)
     adapt = getattr(sampler, "adapt_grid", None)
     return grid if adapt is None else adapt(grid)

@@ -126,11 +126,6 @@ def test_runs_that_would_change_their_precision_are_refused(world):
             sample(jax.random.key(0), here.prior, problem, jd.samplers.dps(), steps=2)
 
 
-def test_a_start_beyond_the_schedule_is_refused(world):
-    with pytest.raises(ValueError, match="start=1001 is beyond this prior's 1000"):
-        jd.samplers.grid_for(world("mask").prior, jd.samplers.sdedit(start=1001), 5)
-
-
 def test_sigma_may_be_a_python_number(world):
     here = world("blur")
     sigma = float(here.problem.noise_std)

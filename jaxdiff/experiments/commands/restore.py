@@ -66,6 +66,9 @@ def run(args: argparse.Namespace) -> None:
     chosen = _method(args)
     denoiser = recipes.prior_for(chosen.method, load_prior(args))
     check_steps(denoiser, args.steps)
+    total = denoiser.schedule.num_steps
+    if args.start is not None and args.start > total:
+        raise ValueError(f"--start {args.start} is beyond this prior's {total} forward steps; choose at most {total}.")
     height, width, _ = denoiser.image_shape
     loaded = load_image(args.image, size=(height, width), resize=args.resize)
     for note in loaded.notes:

@@ -64,11 +64,13 @@ def main(args: argparse.Namespace) -> int:
 
 def _check_seeds(args: argparse.Namespace) -> None:
     """A seed is 32 bits: beyond them it would be another one's, or none."""
-    for name in ("seed", "seeds"):
-        value = getattr(args, name, None)
-        for seed in value if isinstance(value, list) else [value] if name == "seed" else []:
-            if seed is not None and not 0 <= seed < 2**32:
-                raise ValueError(f"--{name} {seed} is not possible: choose between 0 and {2**32 - 1}.")
+    seed, seeds = getattr(args, "seed", None), getattr(args, "seeds", None)
+    given = [] if seed is None else [("--seed", seed)]
+    if isinstance(seeds, list):  # elsewhere --seeds is how many
+        given += [("--seeds", value) for value in seeds]
+    for flag, value in given:
+        if not 0 <= value < 2**32:
+            raise ValueError(f"{flag} {value} is not possible: choose between 0 and {2**32 - 1}.")
 
 
 def _sentence(error: Exception) -> str:

@@ -104,7 +104,7 @@ def bad_inputs(folder):
         ("tune", "--out", folder / "file" / "s.json"): ["cannot write", "is a file"],
         ("reproduce", "--out", folder / "file"): ["cannot write", "is a file"],
         ("reproduce", "--steps", 0, *out): ["--steps 0", "1000"],
-        ("bench", "--data", folder, *grid, "--devices", 99, *out): ["--devices 99"],
+        ("bench", "--data", folder, *grid, "--devices", 99, *out): ["devices=99", "this process has"],
         ("bench", "--data", folder, *grid, "--seeds", 0, 2**32, *out): [f"--seeds {2**32}"],
         ("restore", right, "--samples", 0, *out): ["--samples 0"],
         ("restore", right, "--noise_std", -1, *out): ["--noise_std -1"],

@@ -20,7 +20,7 @@ from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
-from jaxdiff.samplers.options import check_arguments
+from jaxdiff.samplers.options import check_arguments, check_finite
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key, PyTree
 
@@ -205,10 +205,7 @@ class _Engine:
                     "a batch of problems needs a first axis, of one length, in y, sigma and all that the operator holds: give "
                     "a list of single problems, or one made by jd.engine.stack or vmap."
                 )
-            if not bool(jnp.all(jnp.isfinite(problems.y))):
-                raise ValueError(
-                    "a measurement y holds NaN or infinite values; repair it first, or mask those entries."
-                )
+            check_finite(problems.y)
             problems = jax.tree.map(lambda leaf: leaf[0], problems)
         denoiser, sampler = self.model
         check_arguments(denoiser, problems, sampler)

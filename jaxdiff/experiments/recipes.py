@@ -67,7 +67,7 @@ def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: in
                 raise  # not for want of steps
             return 0
 
-    length(total)
+    length(total)  # refuses what no number of steps can mend
     low, high = 0, total
     while low < high:  # the length grows with the number of steps
         middle = (low + high + 1) // 2

@@ -21,11 +21,9 @@ __all__ = ["CALIBRATED", "write"]
 
 CALIBRATED = 8
 """Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
-WRITTEN = (
-    "restored_*.png",
-    *(f"{name}.png" for name in ("measured", "truth", "mean", "std", "calibration", "overview")),
-)
-WRITTEN += ("metrics.csv", "calibration.csv")
+PICTURES = ("measured", "truth", "restored_*", "mean", "std", "calibration", "overview")
+WRITTEN = (*(f"{name}.png" for name in PICTURES), "metrics.csv", "calibration.csv")
+"""All that may be written; what an earlier run left of it goes."""
 SHOWN = 3
 """Draws that the overview shows."""
 

@@ -18,6 +18,7 @@ from jaxdiff.typing import Array, Key, Scalar
 
 __all__ = [
     "check_arguments",
+    "check_finite",
     "choice",
     "count",
     "move_of",
@@ -90,6 +91,15 @@ def check_arguments(denoiser: DenoiserLike, problem: Problem | None, sampler: Sa
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:
         raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
+    check_finite(y)
+
+
+def check_finite(y: Array) -> None:
+    """See that a measurement, or many, has no NaN, where its values are known.
+
+    Raises:
+        ValueError: if it has.
+    """
     if not isinstance(y, jax.core.Tracer) and not np.isfinite(np.asarray(y)).all():
         raise ValueError("the measurement y holds NaN or infinite values; repair it first, or mask those entries.")
 

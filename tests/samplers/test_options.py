@@ -171,16 +171,7 @@ def impossible_runs(here):
             "y holds NaN",
         ),
         "one problem as a batch": (lambda: jd.restore(key, prior, problem, dps, steps=2), "needs a first axis"),
-        "two kinds": (
-            lambda: jd.restore(
-                key,
-                prior,
-                [problem, other],
-                dps,
-                steps=2,
-            ),
-            "of one kind",
-        ),
+        "two kinds": (lambda: jd.restore(key, prior, [problem, other], dps, steps=2), "of one kind"),
         "a factory": (run(sampler=jd.samplers.dps), "dps is not a sampler"),
         "a name": (run(sampler="dps"), "'dps' is not a sampler"),
         "no prior": (run(prior="faces64"), "'faces64' is not a prior"),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdiff import hosts, plots
+from jaxdiff.engine.placement import choose_devices
 from jaxdiff.experiments.bench import Grid, Job, Outcome
 from jaxdiff.experiments.commands.common import (
     add_batch_size,
@@ -55,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
         hosts.join()
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
-    if args.devices is not None and args.devices > jax.local_device_count():
-        raise ValueError(f"--devices {args.devices} is not possible: this process has {jax.local_device_count()}.")
+    choose_devices(args.devices, 1)  # refuses what this process has not, before anything is made
     cpu = jax.local_devices()[0].platform == "cpu"
     grid = Grid(
         tasks=tuple(dict.fromkeys(args.tasks)),

@@ -48,6 +48,7 @@ def main(args: argparse.Namespace) -> int:
     logging.set_verbosity(logging.INFO if getattr(args, "verbose", False) else logging.WARNING)
     try:
         _check_seeds(args)
+        _check_empty(args)
         hosts.use_all_cores()
         with compilation_cache.enabled():
             args.run(args)
@@ -71,6 +72,13 @@ def _check_seeds(args: argparse.Namespace) -> None:
     for flag, value in given:
         if not 0 <= value < 2**32:
             raise ValueError(f"{flag} {value} is not possible: choose between 0 and {2**32 - 1}.")
+
+
+def _check_empty(args: argparse.Namespace) -> None:
+    """An empty word is a shell variable that was not set; taken as a path it would be the current folder."""
+    for name, value in vars(args).items():
+        if value == "":
+            raise ValueError(f"the value of {name} is empty: give one, or leave the option out.")
 
 
 def _sentence(error: Exception) -> str:

@@ -88,6 +88,7 @@ def bad_inputs(folder):
         ("restore", right, "--settings", folder / "words.json", "--method", "dps", *out): ["zeta", "'foo'"],
         ("restore", right, "--seed", 2**64, *out): [f"--seed {2**64}", str(2**32 - 1)],
         ("restore", right, "--seed", -1, *out): ["--seed -1"],
+        ("restore", right, "--out", ""): ["the value of out is empty"],
         ("restore", right, "--zeta", "inf", *out): ["zeta", "finite"],
         ("restore", right, "--start", 2000, *out): ["--start 2000", "1000"],
         ("restore", right, "--method", "dps", "--start", 100, *out): ["dps does not take 'start'", "zeta"],

@@ -60,6 +60,7 @@ IDENTITY = ("prior", "pixels", "noise_std", "task", "method", "settings", "calls
 STATE = ("weights", "options", "images")
 """What makes it out of date, if it changes."""
 SENSE = {"psnr": 1, "ssim": 1, "lpips": -1}
+TITLES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS (lower is better)"}
 COLUMNS = (
     *IDENTITY,
     *STATE,
@@ -233,7 +234,6 @@ def page(rows: list[Row], metric: str) -> str:
     names = list(dict.fromkeys(row["task"] for row in rows))
     budgets = sorted({int(row["calls"]) for row in rows})
     first = rows[0]
-    title = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": "LPIPS"}[metric]
     parts = [
         "# Leaderboard\n\n"
         f"Prior {first['prior']}, σ = {first['noise_std']} on [-1, 1], device {jax.devices()[0].device_kind}: "
@@ -243,10 +243,14 @@ def page(rows: list[Row], metric: str) -> str:
         "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged."
         + any(row["mark"] for row in rows)
         * " †: with earlier weights of this prior.",
-        f"## The best within a number of network calls\n\nBy {title}; in brackets, settings and network calls. Budgets "
-        "that were measured on all pictures are what `jaxdiff restore` takes by default; where there are fewer, cells are "
-        "compared on those, but for cells whose scores picture by picture were not kept: a better one may be among them. – : "
-        "not measured.\n\n" + _best_table(rows, names, budgets, metric),
+        "## The best within a number of network calls\n\nIn brackets, settings and network calls. A budget measured on "
+        "fewer pictures than the others is compared on those, with the smaller budgets' cells among them; cells without scores "
+        "picture by picture cannot be, so a better one may be there. – : not measured. "
+        f"`jaxdiff restore` takes by default what is best by {TITLES[metric]} on all pictures.",
+        *(
+            f"By {TITLES[name]}:\n\n{_best_table(rows, names, budgets, name)}"
+            for name in dict.fromkeys((metric, "lpips"))
+        ),
     ]
     for task in names:
         for calls in budgets:

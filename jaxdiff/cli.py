@@ -19,7 +19,7 @@ COMMANDS = {
     "tune": ("jaxdiff.experiments.commands.tune", "search a method's settings for a task"),
     "reproduce": ("jaxdiff.experiments.commands.reproduce", "the study's tables and figures"),
     "tasks": ("jaxdiff.experiments.commands.tasks", "the published tasks, and what each makes of a picture"),
-    "export": ("jaxdiff.experiments.commands.export", "a whole restoration as an artifact that runs with jax alone"),
+    "export": ("jaxdiff.experiments.commands.export", "a whole restoration as an artifact that runs without jaxdiff"),
     "bench": ("jaxdiff.experiments.commands.bench", "a grid of images, tasks, methods and seeds, resumable"),
     "train": ("jaxdiff.training.command", "train a prior"),
 }

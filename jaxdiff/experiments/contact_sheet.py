@@ -37,7 +37,7 @@ SHEET: tuple[str, ...] = (
     *presets.names("jaxdiff")[19:],
     "dps/gaussian_blur_poisson",
 )
-"""The presets on the sheet: each operator once."""
+"""The presets on the sheet."""
 
 
 def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.ndarray:

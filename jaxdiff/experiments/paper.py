@@ -44,7 +44,7 @@ class Study:
         forward_steps: N of Table 1.
         noise_stds: σ of Table 2.
         tasks: the study's name of a task → ours.
-        methods: the columns of Table 2.
+        methods: the rows of Table 2.
         seeds: runs an image.
         samples: draws of Figure 1.
         seed: of everything random.

@@ -115,12 +115,15 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
 
 
 ALIKE = {
+    "sr2": "super_resolution",
     "sr4": "super_resolution",
+    "sr8": "super_resolution",
     "sr_bicubic4": "super_resolution",
     "hdr": "high_dynamic_range",
     "color": "grayscale",
 }
-ALIKE |= {"inpaint_random_92": "inpaint_random", "jpeg10": "jpeg", "deconvolution": "gaussian_blur"}
+ALIKE |= {"inpaint_random_92": "inpaint_random", "inpainting": "inpaint_box", "jpeg10": "jpeg"}
+ALIKE |= dict.fromkeys(("deconvolution", "deblur_gauss", "deblur_uni", "deblur_aniso"), "gaussian_blur")
 """Published tasks, by the second part of their names, whose settings are recorded under another name."""
 
 
@@ -169,7 +172,8 @@ def settings_for(
 
     Args:
         method: its name.
-        task: its name; for a published one ("dps/sr4") without settings of its own, those of its family.
+        task: its name; for a published one ("dps/sr4") without settings of its own, those of its family
+            (``ALIKE``), or the default.
         prior: the name under which settings were recorded; None for the published ones.
         presets: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
 

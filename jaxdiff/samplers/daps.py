@@ -114,7 +114,7 @@ def daps(
         ode_steps: Euler steps of the flow.
         mcmc_steps: inner steps.
         inner: "langevin" or "hmc" (with momentum).
-        momentum: m in [0, 1[, for "hmc".
+        momentum: m in [0, 0.999], for "hmc".
 
     Raises:
         ValueError: if an option is out of range.

@@ -17,7 +17,7 @@ from jaxdiff.typing import Array, Image, Key, Scalar, static
 
 __all__ = ["FPS", "fps"]
 
-WHAT = "solve(), (AᵀA + ρI)⁻¹,"
+WHAT = "ridge(), (AᵀA + ρI)⁻¹Aᵀ"
 
 
 @struct.dataclass

@@ -181,9 +181,10 @@ def sample(
         denoiser: the prior.
         problem: operator, measurement and noise level; None to sample from the prior.
         sampler: e.g. ``jd.samplers.dps(zeta=1.0)``.
-        steps: network calls over the whole schedule (all of it by default), guided-diffusion's strings ("ddim50",
-            "10,15,20"), or a ``TimeGrid``. A sampler with a ``start`` goes through the part of the grid below it.
-        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``.
+        steps: how many over the whole schedule (all of it by default; a step may be several network calls),
+            guided-diffusion's strings ("ddim50", "10,15,20"), or a ``TimeGrid``. A sampler with a ``start`` goes
+            through the part of the grid below it.
+        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr".
         x_init: start from this x_T instead of a draw.
         noise: recorded noise [number of steps, H, W, C], to replay a reference run.
         checkpoint: what a gradient through the run of N steps keeps: None everything; "step" one state a step; "sqrt"

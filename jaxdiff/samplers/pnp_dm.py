@@ -90,8 +90,8 @@ def pnp_dm(
 ) -> PnPDM:
     """Plug-and-play diffusion Monte-Carlo, for any differentiable operator; exact as ρ_min → 0 with enough rounds.
 
-    Network calls a step: ``prior_steps``. Use it with ``steps=karras_grid(schedule, n, sigma_max=10, sigma_min=0.1)``,
-    n of 50 to 100.
+    Network calls a step: ``prior_steps``. Use it with ``steps=karras_grid(schedule, n, sigma_max=10, sigma_min=0.02)``,
+    n of 50 to 100: ρ follows the grid down to ``rho_min`` and stays there, so σ_min has to be below that.
 
     Args:
         rho_min: the floor of ρ.

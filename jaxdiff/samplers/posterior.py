@@ -64,7 +64,8 @@ def posterior(
         key: of the whole set.
         denoiser: the prior.
         problem: what was measured; None for draws of the prior.
-        sampler: the method. One whose runs all end alike (RED-diff, η = 0 from one x_init) has no spread to show.
+        sampler: the method. One whose runs all end alike (η = 0 from one x_init) has no spread to show, and RED-diff's is
+            that of its noise, not the posterior's.
         n: number of draws.
         batch_size: draws that run at once, all by default; a smaller number saves memory.
         steps: as in ``jd.sample``.

@@ -42,8 +42,8 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
-    """``--steps``, ``--spacing``, ``--batch_size``, ``--out``."""
-    parser.add_argument("--steps", type=int, default=steps, help=f"network calls of a whole run (default {steps})")
+    """``--steps``, ``--spacing``, ``--batch_size``."""
+    parser.add_argument("--steps", type=int, default=steps, help=f"steps of a whole run (default {steps})")
     spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
     parser.add_argument("--spacing", default="dps", help=f"how the steps are spread: {spacings}")
     add_batch_size(parser)

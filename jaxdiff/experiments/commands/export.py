@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("--task", default="inpaint_box", help="the operator inside; see jaxdiff info")
     parser.add_argument("--method", default="dps", help="how to restore; see jaxdiff info")
-    parser.add_argument("--steps", type=int, default=250, help="network calls of a whole run (default 250)")
+    parser.add_argument("--steps", type=int, default=250, help="steps of a whole run (default 250)")
     parser.add_argument("--spacing", default="dps", help="how the steps are spread: dps, uniform, ddim, trailing, quad")
     parser.add_argument("--batch", type=int, default=1, help="images a call (default 1)")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it will run on (default cpu,cuda,tpu)")

@@ -222,7 +222,12 @@ def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None
         entries = [(calls, *best) for calls in budgets if (best := best_within(rows, task, calls, metric))]
         if entries:
             held[task] = [
-                {"calls": calls, "method": best["method"], "options": json.loads(best["options"])}
+                {
+                    "calls": calls,
+                    "method": best["method"],
+                    "options": json.loads(best["options"]),
+                    "network_calls": int(best["network_calls"]),
+                }
                 for calls, best, _ in entries
             ]
     with atomic(path) as temporary:

@@ -34,8 +34,9 @@ import jaxdiff as jd
 SIGMA = 0.05
 LAM = 4.0
 """DiffPIR's λ, the weight of the prior."""
-START, FROM = 400, 40
-"""Timesteps where a run begins, and down to which its predictions count: below, the network only cleans what it is given."""
+START, FROM = 0.4, 0.04
+"""Timesteps where a run begins, and down to which its predictions count, as shares of the schedule: below, the network only
+cleans what it is given."""
 
 
 def draw(end, size, pen=0.5):
@@ -67,10 +68,12 @@ def problems_with(kernel, ys, shape):
 
 def restore(key, denoiser, kernel, ys, *, steps, checkpoint=None):
     """The faces, restored as if this were the kernel; the mean log misfit (RMS, in units of σ) of the predictions."""
-    sampler, grid = jd.samplers.diffpir(lam=LAM, zeta=0.3), jd.schedules.timestep_grid(1000, steps, "quad").below(START)
+    total = denoiser.schedule.num_steps
+    sampler = jd.samplers.diffpir(lam=LAM, zeta=0.3)
+    grid = jd.schedules.timestep_grid(total, steps, "quad").below(round(START * total))
     keys = jax.random.split(key, len(ys))
     problems = problems_with(kernel, ys, ys.shape[1:])
-    noisy = jnp.asarray(grid.t >= FROM, jnp.float32)
+    noisy = jnp.asarray(grid.t >= round(FROM * total), jnp.float32)
     level = denoiser.schedule.at(int(grid.t[0]))
 
     def run(key, problem):

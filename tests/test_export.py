@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import jaxdiff as jd
 from jaxdiff import cli, export, operators, samplers, schedules
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.experiments import recipes
+from jaxdiff.experiments.tasks import make_sampler
 from jaxdiff.models import UNet, UNetConfig, parameter_shapes
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
@@ -137,6 +140,23 @@ def test_command_writes_an_artifact_and_runs_it(capsys, tmp_path):
     assert "compiled in" in error
 
 
+def test_the_command_gives_each_method_its_own_grid(capsys, tmp_path, monkeypatch):
+    """As ``jaxdiff restore``: DAPS's Karras grid begins at σ = 100, and MMPS's x̂₀ is not clipped."""
+    taken = {}
+
+    def keep(denoiser, operator, sampler, **options):
+        taken.update(options, clip=denoiser.clip)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(export, "export_restoration", keep)
+    for method, clip in (("daps", True), ("mmps", False)):
+        assert run(capsys, "--method", method, "--steps", 4, "--out", tmp_path / "x")[0] == 2
+        denoiser = jd.load_denoiser("faces64")
+        expected = recipes.grid_of(method, make_sampler(method, "inpaint_box", "faces64"), denoiser, 4)
+        np.testing.assert_array_equal(taken["steps"].t, expected.t)
+        assert taken["clip"] == clip
+
+
 def test_bad_options_are_one_sentence(capsys, tmp_path):
     (tmp_path / "file").write_text("x")
     out = ("--out", tmp_path / "x.jaxexport")
@@ -146,7 +166,7 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         ("--steps", 0, *out): "--steps 0",
         ("--batch", 0, *out): "batch of 0",
         ("--platforms", "cpu,gpu", *out): "cuda",
-        ("--platforms", "", *out): "cuda",
+        ("--platforms", "", *out): "platforms is empty",
         ("--input", "picture", *out): "measurement",
         ("--weights", "outside", *out): "beside",
         ("--prior", "faces46", *out): "faces64",

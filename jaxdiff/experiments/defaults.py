@@ -16,13 +16,15 @@ class Default(NamedTuple):
 
     Attributes:
         method: its name.
-        options: the settings it won with; None for those recorded for the task.
+        options: all the settings it won with; None for those recorded for the task.
         why: a few words for the user.
+        calls: the network calls to spend: more are not better for every method; None for all that there are.
     """
 
     method: str
     options: dict[str, Any] | None
     why: str
+    calls: int | None = None
 
 
 @cache
@@ -34,7 +36,8 @@ def default_for(task: str, prior: str, calls: int, table: dict[str, Any] | None 
     """The best method for a task within a number of network calls.
 
     ``defaults.json``, which ``python -m benchmarks.leaderboard --settle`` writes, holds by prior and task the best entry of
-    each budget: {"calls", "method", "options"}. Of those the largest budget within ``calls`` counts, or the smallest.
+    each budget: {"calls", "method", "options", "network_calls"}, the last of which it took. Of those the largest budget within
+    ``calls`` counts, or the smallest.
 
     Args:
         task: its name.
@@ -47,4 +50,6 @@ def default_for(task: str, prior: str, calls: int, table: dict[str, Any] | None 
         return Default(FALLBACK, None, "")
     entries = sorted(entries, key=lambda entry: entry["calls"])
     best = next((entry for entry in reversed(entries) if entry["calls"] <= calls), entries[0])
-    return Default(best["method"], best["options"], f" (the best within {best['calls']} network calls)")
+    spent = min(calls, best["network_calls"])
+    why = f" (of the leaderboard the best within {best['calls']} network calls; {spent} are made)"
+    return Default(best["method"], best["options"], why, spent)

@@ -15,6 +15,8 @@ from jaxdiff.typing import Array, Key
 __all__ = ["SCORES", "measure", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
+EXACT = 150.0
+"""dB, in place of infinity: what float32 can tell apart."""
 
 
 def measure(
@@ -40,11 +42,12 @@ def measure(
 
 def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Problem) -> dict[str, np.ndarray]:
     """By measure, a number an image: PSNR (dB), SSIM, LPIPS and the misfit's RMS over what was observed (σ, if the fit
-    is as good as the noise allows); NaN where a run diverged.
+    is as good as the noise allows); NaN where a run diverged. An image that is exact has the PSNR ``EXACT``.
     """
     images, truths = jnp.asarray(images), jnp.asarray(truths)
     finite = np.isfinite(np.asarray(images)).all(axis=(1, 2, 3))
     found = _scores(jnp.nan_to_num(images, nan=0.0, posinf=1.0, neginf=-1.0), truths, problems)
+    found["psnr"] = jnp.minimum(found["psnr"], EXACT)
     return {name: np.where(finite, np.asarray(found[name], np.float64), np.nan) for name in SCORES}
 
 

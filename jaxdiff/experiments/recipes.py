@@ -18,7 +18,7 @@ from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import NoiseSchedule, RepeatedTimestepError, TimeGrid, linear
 from jaxdiff.typing import Array, Shape, static
 
-__all__ = ["Calls", "calls_of", "grid_of", "grid_within", "prior_for", "spacing_of"]
+__all__ = ["Calls", "calls_of", "grid_of", "grid_within", "prior_for", "spacing_of", "steps_within"]
 
 SPACINGS = {"diffpir": "quad", "fast_dips": "karras", "annealed_langevin": "log_snr"}
 """How steps are spread, where a method's paper asks for something else than "dps"."""
@@ -48,7 +48,12 @@ def grid_of(method: str, sampler: Sampler, denoiser: DenoiserLike, steps: int, s
 
 
 def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int) -> TimeGrid:
-    """The longest run of at most ``calls`` forward passes of the network.
+    """The timesteps of the longest run of at most ``calls`` forward passes of the network; see ``steps_within``."""
+    return grid_of(method, sampler, denoiser, steps_within(method, sampler, denoiser, calls))
+
+
+def steps_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int) -> int:
+    """The largest ``steps`` whose run makes at most ``calls`` forward passes of the network.
 
     Raises:
         ValueError: if a single step needs more.
@@ -74,7 +79,7 @@ def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: in
         low, high = (middle, high) if length(middle) <= allowed else (low, middle - 1)
     if low == 0 or length(low) == 0:
         raise ValueError(f"{method} with these settings needs more than {calls} network calls.")
-    return grid_of(method, sampler, denoiser, low)
+    return low
 
 
 class Calls(NamedTuple):

@@ -18,6 +18,7 @@ from flax import struct
 
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.experiments import recipes
 from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.search_space import SPACES, proposals
@@ -262,19 +263,22 @@ def tune(
     if metric not in METRICS:
         raise nearest("metric", metric, METRICS)
     presets = read_presets(path) if path.exists() else {}
-    about = _about(search, metric, noise_std, source)
+    about = _about(search, metric, noise_std, source) | {"measured": fingerprint((search.problems, denoiser))[:16]}
     trail = presets.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})
     before = trail.get(search.method, {})
     known = before.get("trials", []) if _same_figures(before, about) else []
     first = settings_for(search.method, task, prior)
     settings = proposals(SPACES[search.method], budget, search.seed, first)
     trials: list[Trial] = []
-    for trials in run_trials(search, denoiser, settings, known=known, report=report):
+    tried = {_name(options) for options in settings}
+    others = [trial for trial in known if _name(trial["options"]) not in tried]  # a search of another budget found them
+    for ran in run_trials(search, denoiser, settings, known=known, report=report):
+        trials = [*ran, *others]
         trail[search.method] = {**about, "trials": trials}
         able = [trial for trial in trials if trial[metric] is not None]
         if able:
             presets.setdefault(prior, {}).setdefault(task, {})[search.method] = best_of(able, metric)["options"]
-        if able or len(trials) < len(settings):
+        if able or len(ran) < len(settings):
             write_presets(path, presets)
     return best_of(trials, metric)
 
@@ -297,8 +301,12 @@ def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[s
 
 
 def _same_figures(before: dict[str, Any], about: dict[str, Any]) -> bool:
-    """Whether a record's figures are this search's; the measure to choose by changes none of them."""
-    return all(before.get(k) == about.get(k) for k in {*about, "seeds"} - {"metric"})
+    """Whether a record's figures are this search's; the measure to choose by changes none of them.
+
+    Older records do not name what was measured and by which weights.
+    """
+    mute = {"metric"} if "measured" in before else {"metric", "measured"}
+    return all(before.get(k) == about.get(k) for k in {*about, "seeds"} - mute)
 
 
 def read_presets(path: str | Path) -> dict[str, Any]:
@@ -315,11 +323,23 @@ def read_presets(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as settings ({error}); make it anew with jaxdiff tune.") from None
     tables = [v for k, v in content.items() if k != "provenance"] if isinstance(content, dict) else [None]
     depth = [m for t in tables for m in (t.values() if isinstance(t, dict) else [None])]
-    if not all(isinstance(m, dict) and all(isinstance(options, dict) for options in m.values()) for m in depth):
+    trail = content.get("provenance", {}) if isinstance(content, dict) else {}
+    whole = all(isinstance(m, dict) and all(isinstance(options, dict) for options in m.values()) for m in depth)
+    if not (whole and _is_trail(trail)):
         raise ValueError(
             f"{path} does not hold settings (prior → task → method → options); write it with jaxdiff tune."
         )
     return content
+
+
+def _is_trail(trail: Any) -> bool:
+    """Whether it is prior → task → method → record, with the options and figures of every trial."""
+    try:
+        records = [r for tasks in trail.values() for methods in tasks.values() for r in methods.values()]
+        trials = [trial for record in records for trial in record.get("trials", [])]
+        return all(isinstance(t["options"], dict) and {*METRICS} <= {*t} for t in trials)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def write_presets(path: Path, presets: dict[str, Any]) -> None:

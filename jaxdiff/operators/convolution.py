@@ -93,7 +93,7 @@ class CircularBlur(SpectralOperator):
     @property
     def singular_values(self) -> Array:
         """|ĥ| at every frequency; zero up to ``rcond`` times the largest."""
-        s = self._kept(jnp.abs(jnp.fft.fft2(self.wrapped_kernel(jnp.float32))))
+        s = self._kept(jnp.abs(jnp.fft.fft2(self.wrapped_kernel(self.kernel.dtype))))
         return jnp.broadcast_to(s[..., None], self.image_shape)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:

@@ -38,9 +38,20 @@ def grid_for(
             steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
         else:
             steps = timestep_grid(total, steps, spacing)
+    _check_grid(steps, total)
     grid = steps.below(sampler.start)
     adapt = getattr(sampler, "adapt_grid", None)
     return grid if adapt is None else adapt(grid)
+
+
+def _check_grid(grid: TimeGrid, total: int) -> None:
+    if isinstance(grid.t, jax.core.Tracer) or isinstance(grid.s, jax.core.Tracer):
+        return
+    t, s = np.asarray(grid.t), np.asarray(grid.s)
+    if t.ndim != 1 or t.shape != s.shape or len(t) == 0:
+        raise ValueError(f"a TimeGrid needs as many t as s, and at least one; got shapes {t.shape} and {s.shape}.")
+    if not ((t >= 0) & (t <= total - 1)).all() or not ((s >= -1) & (s <= total - 1)).all():
+        raise ValueError(f"a TimeGrid for {total} timesteps has t in [0, {total - 1}] and s in [-1, {total - 1}].")
 
 
 def start(
@@ -114,8 +125,8 @@ def run(
 
 def _depth(checkpoint: str | int | None, count: int) -> int:
     depths = {None: 0, "step": 1, "sqrt": 2, "log": max(1, int(math.log2(max(count, 2))))}
-    if isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1:
-        return checkpoint
+    if isinstance(checkpoint, int | np.integer) and not isinstance(checkpoint, bool) and checkpoint >= 1:
+        return min(int(checkpoint), depths["log"])  # deeper than that there is nothing left to cut
     if checkpoint not in depths:
         raise ValueError(
             f"unknown checkpoint {checkpoint!r}; choose None, 'step', 'sqrt', 'log' or a depth of at least 1."

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.numerics import safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, stretch
@@ -32,13 +33,24 @@ class Posterior(NamedTuple):
     std: Image
     info: Any
 
-    def interval(self, level: float | Array = 0.9) -> tuple[Image, Image]:
-        """Lower and upper end of the central credible interval of each pixel."""
-        if isinstance(level, int | float) and not 0 <= level <= 1:
-            raise ValueError(f"a credible level lies in [0, 1], got {level}.")
-        tail = (1 - jnp.asarray(level, self.samples.dtype)) / 2
-        low, high = jnp.quantile(self.samples, jnp.stack([tail, 1 - tail]), axis=0)
+    def interval(self, level: float | Array = 0.9) -> tuple[Array, Array]:
+        """Lower and upper end of the central credible interval of each pixel, [H, W, C]; of several levels [..., H, W, C].
+
+        The ends are the quantiles at place p (n + 1) of the ordered draws, between which a new draw falls with the
+        probability ``level``, for any n; a level above (n − 1)/(n + 1) would need more draws, and gets their extremes.
+        """
+        level, n = _levels(level, self.samples.dtype), self.samples.shape[0]
+        tail = jnp.clip(((1 - level) / 2 * (n + 1) - 1) / max(n - 1, 1), 0, 0.5)
+        ends = jnp.quantile(self.samples, jnp.stack([tail, 1 - tail]).ravel(), axis=0)
+        low, high = ends.reshape(2, *level.shape, *self.samples.shape[1:])
         return low, high
+
+
+def _levels(level: float | Array, dtype: Any) -> Array:
+    level = jnp.asarray(level, dtype)
+    if not isinstance(level, jax.core.Tracer) and not bool(jnp.all((level >= 0) & (level <= 1))):
+        raise ValueError(f"a credible level lies in [0, 1], got {level}.")
+    return level
 
 
 def posterior(
@@ -87,7 +99,7 @@ def posterior(
     samples, info = _draws(
         key, denoiser, problem, sampler, grid, x_init, n=n, batch_size=batch_size or n, checkpoint=checkpoint
     )
-    std = jnp.std(samples, axis=0, ddof=1) if n > 1 else jnp.zeros_like(samples[0])
+    std = safe_sqrt(jnp.var(samples, axis=0, ddof=1)) if n > 1 else jnp.zeros_like(samples[0])
     return Posterior(samples, jnp.mean(samples, axis=0), std, info)
 
 
@@ -122,17 +134,31 @@ def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
     If they are, the rank of the truth among n draws is one of n + 1, all equally likely, so intervals of whole ranks have
     few levels only. The rank r = #{draws < truth} is therefore given the whole stretch of width 1 around j = r − n/2, and
     counts by how much of it lies in [−h, h], h = level (n + 1)/2; the mean over all ranks is exactly ``level``, for
-    every n, and no quantile is interpolated.
+    every n, and no quantile is interpolated. Draws that equal the truth (to rounding) may stand on either side of it: its
+    stretch is then as much wider, and a pixel that all draws know exactly counts as ``level``, for or against nothing.
 
     Args:
         samples: [n, H, W, C].
         truth: [H, W, C].
         level: in [0, 1].
+
+    Raises:
+        ValueError: if the shapes do not fit, or the level lies outside.
     """
+    _check_truth(samples, truth)
     n = samples.shape[0]
-    j = jnp.sum(samples < truth[None], axis=0).astype(samples.dtype) - n / 2
-    h = jnp.asarray(level, samples.dtype) * (n + 1) / 2
-    return jnp.mean(jnp.clip(jnp.minimum(j + 0.5, h) - jnp.maximum(j - 0.5, -h), 0.0, 1.0))
+    same = 16 * jnp.finfo(samples.dtype).eps * jnp.maximum(1, jnp.abs(truth))
+    low = jnp.sum(samples < truth - same, axis=0).astype(samples.dtype) - (n + 1) / 2
+    high = (n + 1) / 2 - jnp.sum(samples > truth + same, axis=0).astype(samples.dtype)
+    h = _levels(level, samples.dtype) * (n + 1) / 2
+    return jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
+
+
+def _check_truth(samples: Array, truth: Image) -> None:
+    if samples.ndim < 1 or truth.shape != samples.shape[1:]:
+        raise ValueError(
+            f"draws of shape {samples.shape} need a truth of shape {samples.shape[1:]}, got {truth.shape}."
+        )
 
 
 class Calibration(NamedTuple):
@@ -152,7 +178,12 @@ def calibration(samples: Array, truth: Image, *, levels: int = 19) -> Calibratio
         samples: [n, H, W, C].
         truth: [H, W, C].
         levels: number of levels.
+
+    Raises:
+        ValueError: if the shapes do not fit, or there is not one level.
     """
+    _check_truth(samples, truth)
+    count("levels", levels)
     at = jnp.linspace(0, 1, levels + 2, dtype=samples.dtype)[1:-1]
     covered = jax.vmap(lambda level: coverage(samples, truth, level))(at)
     return Calibration(at, covered, jnp.mean(jnp.abs(covered - at)))

@@ -1,5 +1,9 @@
 """What many draws say: a calibrated posterior lies on the diagonal, and levels are those that n draws can have."""
 
+import argparse
+import json
+from importlib import resources
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +12,9 @@ from PIL import Image as PILImage
 
 from jaxdiff import operators, plots
 from jaxdiff.experiments import restored
+from jaxdiff.experiments.commands import restore
 from jaxdiff.experiments.defaults import default_for
+from jaxdiff.experiments.tasks import METHODS
 from jaxdiff.problems import observe
 from jaxdiff.samplers.posterior import coverage
 
@@ -49,12 +55,32 @@ def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatc
     assert "matplotlib" in capsys.readouterr().err
 
 
+def test_restore_takes_the_winning_settings_and_no_others():
+    """Settings of the search are not laid under published ones that won."""
+    table = json.loads(resources.files("jaxdiff.experiments").joinpath("defaults.json").read_text("utf-8"))
+    args = argparse.Namespace(settings=None, prior="faces64", task="")
+    for task, entries in table["faces64"].items():
+        args.task = task
+        for entry in entries:
+            chosen = default_for(task, "faces64", entry["calls"])
+            assert chosen.calls == entry["network_calls"] <= entry["calls"]
+            ours, won = restore._sampler(args, chosen, {}), METHODS[entry["method"]](**entry["options"])
+            assert jax.tree.structure(ours) == jax.tree.structure(won)
+            jax.tree.map(np.testing.assert_array_equal, ours, won)
+
+
 def test_the_default_is_the_best_within_the_calls_at_hand():
     table = {
-        "p": {"t": [{"calls": 100, "method": "b", "options": {}}, {"calls": 20, "method": "a", "options": {"x": 1}}]}
+        "p": {
+            "t": [
+                {"calls": 100, "method": "b", "options": {}, "network_calls": 30},
+                {"calls": 20, "method": "a", "options": {"x": 1}, "network_calls": 20},
+            ]
+        }
     }
     assert default_for("t", "p", 50, table)[:2] == ("a", {"x": 1})
     assert default_for("t", "p", 100, table).method == "b"
-    assert default_for("t", "p", 5, table).method == "a", "the cheapest known, where none is cheap enough"
+    assert default_for("t", "p", 250, table).calls == 30, "as many calls as it won with, and no more"
+    assert default_for("t", "p", 5, table)[::3] == ("a", 5), "the cheapest known, where none is cheap enough"
     assert default_for("t", "q", 50, table)[:2] == ("dps", None)
     assert default_for("u", "p", 50, table)[:2] == ("dps", None)

@@ -163,6 +163,32 @@ def test_killed_and_taken_up_gives_the_same_file(search, prior, tmp_path, monkey
     assert len(calls) == count, "what is recorded is not run again"
 
 
+def test_another_budget_keeps_what_was_found(search, prior, tmp_path, monkeypatch):
+    path = tmp_path / "settings.json"
+    best = tune(path, search, prior, **options_of(path))
+    monkeypatch.setattr(tuning, "restore_many", None)  # nothing is run again
+    assert tune(path, search, prior, **options_of(path, budget=2)) == best
+    assert len(read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) == 6
+
+
+def test_figures_of_another_measurement_or_prior_are_not_taken(search, prior, tmp_path):
+    path = tmp_path / "settings.json"
+    first = tune(path, search, prior, **options_of(path, budget=2))
+    noisier = search._replace(problems=search.problems.replace(y=search.problems.y + 0.5))
+    other = tune(path, noisier, prior, **options_of(path, budget=2))
+    third = tune(path, noisier, Isotropic(schedules.cosine(1000), image_shape=SHAPE), **options_of(path, budget=2))
+    assert len({first["psnr"], other["psnr"], third["psnr"]}) == 3
+
+
+def test_an_exact_restoration_is_the_best_and_not_diverged(search, prior):
+    truths = search.truths
+    problems = stack(
+        [jd.observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), truth, 0.0) for truth in truths]
+    )
+    trials = last(run_trials(search._replace(method="ddnm", problems=problems), prior, [{}]))
+    assert 100 < trials[0]["psnr"] <= 150
+
+
 def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp_path):
     path = tmp_path / "settings.json"
     tune(path, search, prior, **options_of(path))
@@ -184,6 +210,8 @@ def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp
         ("dps", "dps/inpaint_random_92", {"zeta": 0.5}),
         ("daps", "daps/hdr", {"tau": 0.00707, "step_size": 2e-5}),
         ("daps", "daps/phase_retrieval", {"tau": 0.00707, "step_size": 5e-5}),
+        ("diffpir", "study/inpainting", {"lam": 0.25, "zeta": 1.0}),
+        ("dps", "ddrm/sr8", {"zeta": 0.3}),
         ("daps", "phase_retrieval", {"tau": 0.01414, "step_size": 5e-5}),
         ("diffpir", "diffpir/inpaint_box", {"lam": 0.25, "zeta": 1.0}),
         ("dps", "jaxdiff/demosaic", {"zeta": 0.5}),
@@ -219,7 +247,19 @@ def test_the_number_of_seeds_is_recorded_where_there_are_several(search, prior, 
     assert again == one
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"faces64": {"denoise": 3}}), json.dumps({"a": [1]})])
+TRAILS = [
+    json.dumps({"provenance": trail})
+    for trail in (
+        [],
+        {"faces64": {"denoise": {"dps": None}}},
+        {"faces64": {"denoise": {"dps": {"trials": [{"options": {}}]}}}},
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", json.dumps({"faces64": {"denoise": 3}}), json.dumps({"a": [1]}), *TRAILS]
+)
 def test_damaged_settings_are_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "settings.json"
     path.write_text(content, encoding="utf-8")

@@ -11,6 +11,8 @@ from jaxdiff.problems import observe
 from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample
 from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
 from jaxdiff.samplers.loop import _depth, _scan
+from jaxdiff.samplers.posterior import Posterior
+from jaxdiff.schedules import TimeGrid
 
 
 def test_mean_and_std_are_those_of_the_posterior(world):
@@ -86,6 +88,65 @@ def test_coverage_has_no_bias_for_few_draws(n):
     # The more central rank never counts less, so what is over-confident still lies below the diagonal.
     inner = [float(coverage(samples[:, i : i + 1], truth[i : i + 1], 0.5)) for i in range(n // 2 + 1)]
     assert inner == sorted(inner)
+
+
+@pytest.mark.parametrize("n", [2, 8, 63])
+def test_intervals_hold_a_new_draw_as_often_as_they_say(n):
+    """Draws at the ordered places 1 … n of n + 1 uniform gaps: the gap of width p/(n + 1) below place p holds a share of it."""
+    samples = jnp.arange(1, n + 1, dtype=jnp.float32).reshape(n, 1, 1, 1) / (n + 1)
+    draws = Posterior(samples, samples[0], samples[0], None)
+    levels = jnp.asarray([[0.0, 0.1, 0.3], [0.5, 0.9, 1.0]])
+    low, high = draws.interval(levels)
+    assert low.shape == (2, 3, 1, 1, 1)
+    reached = jnp.minimum(levels, (n - 1) / (n + 1))
+    np.testing.assert_allclose((high - low)[..., 0, 0, 0], reached, atol=1e-6)
+    np.testing.assert_allclose(low + high, 1, atol=1e-6)
+    for level in (1.5, np.float32(-0.1), jnp.asarray([0.5, 1.1])):
+        with pytest.raises(ValueError, match="credible level"):
+            draws.interval(level)
+
+
+def test_what_is_known_exactly_counts_neither_for_nor_against():
+    truth = jax.random.normal(jax.random.key(0), (9, 9, 1))
+    known = jnp.broadcast_to(truth, (8, 9, 9, 1)) + 2e-7 * jax.random.normal(jax.random.key(1), (8, 9, 9, 1))
+    assert float(calibration(known, truth).error) < 1e-6
+    half = jnp.concatenate([known[:, :5], known[:, 5:] + 1.0], axis=1)  # the rest is far off: no interval holds it
+    assert float(coverage(half, truth, 0.5)) == pytest.approx(0.5 * 5 / 9, abs=1e-6)
+
+
+def test_a_truth_of_another_shape_and_no_levels_are_refused():
+    draws = jnp.zeros((4, 5, 5, 3))
+    for truth in (jnp.zeros((5, 5)), jnp.zeros((1, 1, 1)), draws):
+        with pytest.raises(ValueError, match="need a truth of shape"):
+            coverage(draws, truth, 0.5)
+    with pytest.raises(ValueError, match="levels"):
+        calibration(draws, draws[0], levels=0)
+    with pytest.raises(ValueError, match="credible level"):
+        coverage(draws, draws[0], 1.7)
+
+
+def test_the_gradient_of_the_standard_deviation_is_finite_where_there_is_none(world, x_t):
+    here = world("mask")
+
+    def spread(y):
+        problem = here.problem.replace(y=y)
+        return jnp.sum(
+            posterior(jax.random.key(0), here.prior, problem, dps(transition=ddim()), n=2, steps=2, x_init=x_t).std
+        )
+
+    value, gradient = jax.value_and_grad(spread)(here.problem.y)
+    assert float(value) < 1e-4
+    assert bool(jnp.isfinite(gradient).all())
+
+
+def test_impossible_grids_are_refused_and_depths_are_cut(world):
+    here = world("mask")
+    last = here.prior.schedule.num_steps - 1
+    for t, s in (([last + 1], [-1]), ([-2], [-1]), ([float("nan")], [-1]), ([], []), ([5, 3], [-1])):
+        with pytest.raises(ValueError, match="TimeGrid"):
+            sample(jax.random.key(0), here.prior, None, ddim(), steps=TimeGrid(np.asarray(t), np.asarray(s)))
+    assert _depth(5000, 1000) == _depth("log", 1000)
+    assert _depth(np.int64(2), 1000) == 2
 
 
 def test_calibration_of_right_and_wrong_draws():

@@ -1,4 +1,4 @@
-"""``jaxdiff export``: a whole restoration as a StableHLO artifact that runs with jax alone."""
+"""``jaxdiff export``: a whole restoration as a StableHLO artifact that runs without jaxdiff."""
 
 import argparse
 import time
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdiff import export
+from jaxdiff.experiments import recipes
 from jaxdiff.experiments.commands.common import add_prior, check_steps, console, load_prior
 from jaxdiff.experiments.tasks import get_task, make_sampler, settings_for
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", default="inpaint_box", help="the operator inside; see jaxdiff info")
     parser.add_argument("--method", default="dps", help="how to restore; see jaxdiff info")
     parser.add_argument("--steps", type=int, default=250, help="steps of a whole run (default 250)")
-    parser.add_argument("--spacing", default="dps", help="how the steps are spread: dps, uniform, ddim, trailing, quad")
+    parser.add_argument("--spacing", default=None, help="how the steps are spread; the method's own by default")
     parser.add_argument("--batch", type=int, default=1, help="images a call (default 1)")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it will run on (default cpu,cuda,tpu)")
     parser.add_argument("--input", default="measurement", help="measurement (default), or image: measured inside")
@@ -37,18 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
     task = get_task(args.task)
-    denoiser = load_prior(args)
+    denoiser = recipes.prior_for(args.method, load_prior(args))
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator = task.make(place, denoiser.image_shape)
     sampler = make_sampler(args.method, args.task, args.prior)
-    about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps", "spacing")}
+    grid = recipes.grid_of(args.method, sampler, denoiser, args.steps, args.spacing)
+    about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps")}
+    about["spacing"] = args.spacing or recipes.spacing_of(args.method)
     artifact = export.export_restoration(
         denoiser,
         operator,
         sampler,
-        steps=args.steps,
-        spacing=args.spacing,
+        steps=grid,
         batch_size=args.batch,
         platforms=[name.strip() for name in args.platforms.split(",") if name.strip()],
         inputs=args.input,

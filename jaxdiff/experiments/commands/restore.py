@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     options = {k: v for k in IMPLIED if (v := getattr(args, k)) is not None}
     sampler = _sampler(args, chosen, options)
     grid = (
-        recipes.grid_within(chosen.method, sampler, denoiser, args.steps)
+        recipes.grid_within(chosen.method, sampler, denoiser, chosen.calls or args.steps)
         if args.method is None and args.spacing is None
         else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
     )
@@ -123,9 +123,12 @@ def _method(args: argparse.Namespace) -> Default:
 
 
 def _sampler(args: argparse.Namespace, chosen: Default, options: dict[str, Any]) -> Sampler:
-    presets = None if args.settings is None else read_presets(args.settings)
-    if chosen.options is not None and presets is None:
-        options = {**chosen.options, **options}
+    if args.settings is not None:
+        presets = read_presets(args.settings)
+    elif chosen.options is not None:  # these and no others: it won with them
+        presets = {args.prior: {"default": {chosen.method: chosen.options}}}
+    else:
+        presets = None
     return make_sampler(chosen.method, _known_as(args.task), args.prior, presets=presets, **options)
 
 

@@ -15,6 +15,7 @@ from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.experiments.commands.common import add_prior, both_scales, check_steps, console, load_prior, progress
 from jaxdiff.experiments.evaluate import measure
 from jaxdiff.experiments.pictures import from_folder
+from jaxdiff.experiments.recipes import steps_within
 from jaxdiff.experiments.tasks import METHODS, TASKS, get_task, nearest
 from jaxdiff.experiments.tuning import METRICS, Search, Trial, read_presets, tune
 from jaxdiff.files import check_folder, out_folder
@@ -81,7 +82,15 @@ def run(args: argparse.Namespace) -> None:
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
     pictures = f"{len(truths)} pictures" + (f" × {args.seeds} seeds" if args.seeds > 1 else "")
     console.print(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}: {out}")
-    console.print(f"use it: jaxdiff restore PICTURE --task {args.task} --method {args.method} --settings {out}")
+    steps = args.steps
+    if args.calls is not None:
+        steps = steps_within(args.method, METHODS[args.method](**best["options"]), denoiser, args.calls)
+    flags = f"--task {args.task} --method {args.method} --steps {steps}"
+    if args.noise_std is not None:
+        flags += f" --noise_std {args.noise_std:g}"
+    if args.prior != "faces64":
+        flags += f" --prior {args.prior}"
+    console.print(f"use it: jaxdiff restore PICTURE {flags} --settings {out}", soft_wrap=True)
 
 
 def _check(args: argparse.Namespace) -> None:

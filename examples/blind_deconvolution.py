@@ -164,15 +164,15 @@ def main(arguments=None, denoiser=None):
     args = parser.parse_args(arguments)
 
     denoiser = jd.load_denoiser(args.prior) if denoiser is None else denoiser
-    key = jax.random.key(3)
-    faces = jd.restore(key, denoiser, None, jd.samplers.ddpm(), count=args.faces, steps=args.draw_steps).x
+    face_key, noise_key, search_key = map(jax.random.key, (3, 5, 6))
+    faces = jd.restore(face_key, denoiser, None, jd.samplers.ddpm(), count=args.faces, steps=args.draw_steps).x
     faces = jnp.clip(jnp.asarray(faces), -1, 1)
     true = draw(line(args.direction, args.length), args.size)
     operator = jd.operators.blur(image_shape=faces.shape[1:], kernel=true, padding="circular")
-    ys = jax.vmap(lambda k, x: jd.observe(k, operator, x, SIGMA).y)(jax.random.split(key, args.faces), faces)
+    ys = jax.vmap(lambda k, x: jd.observe(k, operator, x, SIGMA).y)(jax.random.split(noise_key, args.faces), faces)
 
     options = {name: getattr(args, name) for name in ("size", "steps", "directions", "lengths", "iterations")}
-    first, end, misfits = estimate(key, denoiser, ys, **options)
+    first, end, misfits = estimate(search_key, denoiser, ys, **options)
     guess, found = draw(first, args.size), draw(end, args.size)
     final = jax.jit(lambda kernel: restore(jax.random.key(4), denoiser, kernel, ys, steps=args.final_steps)[0])
     images = {name: final(kernel) for name, kernel in (("true", true), ("first", guess), ("found", found))}

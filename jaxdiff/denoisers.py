@@ -129,6 +129,10 @@ class Denoiser:
             return diffusion.learned_range_log_variance(values, self.schedule, t, s)
         if self.variance == "fixed_large":
             return diffusion.fixed_large_log_variance(self.schedule, t, s).reshape(1, 1, 1)
+        if self.variance != "fixed_small":
+            raise ValueError(
+                f"unknown variance {self.variance!r}; choose learned, learned_range, fixed_small or fixed_large."
+            )
         return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
 
 
@@ -175,9 +179,13 @@ def gaussian_prior(mean: Array, covariance: Array, schedule: NoiseSchedule) -> G
     """Make a ``GaussianPrior`` from mean [H, W, C] and covariance [D, D], D = H·W·C.
 
     Raises:
-        ValueError: if the shapes do not fit or the covariance is not positive semi-definite.
+        ValueError: if the shapes do not fit, a value is not finite or the covariance is not positive semi-definite.
     """
     mean, covariance = jnp.asarray(mean), jnp.asarray(covariance)
+    if mean.ndim != 3:
+        raise ValueError(f"the mean must be an image [H, W, C], got shape {mean.shape}.")
+    if not bool(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all()):
+        raise ValueError("mean and covariance must be finite.")
     if covariance.shape != (mean.size, mean.size):
         raise ValueError(f"covariance must be [{mean.size}, {mean.size}] for this mean, got {covariance.shape}.")
     eigenvalues, basis = jnp.linalg.eigh((covariance + covariance.T) / 2)
@@ -235,11 +243,13 @@ def gaussian_mixture_prior(
     """Make a ``GaussianMixturePrior`` of K components; weights are normalised.
 
     Raises:
-        ValueError: if the numbers of components differ, or a weight or variance is not positive.
+        ValueError: if the numbers of components differ, a value is not finite, or a weight or variance is not positive.
     """
     weights, means, variances = jnp.asarray(weights), jnp.asarray(means), jnp.asarray(variances)
     if not (weights.shape == variances.shape == means.shape[:1]):
         raise ValueError(f"K differs: weights {weights.shape}, means {means.shape}, variances {variances.shape}.")
     if not bool(jnp.all(weights > 0) & jnp.all(variances > 0)):
         raise ValueError("weights and variances of a mixture must be positive.")
+    if not all(bool(jnp.isfinite(values).all()) for values in (weights, means, variances)):
+        raise ValueError("weights, means and variances of a mixture must be finite.")
     return GaussianMixturePrior(weights / weights.sum(), means, variances, schedule)

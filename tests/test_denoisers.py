@@ -135,6 +135,14 @@ def test_mixture_prior_is_the_score_of_its_density():
             lambda: denoisers.gaussian_mixture_prior(jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), jnp.ones(1), SCHEDULE),
             "positive",
         ),
+        (lambda: denoisers.gaussian_prior(jnp.zeros((1, 1, 2)), jnp.full((2, 2), jnp.nan), SCHEDULE), "finite"),
+        (lambda: denoisers.gaussian_prior(jnp.zeros((1, 2)), jnp.eye(2), SCHEDULE), r"image \[H, W, C\]"),
+        (
+            lambda: denoisers.gaussian_mixture_prior(
+                jnp.full(1, jnp.inf), jnp.zeros((1, 1, 1, 1)), jnp.ones(1), SCHEDULE
+            ),
+            "finite",
+        ),
     ],
 )
 def test_impossible_priors_are_refused(make, message):

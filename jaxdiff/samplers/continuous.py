@@ -86,12 +86,20 @@ def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float
     return (start + fraction * (end - start)) ** rho
 
 
+def _levels_down(denoiser: DenoiserLike, sigma: Array, steps: int, smallest: float) -> Array:
+    floor = jnp.maximum(
+        jnp.asarray(smallest, sigma.dtype), sigma_of(denoiser.schedule.at(jnp.asarray(0))).astype(sigma.dtype)
+    )
+    return polynomial_sigmas(sigma, jnp.minimum(floor, sigma), steps + 1).at[-1].set(0)
+
+
 def ode_ve(denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01) -> Array:
     """Follow the probability-flow ODE from x̃ at level σ to a clean image, by ``steps`` of Euler (DAPS's inner solver).
 
-    Levels are polynomial (ρ = 7) from σ to ``smallest``, the last of them replaced by 0.
+    Levels are polynomial (ρ = 7) from σ to ``smallest`` (or the schedule's own smallest σ, if that is larger: the network
+    knows no noise below it), the last of them replaced by 0.
     """
-    levels = polynomial_sigmas(sigma, jnp.minimum(jnp.asarray(smallest, sigma.dtype), sigma), steps + 1).at[-1].set(0)
+    levels = _levels_down(denoiser, sigma, steps, smallest)
 
     def body(x: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         now, after = pair
@@ -105,7 +113,7 @@ def reverse_ve(
     key: Key, denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01
 ) -> Array:
     """Draw x₀ ~ p(x₀ | x̃ = x₀ + σ z) by ``steps`` ancestral moves on the levels of ``ode_ve``."""
-    levels = polynomial_sigmas(sigma, jnp.minimum(jnp.asarray(smallest, sigma.dtype), sigma), steps + 1).at[-1].set(0)
+    levels = _levels_down(denoiser, sigma, steps, smallest)
 
     def body(x: Array, inputs: tuple[Array, Array, Key]) -> tuple[Array, None]:
         now, after, key = inputs

@@ -63,7 +63,7 @@ class DAPS:
         level = schedule.at(t)
         sigma = sigma_of(level).astype(x_t.dtype)
         centre = ode_ve(denoiser, x_t / expand(jnp.sqrt(level.alpha_bar).astype(x_t.dtype), x_t), sigma, self.ode_steps)
-        progress = 1 - t.astype(self.step_size.dtype) / (schedule.num_steps - 1)
+        progress = 1 - t.astype(self.step_size.dtype) / max(schedule.num_steps - 1, 1)
         h = (self.step_size * (1 - (1 - self.decay) * progress)).astype(x_t.dtype)
         x0 = self._chain(chain_key, problem, centre, sigma, h)
         x_s = diffusion.q_sample(x0, normal(noise_key, x0.shape, x0.dtype), schedule.at(s))

@@ -42,8 +42,8 @@ def karras_grid(
     >>> karras_grid(schedules.linear(1000), 5, integer=True).t.tolist()
     [999, 843, 593, 142, 0]
     """
-    if not rho > 0:
-        raise ValueError(f"rho must be positive, got {rho}.")
+    if not 0.1 <= rho <= 1000:
+        raise ValueError(f"rho must lie between 0.1 and 1000, got {rho}.")
     table = _table(schedule, steps)
     low, high = _range(table, sigma_min, sigma_max)
     fraction = np.linspace(0, 1, steps)
@@ -95,6 +95,9 @@ def _table(schedule: NoiseSchedule, steps: int) -> np.ndarray:
 
 
 def _range(table: np.ndarray, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
+    for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}; leave it out for the schedule's own.")
     low = table[0] if sigma_min is None else max(np.log(sigma_min), table[0])
     high = table[-1] if sigma_max is None else min(np.log(sigma_max), table[-1])
     if not low <= high:

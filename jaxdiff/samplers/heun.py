@@ -8,6 +8,7 @@ from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
 from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, sigma_of
+from jaxdiff.samplers.options import number
 from jaxdiff.schedules import Level
 from jaxdiff.typing import Array, Key, static
 
@@ -74,12 +75,10 @@ def heun(*, churn: float | Array | None = None, churn_noise: float | Array = 1.0
         churn_noise: S_noise, about 1.003 to 1.007 in the paper.
 
     Raises:
-        ValueError: if the churn is negative.
+        ValueError: if one is no number, negative or infinite.
 
     Reference:
         Karras et al. 2022, Algorithms 1 and 2. Departure: γ is one number for all levels (the paper switches it off
         outside [S_tmin, S_tmax]), and levels raised beyond the schedule's largest are clamped to it.
     """
-    if isinstance(churn, int | float) and not churn >= 0:
-        raise ValueError(f"churn must be zero or positive, got {churn}.")
-    return Heun(None if churn is None else jnp.asarray(churn, jnp.float32), jnp.asarray(churn_noise, jnp.float32))
+    return Heun(None if churn is None else number("churn", churn), number("churn_noise", churn_noise))

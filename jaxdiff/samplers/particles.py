@@ -66,6 +66,7 @@ def resample(key: Key, log_weights: Array, threshold: Scalar) -> tuple[Array, Ar
         Indices [N] (the identity where nothing is resampled), log-weights afterwards, the effective sample size before.
     """
     count = log_weights.shape[0]
+    log_weights = _usable(log_weights)
     ess = effective_sample_size(log_weights)
     needed = ess < threshold * count
     indices = jnp.where(needed, systematic_indices(key, log_weights), jnp.arange(count))
@@ -75,7 +76,13 @@ def resample(key: Key, log_weights: Array, threshold: Scalar) -> tuple[Array, Ar
 
 def pick(key: Key, particles: Array, log_weights: Array) -> Image:
     """One particle, drawn by weight."""
-    return particles[jax.random.categorical(key, log_weights)]
+    return particles[jax.random.categorical(key, _usable(log_weights))]
+
+
+def _usable(log_weights: Array) -> Array:
+    """A particle that diverged has no weight; were all lost, they are alike."""
+    log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+    return jnp.where(jnp.all(jnp.isneginf(log_weights)), jnp.zeros_like(log_weights), log_weights)
 
 
 def half_squared(x: Array) -> Array:

@@ -88,7 +88,8 @@ def pnp_dm(
     langevin_steps: int = 100,
     step_size: float | Array = 0.2,
 ) -> PnPDM:
-    """Plug-and-play diffusion Monte-Carlo, for any differentiable operator; exact as ρ_min → 0 with enough rounds.
+    """Plug-and-play diffusion Monte-Carlo, for any differentiable operator; exact as ρ_min → 0 with enough
+    rounds and prior steps.
 
     Network calls a step: ``prior_steps``. Use it with ``steps=karras_grid(schedule, n, sigma_max=10, sigma_min=0.02)``,
     n of 50 to 100: ρ follows the grid down to ``rho_min`` and stays there, so σ_min has to be below that.
@@ -108,6 +109,8 @@ def pnp_dm(
         Departures: ρ follows the grid's noise levels (the authors: 0.9 to the power of the round), the prior step is
         ancestral (the authors: Euler on EDM's reverse SDE) and shorter by default.
     """
+    if isinstance(rho_min, int | float) and isinstance(rho_max, int | float) and rho_min > rho_max:
+        raise ValueError(f"rho_min must not be above rho_max, got {rho_min} and {rho_max}.")
     return PnPDM(
         number("rho_min", rho_min, open_low=True),
         number("rho_max", rho_max, open_low=True),

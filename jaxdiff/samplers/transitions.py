@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxdiff import diffusion
@@ -75,7 +76,8 @@ class DDIM:
         level_t, level_s = schedule.at(t), schedule.at(s)
         eps = diffusion.eps_from_x0(x_t, prediction.x0, level_t)
         # σ²/(1−ᾱ_s): as a fraction it cannot exceed 1 by rounding where ᾱ_s → 1.
-        fraction = self.eta**2 * diffusion.beta_between(level_t, level_s) / level_t.one_minus_alpha_bar
+        beta = diffusion.beta_between(level_t, level_s)
+        fraction = self.eta.astype(beta.dtype) ** 2 * beta / level_t.one_minus_alpha_bar
         fraction = jnp.clip(fraction, 0, 1)
         sigma_s = jnp.sqrt(level_s.one_minus_alpha_bar)
         return (
@@ -102,8 +104,8 @@ def ddim(*, eta: float | Array = 0.0) -> DDIM:
     """The DDIM(η) transition.
 
     Raises:
-        ValueError: if η is negative.
+        ValueError: if η is no number, negative or infinite.
     """
-    if isinstance(eta, int | float) and not eta >= 0:
-        raise ValueError(f"eta must be zero or positive, got {eta}.")
+    if isinstance(eta, str) or (isinstance(eta, int | float | np.number) and not 0 <= eta < float("inf")):
+        raise ValueError(f"eta must be a number, zero or positive, got {eta!r}.")
     return DDIM(eta=jnp.asarray(eta, jnp.float32))

@@ -119,6 +119,14 @@ def test_annealed_langevin_of_the_code_weighs_by_norms(world, x_t):
 
 def test_particle_tools():
     weights = jnp.asarray([0.5, 0.25, 0.125, 0.125])
+    lost = jnp.log(weights).at[3].set(jnp.nan)
+    indices, after, ess = resample(jax.random.key(0), lost, jnp.asarray(1.0))
+    assert not bool(jnp.any(indices == 3)), "a particle that diverged dies"
+    assert bool(jnp.isfinite(after).all() & jnp.isfinite(ess))
+    assert all(int(pick(jax.random.key(i), jnp.arange(4), lost)) < 3 for i in range(20))
+    _, after, ess = resample(jax.random.key(0), jnp.full(5, -jnp.inf), jnp.asarray(0.5))
+    assert float(ess) == pytest.approx(5)
+    assert bool(jnp.isfinite(after).all())
     assert effective_sample_size(jnp.log(weights)) == pytest.approx(1 / float(jnp.sum(weights**2)), rel=1e-5)
     many = jnp.tile(weights, 25) / 25
     for seed in range(5):

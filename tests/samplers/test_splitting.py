@@ -7,6 +7,8 @@ import optax
 import pytest
 from flax import struct
 
+from jaxdiff import schedules
+from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.experiments import recipes
 from jaxdiff.operators import LinearOperator
 from jaxdiff.problems import Problem
@@ -159,6 +161,17 @@ def test_the_prior_step_draws_the_denoising_posterior(world, x_t):
     errors = moment_errors(images, mean, (jnp.eye(16) - gain) @ prior.covariance)
     assert errors.mean < 3 * errors.mean_floor
     assert errors.covariance < 2.5 * errors.covariance_floor
+
+
+@pytest.mark.parametrize(("total", "schedule"), [(50, schedules.linear), (1000, schedules.scaled_linear)])
+def test_the_prior_step_does_not_denoise_below_the_schedule(total, schedule):
+    """The smallest σ of these is 0.045 and 0.029: levels down to 0.01 took that much noise away over and over."""
+    prior, sigma = gaussian_prior(jnp.zeros((4, 4, 1)), 0.05**2 * jnp.eye(16), schedule(total)), 0.1
+    x = jnp.full((4, 4, 1), 0.2)
+    draw = jax.jit(jax.vmap(lambda key: reverse_ve(key, prior, x, jnp.asarray(sigma), 20)))
+    exact = 0.2 * 0.05**2 / (0.05**2 + sigma**2)
+    found = float(draw(jax.random.split(jax.random.key(0), 500)).mean())
+    assert found == pytest.approx(exact, rel=0.03), "0.65 and 0.32 of it before"
 
 
 def test_fast_dips_converges_to_the_constrained_minimiser(world, x_t):

@@ -115,3 +115,9 @@ def test_spacing_names_reach_the_noise_grids(prior):
 def test_refusals():
     with pytest.raises(ValueError, match="churn"):
         heun(churn=-1.0)
+    for eta in (-1.0, np.float32(-1), float("inf"), "1"):
+        with pytest.raises(ValueError, match="eta"):
+            ddim(eta=eta)
+    for options in ({"sigma_min": 0.0}, {"sigma_max": -1.0}, {"rho": 1e-3}, {"rho": float("inf")}):
+        with pytest.raises(ValueError, match=r"sigma_|rho"):
+            karras_grid(SCHEDULE, 4, **options)

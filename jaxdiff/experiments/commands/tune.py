@@ -19,6 +19,7 @@ from jaxdiff.experiments.recipes import steps_within
 from jaxdiff.experiments.tasks import METHODS, TASKS, get_task, nearest
 from jaxdiff.experiments.tuning import METRICS, Search, Trial, read_presets, tune
 from jaxdiff.files import check_folder, out_folder
+from jaxdiff.typing import Key
 
 __all__ = ["add_arguments", "run"]
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         out_folder(out.parent)
-        problems = measure(args.task, jax.random.fold_in(jax.random.key(args.seed), 1), truths, std)
+        problems = measure(args.task, _stream(args.seed, 1), truths, std)
         search = Search(
             args.method, problems, truths, args.steps, args.calls, None, args.seed, args.batch_size, args.seeds
         )
@@ -110,6 +111,11 @@ def _check(args: argparse.Namespace) -> None:
     check_folder(Path(args.out).parent)
 
 
+def _stream(seed: int, purpose: int) -> Key:
+    """Keys of measurements and of pictures, apart from those of the search's runs, which are 0, 1, … of the same seed."""
+    return jax.random.fold_in(jax.random.key(seed), 2**32 - purpose)
+
+
 def _truths(args: argparse.Namespace, denoiser: DenoiserLike, bar: object) -> np.ndarray:
     """Pictures of the folder, or draws from the prior."""
     height, width, _ = denoiser.image_shape
@@ -118,7 +124,7 @@ def _truths(args: argparse.Namespace, denoiser: DenoiserLike, bar: object) -> np
         return np.stack([picture.pixels for picture in found])
     steps = min(100, denoiser.schedule.num_steps)
     report = bar("drawing pictures", args.num_images * steps, steps)  # type: ignore[operator]
-    keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 99), args.num_images)
+    keys = batch_keys(_stream(args.seed, 2), args.num_images)
     return np.clip(restore_many(keys, denoiser, None, samplers.ddpm(), steps=steps, report=report).x, -1, 1)
 
 

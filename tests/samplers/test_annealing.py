@@ -167,7 +167,7 @@ def test_restart_moves_every_particle(world, x_t):
 
 def test_refusals(world):
     prior, key = world().prior, jax.random.key(0)
-    with pytest.raises(ValueError, match=r"FPS needs solve\(\).*Cubic is not linear"):
+    with pytest.raises(ValueError, match=r"FPS needs ridge\(\).*Cubic is not linear"):
         sample(key, prior, world("cubic").problem, fps(), steps=2)
     for make in (daps, annealed_langevin, tds, fps):
         with pytest.raises(ValueError, match="give a problem"):

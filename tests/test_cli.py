@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import cli
+from jaxdiff.experiments.commands import restore
 
 
 def run(capsys, *arguments):
@@ -197,12 +198,30 @@ def test_tuned_settings_are_used(capsys, tmp_path, face):
     assert "chosen" in stdout
     assert "1 pictures × 2 seeds" in error
     assert '"seeds": 2' in settings.read_text("utf-8")
+    assert f"jaxdiff restore PICTURE --task inpaint_box --method ddnm --steps 2 --settings {settings}" in error
     code, _, error = run(capsys, "restore", face, "--steps", 2, "--settings", settings, "--out", tmp_path / "out")
     assert not code, error
     assert "inpaint_box by ddnm (the settings' method)" in error
     code, _, error = run(capsys, "restore", face, "--settings", settings, "--method", "dps", "--out", tmp_path / "out")
     assert code == 2
     assert "they hold ddnm on inpaint_box with faces64" in error
+
+
+@pytest.mark.parametrize(("steps", "made"), [(250, 20), (99, 20), (7, 7)])
+def test_the_default_is_run_with_the_calls_that_it_won_with(capsys, tmp_path, face, monkeypatch, steps, made):
+    """FAST-DIPS won the blur with 20 calls and gets worse by more."""
+    taken = {}
+
+    def keep(*args, **options):
+        taken.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(restore, "restore_many", keep)
+    flags = ("--task", "gaussian_blur", "--steps", steps, "--out", tmp_path / "out")
+    code, _, error = run(capsys, "restore", face, *flags)
+    assert code == 2
+    assert f"{made} are made" in error
+    assert len(taken["steps"].t) == made
 
 
 def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):

@@ -87,10 +87,8 @@ def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float
 
 
 def _levels_down(denoiser: DenoiserLike, sigma: Array, steps: int, smallest: float) -> Array:
-    floor = jnp.maximum(
-        jnp.asarray(smallest, sigma.dtype), sigma_of(denoiser.schedule.at(jnp.asarray(0))).astype(sigma.dtype)
-    )
-    return polynomial_sigmas(sigma, jnp.minimum(floor, sigma), steps + 1).at[-1].set(0)
+    own = sigma_of(denoiser.schedule.at(jnp.asarray(0))).astype(sigma.dtype)
+    return polynomial_sigmas(sigma, jnp.minimum(jnp.maximum(own, smallest), sigma), steps + 1).at[-1].set(0)
 
 
 def ode_ve(denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01) -> Array:

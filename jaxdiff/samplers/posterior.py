@@ -128,7 +128,7 @@ def _draws(
     return jax.lax.map(draw, jnp.arange(n), batch_size=batch_size)
 
 
-def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
+def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
     """Share of pixels whose true value lies in their central credible interval; its mean is ``level``, if the draws are right.
 
     If they are, the rank of the truth among n draws is one of n + 1, all equally likely, so intervals of whole ranks have
@@ -140,25 +140,23 @@ def coverage(samples: Array, truth: Image, level: float | Array) -> Scalar:
     Args:
         samples: [n, H, W, C].
         truth: [H, W, C].
-        level: in [0, 1].
+        level: in [0, 1]; ``vmap`` for several.
 
     Raises:
         ValueError: if the shapes do not fit, or the level lies outside.
     """
-    _check_truth(samples, truth)
-    n = samples.shape[0]
-    same = 16 * jnp.finfo(samples.dtype).eps * jnp.maximum(1, jnp.abs(truth))
-    low = jnp.sum(samples < truth - same, axis=0).astype(samples.dtype) - (n + 1) / 2
-    high = (n + 1) / 2 - jnp.sum(samples > truth + same, axis=0).astype(samples.dtype)
-    h = _levels(level, samples.dtype) * (n + 1) / 2
-    return jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
-
-
-def _check_truth(samples: Array, truth: Image) -> None:
-    if samples.ndim < 1 or truth.shape != samples.shape[1:]:
+    if truth.shape != samples.shape[1:]:
         raise ValueError(
             f"draws of shape {samples.shape} need a truth of shape {samples.shape[1:]}, got {truth.shape}."
         )
+    level, n = _levels(level, samples.dtype), samples.shape[0]
+    if level.ndim:
+        raise ValueError(f"coverage is of one level, got shape {level.shape}; vmap over levels, or take calibration().")
+    same = 16 * jnp.finfo(samples.dtype).eps * jnp.maximum(1, jnp.abs(truth))
+    low = jnp.sum(samples < truth - same, axis=0).astype(samples.dtype) - (n + 1) / 2
+    high = (n + 1) / 2 - jnp.sum(samples > truth + same, axis=0).astype(samples.dtype)
+    h = level * (n + 1) / 2
+    return jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
 
 
 class Calibration(NamedTuple):
@@ -182,7 +180,6 @@ def calibration(samples: Array, truth: Image, *, levels: int = 19) -> Calibratio
     Raises:
         ValueError: if the shapes do not fit, or there is not one level.
     """
-    _check_truth(samples, truth)
     count("levels", levels)
     at = jnp.linspace(0, 1, levels + 2, dtype=samples.dtype)[1:-1]
     covered = jax.vmap(lambda level: coverage(samples, truth, level))(at)

@@ -119,6 +119,10 @@ def test_a_truth_of_another_shape_and_no_levels_are_refused():
     for truth in (jnp.zeros((5, 5)), jnp.zeros((1, 1, 1)), draws):
         with pytest.raises(ValueError, match="need a truth of shape"):
             coverage(draws, truth, 0.5)
+        with pytest.raises(ValueError, match="need a truth of shape"):
+            calibration(draws, truth)
+    with pytest.raises(ValueError, match="one level"):
+        coverage(draws, draws[0], jnp.asarray([0.5, 0.9]))
     with pytest.raises(ValueError, match="levels"):
         calibration(draws, draws[0], levels=0)
     with pytest.raises(ValueError, match="credible level"):

@@ -171,7 +171,7 @@ def test_the_prior_step_does_not_denoise_below_the_schedule(total, schedule):
     draw = jax.jit(jax.vmap(lambda key: reverse_ve(key, prior, x, jnp.asarray(sigma), 20)))
     exact = 0.2 * 0.05**2 / (0.05**2 + sigma**2)
     found = float(draw(jax.random.split(jax.random.key(0), 500)).mean())
-    assert found == pytest.approx(exact, rel=0.03), "0.65 and 0.32 of it before"
+    assert found == pytest.approx(exact, rel=0.03), "with those levels a third, and two thirds, of it"
 
 
 def test_fast_dips_converges_to_the_constrained_minimiser(world, x_t):

@@ -92,7 +92,10 @@ def from_betas(betas: Array | np.ndarray) -> NoiseSchedule:
     if betas.ndim != 1 or betas.size == 0:
         raise ValueError(f"betas must be a non-empty list of numbers; it has shape {betas.shape}.")
     if not np.all((betas > 0) & (betas <= 1)):
-        raise ValueError("every beta must lie in (0, 1]; check the schedule's end points.")
+        raise ValueError(
+            f"every beta must lie in (0, 1], but they go from {betas.min():.3g} to {betas.max():.3g}; check the end points "
+            "(times 1000/T, those of linear() need 20 steps at least, those of scaled_linear() 12)."
+        )
     log_alpha_bar = np.cumsum(np.log1p(-np.minimum(betas, 1 - 1e-12)))
     return NoiseSchedule(
         alpha_bar=jnp.asarray(np.exp(log_alpha_bar), jnp.float32),

@@ -113,7 +113,7 @@ class Job:
         """Check everything that can be checked before anything runs.
 
         Raises:
-            ValueError: for unknown names, an empty folder, or an output folder of another job.
+            ValueError: for unknown names, a folder without a picture that can be read, or an output folder of another job.
         """
         self.grid, self.out, self.denoiser = grid, out, denoiser
         self.images = find_images(data)[:most]
@@ -128,6 +128,7 @@ class Job:
         self.grids = {
             (t, m): grid_of(m, sampler, denoiser, grid.steps, grid.spacing) for (t, m), sampler in self.samplers.items()
         }
+        _check_readable(self.images)
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
         self._claim()
@@ -373,6 +374,17 @@ def _view(problems: Problem) -> Array:
 
 def _views(problems: Problem) -> np.ndarray:
     return np.asarray(_view(problems))
+
+
+def _check_readable(images: list[Path]) -> None:
+    """Stop before a job is made in which there is nothing to do: its empty parts would count as done."""
+    for path in images:
+        try:
+            load_image(path)
+            return
+        except ValueError as error:
+            why = str(error)
+    raise ValueError(f"no picture could be read, of {len(images)}; the last: {why}")
 
 
 def _finished(future: Future) -> bool:

@@ -9,8 +9,8 @@ from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Info, State
 from jaxdiff.samplers.measurement import divide
-from jaxdiff.samplers.options import move_of, need_problem, number
-from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddim
+from jaxdiff.samplers.options import need_problem, noisy_move_of, number
+from jaxdiff.samplers.transitions import Transition, ddim
 from jaxdiff.typing import Array, Key, Scalar
 
 __all__ = ["DSG", "dsg"]
@@ -79,10 +79,5 @@ def dsg(*, rate: float | Array = 0.1, transition: Transition | GuidedSampler | N
         Yang et al. 2024, "Guidance with Spherical Gaussian Constraint for Conditional Diffusion".
         Departure: guidance in every step (the authors' code may skip some).
     """
-    transition = move_of(transition, ddim(eta=1.0))
-    silent = isinstance(transition, DDPM) and transition.noise == "none"
-    if isinstance(transition, DDIM) and not isinstance(transition.eta, jax.core.Tracer):
-        silent = silent or not bool(jnp.any(transition.eta > 0))
-    if silent:
-        raise ValueError("DSG turns the transition's noise, but this one adds none; use ddim(eta=1.0) or ddpm().")
+    transition = noisy_move_of(transition, "DSG", ddim(eta=1.0))
     return DSG(number("rate", rate, high=1.0), transition=transition)

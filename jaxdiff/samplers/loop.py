@@ -34,10 +34,12 @@ def grid_for(
         raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join((*SPACINGS, *NOISE_SPACINGS))}.")
     if not isinstance(steps, TimeGrid):
         steps = total if steps is None else steps
-        if spacing in NOISE_SPACINGS and not isinstance(steps, str):
-            steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
-        else:
+        if spacing in SPACINGS:
             steps = timestep_grid(total, steps, spacing)
+        elif isinstance(steps, str):
+            raise ValueError(f"steps={steps!r} names timesteps, which spacing={spacing!r} places itself; give a number.")
+        else:
+            steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
     _check_grid(steps, total)
     grid = steps.below(sampler.start)
     adapt = getattr(sampler, "adapt_grid", None)

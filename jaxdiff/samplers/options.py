@@ -13,7 +13,7 @@ from jaxdiff.numerics import is_key
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Sampler
-from jaxdiff.samplers.transitions import Transition, ddpm
+from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
 from jaxdiff.typing import Array, Key, Scalar
 
 __all__ = [
@@ -151,6 +151,30 @@ def move_of(transition: Transition | GuidedSampler | None, default: Transition |
             "object called with (prediction, x_t, t, s, noise, schedule)."
         )
     return transition
+
+
+def noisy_move_of(
+    transition: Transition | GuidedSampler | None, method: str, default: Transition | None = None
+) -> Transition:
+    """The transition of a method that steers through its noise.
+
+    Args:
+        transition: what the caller gave.
+        method: the method's name, for the sentence.
+        default: as in ``move_of``.
+
+    Raises:
+        ValueError: if it is no transition, or adds no noise.
+    """
+    move = move_of(transition, default)
+    silent = isinstance(move, DDPM) and move.noise == "none"
+    if isinstance(move, DDIM) and not isinstance(move.eta, jax.core.Tracer):
+        silent = not bool(jnp.any(move.eta > 0))
+    if silent:
+        raise ValueError(
+            f"{method} steers by the transition's noise, but this one adds none; use ddim(eta=1.0) or ddpm()."
+        )
+    return move
 
 
 def count(name: str, value: int, *, low: int = 1) -> int:

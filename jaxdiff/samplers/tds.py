@@ -9,7 +9,7 @@ from jaxdiff.numerics import normal
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import log_likelihood
-from jaxdiff.samplers.options import count, move_of, need_key, need_problem, number
+from jaxdiff.samplers.options import count, need_key, need_problem, noisy_move_of, number
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, half_squared, pick, resample
 from jaxdiff.samplers.transitions import DDPM, Transition
 from jaxdiff.typing import Array, Image, Key, Scalar, static
@@ -101,10 +101,10 @@ def tds(
         particles: N.
         twist: κ; the twist's variance is σ² + κ (1−ᾱ_t).
         threshold: share of N below which particles are resampled; 1 resamples always.
-        transition: a move with noise; DDPM by default.
+        transition: a move *with noise*; DDPM by default.
 
     Raises:
-        ValueError: if an option is out of range.
+        ValueError: if an option is out of range, or the transition adds no noise.
 
     Reference:
         Wu et al. 2023, "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models", Algorithm 1.
@@ -113,6 +113,6 @@ def tds(
     return TDS(
         number("twist", twist),
         number("threshold", threshold, high=1.0),
-        move_of(transition),
+        noisy_move_of(transition, "TDS"),
         count("particles", particles),
     )

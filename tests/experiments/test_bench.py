@@ -182,6 +182,16 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_rest_done(data, tiny, tmp
         assert float(row["psnr"]) == pytest.approx(expected[key], abs=2e-3)
 
 
+def test_pictures_of_which_none_can_be_read_make_no_job(tiny, tmp_path):
+    folder, out = tmp_path / "data", tmp_path / "out"
+    folder.mkdir()
+    for i in range(2):
+        (folder / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"no picture could be read, of 2; the last: .*1\.png"):
+        bench.Job(GRID, folder, out, tiny)
+    assert not out.exists()
+
+
 def test_a_run_that_diverges_is_marked_and_the_others_are_untouched(data, tiny, tmp_path, unbroken, monkeypatch):
     original = bench.restore_many
 

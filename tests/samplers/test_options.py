@@ -54,6 +54,14 @@ def test_what_is_no_transition_is_refused(wrong, words):
         jd.samplers.mcg(transition=wrong)
 
 
+@pytest.mark.parametrize("silent", [transitions.ddim(), transitions.ddpm(noise="none")], ids=["ddim", "ddpm"])
+@pytest.mark.parametrize("make", [jd.samplers.dsg, jd.samplers.tds])
+def test_methods_that_steer_by_noise_refuse_a_transition_without(make, silent):
+    with pytest.raises(ValueError, match="adds none"):
+        make(transition=silent)
+    assert make(transition=transitions.ddim(eta=0.5)).transition.eta == 0.5
+
+
 @pytest.mark.parametrize("fractional", [False, True])
 @pytest.mark.parametrize("name", sorted(SCHEDULED))
 def test_a_constant_schedule_equals_its_number(world, name, fractional):
@@ -178,6 +186,7 @@ def impossible_runs(here):
         "no problem": (run(problem=y), "is not a problem"),
         "half a step": (run(steps=2.5), "steps=2.5"),
         "half a step by noise level": (run(steps=2.5, spacing="karras"), "steps=2.5"),
+        "timesteps by noise level": (run(steps="ddim5", spacing="karras"), "names timesteps"),
         "a truth value": (run(steps=True), "steps=True"),
         "no spacing": (run(spacing="karas"), "karras, log_snr"),
         "no batch": (lambda: jd.posterior(key, prior, problem, dps, n=2, batch_size=0, steps=2), "batch_size must be"),

@@ -7,7 +7,7 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
 from jaxdiff.samplers.measurement import divide, linearize, noise_variance
 from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
@@ -19,7 +19,7 @@ WEIGHTINGS = ("likelihood", "norm")
 
 
 @struct.dataclass
-class AnnealedLangevin:
+class AnnealedLangevin(FromNoise):
     """x̃ ← x̃ + h (∇ log p_σ(x̃) + g) + √(2h) z, ``inner_steps`` times a level, h = step · σ_t², x̃ = x/√ᾱ.
 
     - ``likelihood``: g = Aᵀ(y − A x̃)/(σ_y² + γ_t²), γ_t = σ_t: the paper's annealed likelihood;
@@ -31,7 +31,6 @@ class AnnealedLangevin:
         inner_steps: Langevin steps a level, each a network call.
         weighting: which of the two.
         denoise: return x̂₀ of the last level instead of its noisy iterate.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     step_size: Array
@@ -39,12 +38,6 @@ class AnnealedLangevin:
     inner_steps: int = static(default=3)
     weighting: str = static(default="likelihood")
     denoise: bool = static(default=True)
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -11,7 +11,7 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers.transitions import DDPM, Transition
 from jaxdiff.typing import Array, Image, Key, Scalar, Shape
 
-__all__ = ["GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "pure_noise", "residual_norm"]
+__all__ = ["FromNoise", "GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "pure_noise", "residual_norm"]
 
 
 class State(NamedTuple):
@@ -73,7 +73,23 @@ def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
 
 
 @struct.dataclass
-class GuidedSampler:
+class FromNoise:
+    """How most runs begin.
+
+    Attributes:
+        start: forward steps at which the run begins; None for pure noise.
+    """
+
+    start: int | None = struct.field(pytree_node=False, default=None, kw_only=True)
+
+    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
+        """Pure noise, x_T ~ N(0, I)."""
+        del t
+        return State(pure_noise(key, problem, denoiser))
+
+
+@struct.dataclass
+class GuidedSampler(FromNoise):
     """The body that guided samplers share: predict, move by a transition, correct.
 
     A method acts in one or both of two places: ``predict`` (on x̂₀, before the transition) and ``correct`` (on x_s,
@@ -81,16 +97,9 @@ class GuidedSampler:
 
     Attributes:
         transition: the unconditional move, DDPM's by default.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     transition: Transition = struct.field(default=DDPM(), kw_only=True)
-    start: int | None = struct.field(pytree_node=False, default=None, kw_only=True)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def predict(
         self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

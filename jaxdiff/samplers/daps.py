@@ -8,7 +8,7 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.continuous import ode_ve, sigma_of
 from jaxdiff.samplers.measurement import linearize, noise_variance
 from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
@@ -22,7 +22,7 @@ STABLE = 4
 
 
 @struct.dataclass
-class DAPS:
+class DAPS(FromNoise):
     """x̂₀ = flow(x_t); x₀ ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²) by ``mcmc_steps``; x_s = √ᾱ_s x₀ + √(1−ᾱ_s) z.
 
     With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/(T−1))), one inner step is
@@ -36,7 +36,6 @@ class DAPS:
         ode_steps: Euler steps of the flow, each a network call.
         mcmc_steps: inner steps, none of them a network call.
         inner: "langevin" or "hmc".
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     step_size: Array
@@ -46,12 +45,6 @@ class DAPS:
     ode_steps: int = static(default=5)
     mcmc_steps: int = static(default=100)
     inner: str = static(default="langevin")
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

@@ -6,7 +6,7 @@ from jaxdiff import diffusion
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.measurement import noise_variance, proximal
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, static
@@ -18,7 +18,7 @@ SIGMA_FLOOR = 0.002
 
 
 @struct.dataclass
-class DiffPIR:
+class DiffPIR(FromNoise):
     """x̄₀ = argmin ‖y − A x‖² + ρ ‖x − x̂₀‖², ρ = λ σ² ᾱ_t/(1−ᾱ_t); x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z).
 
     ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is that of each real number, half of the problem's.
@@ -28,19 +28,12 @@ class DiffPIR:
         zeta: ζ, share of fresh noise.
         iterations: of conjugate gradients in each Gauss–Newton step, for nonlinear operators.
         rounds: Gauss–Newton steps, for nonlinear operators.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     lam: Array
     zeta: Array
     iterations: int = static(default=5)
     rounds: int = static(default=2)
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

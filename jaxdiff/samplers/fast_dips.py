@@ -9,7 +9,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.continuous import sigma_of
 from jaxdiff.samplers.measurement import divide, dot, linearize, times
 from jaxdiff.samplers.options import count, need_problem, number
@@ -21,7 +21,7 @@ HALVINGS = 8
 
 
 @struct.dataclass
-class FastDIPS:
+class FastDIPS(FromNoise):
     """ADMM on min ‖x − x̂₀‖²/(2σ_t²) subject to ‖A(x) − y‖ ≤ ε, then x_s = √ᾱ_s x + √(1−ᾱ_s) z.
 
     ``rounds`` times: ``descents`` steepest-descent steps on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖² with the step
@@ -33,19 +33,12 @@ class FastDIPS:
         rho: ρ.
         rounds: K.
         descents: S.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     epsilon: Array
     rho: Array
     rounds: int = static(default=3)
     descents: int = static(default=1)
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

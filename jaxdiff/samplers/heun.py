@@ -6,33 +6,26 @@ from flax import struct
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_sqrt
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, sigma_of
 from jaxdiff.samplers.options import number
 from jaxdiff.schedules import Level
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.typing import Array, Key
 
 __all__ = ["Heun", "heun"]
 
 
 @struct.dataclass
-class Heun:
+class Heun(FromNoise):
     """dx̃/dσ = (x̃ − D(x̃; σ))/σ in x̃ = x/√ᾱ by Heun's rule; an Euler step to the clean image.
 
     Attributes:
         churn: γ of Algorithm 2: noise is first raised to σ̂ = (1+γ) σ; None for the deterministic Algorithm 1.
         churn_noise: S_noise, the standard deviation of the added noise.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     churn: Array | None = None
     churn_noise: Array | None = None
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

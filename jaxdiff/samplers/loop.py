@@ -37,7 +37,9 @@ def grid_for(
         if spacing in SPACINGS:
             steps = timestep_grid(total, steps, spacing)
         elif isinstance(steps, str):
-            raise ValueError(f"steps={steps!r} names timesteps, which spacing={spacing!r} places itself; give a number.")
+            raise ValueError(
+                f"steps={steps!r} names timesteps, which spacing={spacing!r} places itself; give a number."
+            )
         else:
             steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
     _check_grid(steps, total)

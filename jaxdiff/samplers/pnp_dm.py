@@ -8,7 +8,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve, sigma_of
 from jaxdiff.samplers.measurement import log_likelihood, measurement_noise, noise_variance, proximal
 from jaxdiff.samplers.options import count, need_key, need_problem, number
@@ -18,7 +18,7 @@ __all__ = ["PnPDM", "pnp_dm"]
 
 
 @struct.dataclass
-class PnPDM:
+class PnPDM(FromNoise):
     """z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²), then x ~ p(x) exp(−‖x − z‖²/2ρ²); ρ falls with the grid.
 
     Each entry of the grid is one round, with ρ the noise level √((1−ᾱ_t)/ᾱ_t), held between ``rho_min`` and
@@ -30,7 +30,6 @@ class PnPDM:
         step_size: relative step of the Langevin likelihood step, for nonlinear operators.
         prior_steps: network calls of a prior step.
         langevin_steps: of the likelihood step, for nonlinear operators.
-        start: forward steps at which the run begins; None for the whole grid.
     """
 
     rho_min: Array
@@ -38,12 +37,6 @@ class PnPDM:
     step_size: Array
     prior_steps: int = static(default=20)
     langevin_steps: int = static(default=100)
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """X ~ N(0, I); the first rounds, with a large ρ, forget it."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

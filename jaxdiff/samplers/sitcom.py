@@ -9,7 +9,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import normal
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
 from jaxdiff.samplers.measurement import dot, observed_count
 from jaxdiff.samplers.options import count, need_problem, number
 from jaxdiff.typing import Array, Key, Scalar, static
@@ -18,7 +18,7 @@ __all__ = ["SITCOM", "sitcom"]
 
 
 @struct.dataclass
-class SITCOM:
+class SITCOM(FromNoise):
     """v = argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖² from v = x_t by Adam; x_s = √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z.
 
     The misfit is not driven below that of the noise: v rests once ‖A(x̂₀(v)) − y‖² ≤ m (σ + 0.001)², m the number of
@@ -28,18 +28,11 @@ class SITCOM:
         rate: Adam's learning rate.
         lam: λ.
         iterations: most steps of Adam a timestep.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
     rate: Array
     lam: Array
     iterations: int = static(default=30)
-    start: int | None = static(default=None)
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
 
     def step(
         self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike

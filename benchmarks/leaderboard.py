@@ -257,6 +257,11 @@ def page(rows: list[Row], metric: str) -> str:
             for name in dict.fromkeys((metric, "lpips"))
         ),
     ]
+    parts.append(
+        f"## Every method at a glance\n\n{TITLES[metric]} with the better of its settings, best methods first. Behind: mean "
+        "distance from the best of each task, over the tasks that the method has a figure for."
+    )
+    parts += [f"{calls} calls:\n\n" + _overview(rows, names, calls, metric) for calls in budgets]
     for task in names:
         for calls in budgets:
             part = [row for row in rows if (row["task"], row["calls"]) == (task, str(calls))]
@@ -281,6 +286,27 @@ def _best_table(rows: list[Row], names: list[str], budgets: list[int], metric: s
             line.append(f"{row['method']}{row['mark']} ({row['settings']}, {row['network_calls']}) {mean:.{digits}f}")
         lines.append(line)
     return markdown(["task", *(f"{calls} calls" for calls in budgets)], lines)
+
+
+def _overview(rows: list[Row], names: list[str], calls: int, metric: str) -> str:
+    digits = 1 if metric == "psnr" else 3
+    found: dict[str, dict[str, float]] = {}  # of each method, by task
+    for row in rows:
+        if row["status"] == "ok" and row["calls"] == str(calls):
+            tasks_of = found.setdefault(row["method"], {})
+            value = SENSE[metric] * float(row[metric])
+            tasks_of[row["task"]] = max(value, tasks_of.get(row["task"], -math.inf))
+    best = {task: max((of[task] for of in found.values() if task in of), default=math.nan) for task in names}
+    behind = {method: float(np.mean([best[task] - of[task] for task in of])) for method, of in found.items()}
+    lines = []
+    for method in sorted(found, key=behind.__getitem__):
+        line = [method]
+        for task in names:
+            value = found[method].get(task)
+            text = "–" if value is None else f"{SENSE[metric] * value:.{digits}f}"
+            line.append(f"**{text}**" if value == best[task] else text)
+        lines.append([*line, f"{behind[method]:.{digits}f}"])
+    return markdown(["method", *names, "behind"], lines)
 
 
 def _cell_table(part: list[Row], metric: str) -> str:

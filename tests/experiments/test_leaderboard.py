@@ -63,6 +63,11 @@ def run(tmp_path, monkeypatch):
 FLAGS = ("--tasks", "inpaint_box", "phase_retrieval", "--methods", "ddrm", "sitcom", "daps", "--calls", "20")
 
 
+def best_of(rows, task):
+    """The row of the best PSNR."""
+    return max((row for row in rows if row["task"] == task and row["status"] == "ok"), key=lambda r: float(r["psnr"]))
+
+
 def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     rows, started = run(*FLAGS, "--settle")
     assert started == len(rows) == 6
@@ -77,9 +82,14 @@ def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     assert "## phase_retrieval, 20 calls, 2 pictures" in text
     line = next(line for line in text.splitlines() if line.startswith("| sitcom"))
     assert line.count("–") == 6
-    best = max(
-        (row for row in rows if row["task"] == "inpaint_box" and row["status"] == "ok"), key=lambda r: float(r["psnr"])
+    glance = text[text.index("## Every method at a glance") : text.index("## inpaint_box, 20 calls")]
+    scored = {row["task"]: float(row["psnr"]) for row in rows if row["method"] == "ddrm" and row["status"] == "ok"}
+    cells = [cell.strip(" *") for cell in next(line for line in glance.splitlines() if "| ddrm" in line).split("|")]
+    assert cells[2:4] == [f"{scored['inpaint_box']:.1f}", "–"], "no figure for phase retrieval"
+    assert float(cells[4]) == pytest.approx(
+        float(best_of(rows, "inpaint_box")["psnr"]) - scored["inpaint_box"], abs=0.051
     )
+    best = best_of(rows, "inpaint_box")
     assert f"**{float(best['psnr']):.2f} ± {float(best['psnr_se']):.2f}**" in text
 
     table = json.loads((tmp_path / "defaults.json").read_text("utf-8"))

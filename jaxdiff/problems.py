@@ -1,8 +1,10 @@
 """An inverse problem: what was measured, by which operator, with how much noise."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import DTypeLike
 
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import Operator
@@ -43,23 +45,33 @@ def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array
         noise_std: σ on the [-1, 1] scale; papers that use [0, 1] print half of it.
 
     Raises:
-        ValueError: if the image's shape is not the operator's, or σ is negative.
+        ValueError: if the image's shape is not the operator's, or σ is not one number, finite and at least zero.
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key={key!r} is not a key; make one, as in jax.random.key(0).")
     image = jnp.asarray(image)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")
     if image.shape != tuple(operator.image_shape):
         raise ValueError(
             f"the operator takes images of shape {tuple(operator.image_shape)}, but this one has {image.shape}; "
             "build the operator with image_shape=image.shape or resize the image."
         )
-    if isinstance(noise_std, str) or (isinstance(noise_std, int | float | np.number) and not 0 <= noise_std < np.inf):
-        raise ValueError(f"noise_std must be a number, zero or positive and finite, got {noise_std!r}.")
     clean = operator(image)
-    noise_std = jnp.asarray(noise_std, clean.real.dtype)
+    noise_std = _noise_level(noise_std, clean.real.dtype)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):
         parts = normal(key, (2, *clean.shape), clean.real.dtype)
         noise = (parts[0] + 1j * parts[1]) * jnp.asarray(0.5**0.5, clean.real.dtype)
     else:
         noise = normal(key, clean.shape, clean.dtype)
     return Problem(operator, clean + noise_std * noise, noise_std)
+
+
+def _noise_level(noise_std: float | Array, dtype: DTypeLike) -> Array:
+    """σ as a scalar, checked where it is known."""
+    known = not isinstance(noise_std, jax.core.Tracer)
+    if isinstance(noise_std, str) or np.shape(noise_std) != () or (known and not 0 <= float(noise_std) < np.inf):
+        raise ValueError(f"noise_std must be a number, zero or positive and finite, got {noise_std!r}.")
+    return jnp.asarray(noise_std, dtype)

@@ -40,7 +40,7 @@ def _blur_std(shape: Shape) -> float:
 
 
 def _odd(value: float) -> int:
-    return 2 * round((value - 1) / 2) + 1
+    return 2 * max(1, round((value - 1) / 2)) + 1
 
 
 TASKS: dict[str, Task] = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdiff.typing import Array, Shape
 
-__all__ = ["check_divides", "check_image_shape", "check_range", "check_size", "concrete", "leaf"]
+__all__ = ["check_divides", "check_image_shape", "check_range", "check_side", "check_size", "concrete", "leaf"]
 
 
 def check_image_shape(image_shape: Shape) -> Shape:
@@ -25,9 +25,11 @@ def concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def leaf(name: str, value: Any) -> Array:
-    """A float32 array leaf; refuses NaN and infinity where the value is known."""
+def leaf(name: str, value: Any, *, scalar: bool = False) -> Array:
+    """A float32 array leaf, one number where asked; refuses NaN and infinity where the value is known."""
     array = jnp.asarray(value, jnp.float32)
+    if scalar and array.ndim:
+        raise ValueError(f"{name} must be one number, got shape {array.shape}; for several, use jax.vmap.")
     if concrete(array) and not bool(np.all(np.isfinite(np.asarray(array)))):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity.")
     return array
@@ -49,8 +51,20 @@ def check_size(name: str, size: int | Shape, *, odd: bool = False) -> tuple[int,
     if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in pair):
         raise ValueError(f"{name} must be a positive integer or a pair (height, width) of them, got {size!r}.")
     if odd and not all(n % 2 for n in pair):
-        raise ValueError(f"{name} must be odd, to have a centre, got {size!r}; use {max(pair) + 1}.")
+        raise ValueError(f"{name} must be odd, to have a centre, got {size!r}; use {_next_odd(pair)}.")
     return int(pair[0]), int(pair[1])
+
+
+def _next_odd(pair: Shape) -> int | Shape:
+    odd = tuple(int(n) + (int(n) + 1) % 2 for n in pair)
+    return odd[0] if odd[0] == odd[1] else odd
+
+
+def check_side(name: str, size: int, *, odd: bool = False) -> int:
+    """The side of a square, a positive int, odd where asked."""
+    if not isinstance(size, int | np.integer):
+        raise ValueError(f"{name} must be one positive integer, the side of a square, got {size!r}.")
+    return check_size(name, size, odd=odd)[0]
 
 
 def check_divides(factor: int, image_shape: Shape) -> int:

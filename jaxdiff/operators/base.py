@@ -10,7 +10,9 @@ A sampler asks for the least it needs: ``A(x)`` always, ``adjoint`` of a :class:
 :class:`SpectralOperator` moreover knows its singular value decomposition in a fast orthogonal basis.
 """
 
-from typing import ClassVar
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,19 @@ from jaxdiff.typing import Array, Image, Measurement, Shape
 __all__ = ["LinearOperator", "Operator", "SpectralOperator"]
 
 
+def _of_one_image(measure: Callable[[Any, Image], Measurement]) -> Callable[[Any, Image], Measurement]:
+    @functools.wraps(measure)
+    def checked(self: "Operator", x: Image) -> Measurement:
+        if jnp.shape(x) != tuple(self.image_shape):
+            raise ValueError(
+                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; for a "
+                "batch use jax.vmap."
+            )
+        return measure(self, x)
+
+    return checked
+
+
 @struct.dataclass(eq=False)
 class Operator:
     """A forward model y = A(x) of one image x [H, W, C] in [-1, 1].
@@ -33,8 +48,18 @@ class Operator:
 
     image_shape: Shape = struct.field(pytree_node=False, kw_only=True)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every operator refuses what is not one image of its shape: numpy's broadcasting would make something of most."""
+        super().__init_subclass__(**options)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _of_one_image(cls.__call__))  # noqa: B010 - a method, which is not assigned to
+
     def __call__(self, x: Image) -> Measurement:
-        """A(x)."""
+        """A(x).
+
+        Raises:
+            ValueError: if ``x`` is not one image of ``image_shape``.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how to measure an image.")
 
     @property
@@ -104,7 +129,7 @@ class LinearOperator(Operator):
         return self.solve_by_cg(rho, b).x
 
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
-        """(Aᵀ A + ρ I)⁻¹ Aᵀ y = argmin_x ‖A x − y‖² + ρ ‖x‖².
+        """(Aᵀ A + ρ I)⁻¹ Aᵀ y = argmin_x ‖A x − y‖² + ρ ‖x‖², for ρ > 0.
 
         ``solve(rho, adjoint(y))``, except that closed forms stay in the range of Aᵀ: the rounding of Aᵀ y outside of it
         would be divided by ρ, which is down to 1e-10 where a sampler starts.

@@ -249,8 +249,8 @@ def defocus_blur(
         rcond: of the closed forms, see :class:`CircularBlur`.
     """
     check_range("radius", radius, 0, open_low=True)
-    side = 2 * int(np.ceil(radius - 0.5)) + 1 if size is None else size
-    return blur(image_shape=image_shape, kernel=disc_kernel(max(side, 1), radius), padding=padding, rcond=rcond)
+    side = 2 * max(0, int(np.ceil(radius - 0.5))) + 1 if size is None else size
+    return blur(image_shape=image_shape, kernel=disc_kernel(side, radius), padding=padding, rcond=rcond)
 
 
 def check_padding(padding: str) -> None:

@@ -14,7 +14,7 @@ from flax import struct
 
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, concrete
+from jaxdiff.operators._validation import check_image_shape, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.operators.convolution import hartley
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -162,7 +162,7 @@ def multicoil_mri(
             f"sensitivities must be [coils, {shape[0]}, {shape[1]}], complex or with real and imaginary part last, "
             f"got shape {jnp.shape(sensitivities)}."
         )
-    return MultiCoilMRI(m, s.astype(jnp.float32), complex_image, image_shape=shape)
+    return MultiCoilMRI(m, leaf("sensitivities", s), complex_image, image_shape=shape)
 
 
 def fourier(x: Array) -> Array:

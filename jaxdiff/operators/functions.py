@@ -94,6 +94,6 @@ def _check_function(operator: Operator) -> Any:
         y = jax.eval_shape(operator.__call__, x)
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"the function does not take an image of shape {operator.image_shape}: {error}") from error
-    if not isinstance(y, jax.ShapeDtypeStruct) or y.dtype != jnp.float32:
-        raise ValueError(f"the function must return one real array for an image, got {y}.")
+    if not isinstance(y, jax.ShapeDtypeStruct) or not jnp.issubdtype(y.dtype, jnp.inexact):
+        raise ValueError(f"the function must return one array of real or complex numbers for an image, got {y}.")
     return y

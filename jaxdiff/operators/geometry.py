@@ -81,6 +81,8 @@ def crop(*, image_shape: Shape, size: int | tuple[int, int], corner: tuple[int, 
     shape = check_image_shape(image_shape)
     height, width = check_size("size", size)
     top, left = ((shape[0] - height) // 2, (shape[1] - width) // 2) if corner is None else corner
+    if not all(isinstance(n, int | np.integer) for n in (top, left)):
+        raise ValueError(f"corner must be two integers, row and column, got {corner!r}.")
     if min(top, left) < 0 or top + height > shape[0] or left + width > shape[1]:
         raise ValueError(f"a {height}x{width} window at ({top}, {left}) leaves the {shape[0]}x{shape[1]} image.")
     return Crop((int(top), int(left)), (height, width), image_shape=shape)

@@ -109,7 +109,7 @@ def jpeg(*, image_shape: Shape, quality: float | Array = 50, subsampling: Subsam
     check_range("quality", quality, 1, 100)
     if subsampling not in get_args(Subsampling):
         raise ValueError(f"subsampling must be '4:2:0' or '4:4:4', got {subsampling!r}.")
-    return JPEG(leaf("quality", quality), subsampling, image_shape=shape)
+    return JPEG(leaf("quality", quality, scalar=True), subsampling, image_shape=shape)
 
 
 def quantization_table(base: np.ndarray, quality: Array) -> Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_range, check_size
+from jaxdiff.operators._validation import check_range, check_side, check_size
 from jaxdiff.typing import Array, Key
 
 __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "motion_kernel"]
@@ -65,7 +65,7 @@ def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
     Raises:
         ValueError: on an even size, or a radius that is not positive or does not fit.
     """
-    (side, _) = check_size("size", size, odd=True)
+    side = check_side("size", size, odd=True)
     check_range("radius", radius, 0, side / 2, open_low=True)
     points = (np.arange(side * oversample) + 0.5) / oversample - side / 2
     inside = points[:, None] ** 2 + points[None, :] ** 2 <= radius**2
@@ -92,7 +92,7 @@ def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -
     >>> kernel.shape, round(float(kernel.sum()), 4)
     ((31, 31), 1.0)
     """
-    (side, _) = check_size("size", size, odd=True)
+    side = check_side("size", size, odd=True)
     check_range("intensity", intensity, 0, 1)
     return _motion_trace(key, jnp.asarray(intensity, jnp.float32), side)
 
@@ -100,15 +100,16 @@ def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -
 @partial(jax.jit, static_argnames="side")
 def _motion_trace(key: Key, strength: Array, side: int) -> Array:
     points = 4 * side
+    memory = max(1, points // 10)
     angle_key, wander_key, jerk_key, jerk_angle_key, speed_key, length_key = jax.random.split(key, 6)
 
     start = jax.random.uniform(angle_key, (), jnp.float32, 0, 2 * jnp.pi)
     # The rate of turning is a random walk that forgets over a tenth of the way; some five turns of memory in all.
-    turning = _smooth_noise(wander_key, points, memory=points // 10) * (12.0 / points)
+    turning = _smooth_noise(wander_key, points, memory=memory) * (12.0 / points)
     jerked = jax.random.bernoulli(jerk_key, 4.0 / points, (points,))
     jerk = jnp.where(jerked, jax.random.uniform(jerk_angle_key, (points,), jnp.float32, -jnp.pi, jnp.pi), 0.0)
     heading = start + jnp.cumsum(strength * (turning + jerk))
-    speed = jnp.exp(strength * 0.5 * _smooth_noise(speed_key, points, memory=points // 10))
+    speed = jnp.exp(strength * 0.5 * _smooth_noise(speed_key, points, memory=memory))
     path = jnp.cumsum(speed[None, :] * jnp.stack([jnp.sin(heading), jnp.cos(heading)]), axis=1)
 
     path = path - jnp.mean(path, axis=1, keepdims=True)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_image_shape, check_range
+from jaxdiff.operators._validation import check_image_shape, check_range, concrete
 from jaxdiff.operators.masking import Mask, inpaint_mask
 from jaxdiff.typing import Array, Key, Shape
 
@@ -61,7 +61,7 @@ def inpaint_strokes(
         length: mean length of a stroke, in the same unit.
 
     Raises:
-        ValueError: if there is no stroke, or thickness or length are not positive.
+        ValueError: if there is no stroke, thickness or length are not positive, or nothing is left.
     """
     height, width, channels = check_image_shape(image_shape)
     if strokes < 1:
@@ -69,6 +69,8 @@ def inpaint_strokes(
     check_range("thickness", thickness, 0, open_low=True)
     check_range("length", length, 0, open_low=True)
     seen = _paint(key, (height, width), strokes, thickness, length)
+    if concrete(seen) and not np.asarray(seen).any():
+        raise ValueError(f"{strokes} strokes of thickness {thickness} hide everything; use fewer or thinner ones.")
     return Mask(seen, image_shape=(height, width, channels))
 
 

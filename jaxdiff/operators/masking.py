@@ -137,6 +137,8 @@ def inpaint_box(
         raise ValueError(f"a hidden {box[0]}x{box[1]} box leaves nothing of a {height}x{width} image; make it smaller.")
     if position is not None and key is not None:
         raise ValueError("give the box either a position or a key for a random one, not both.")
+    if key is None and any(margins):
+        raise ValueError(f"margin={margin!r} bounds a random place; give a key too, or leave it out.")
     if key is not None:
         highest = (height - margins[0] - box[0], width - margins[1] - box[1])
         if min(margins) < 0 or highest[0] <= margins[0] or highest[1] <= margins[1]:
@@ -149,6 +151,8 @@ def inpaint_box(
         corner = jnp.asarray([(height - box[0]) // 2, (width - box[1]) // 2])
     else:
         corner = jnp.asarray(position)
+        if corner.shape != (2,) or not jnp.issubdtype(corner.dtype, jnp.integer):
+            raise ValueError(f"position must be two integers, row and column of a corner, got {position!r}.")
         if concrete(corner):
             top, left = (int(n) for n in np.asarray(corner))
             if top < 0 or left < 0 or top + box[0] > height or left + box[1] > width:
@@ -169,7 +173,8 @@ def inpaint_random(
 ) -> Mask:
     """Hide single pixels at random, all channels together.
 
-    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS.
+    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS (of a share that is traced, in
+    float32 and never all).
 
     Args:
         key: for the pixels, and for the fraction where it is random.
@@ -179,7 +184,7 @@ def inpaint_random(
         max_fraction: see ``min_fraction``.
 
     Raises:
-        ValueError: if the share is not in [0, 1[, or both ways to give it are used.
+        ValueError: if the share is not in [0, 1[, its range is empty, or both ways to give it are used.
 
     >>> int(inpaint_random(jax.random.key(0), image_shape=(10, 10, 3), fraction=0.92).mask.sum())
     8
@@ -189,17 +194,30 @@ def inpaint_random(
         if value is not None:
             check_range(name, value, 0, 1)
     place_key, share_key = jax.random.split(key)
-    if fraction is None and min_fraction is not None and max_fraction is not None:
-        fraction = jax.random.uniform(share_key, (), jnp.float32, min_fraction, max_fraction)
-    elif fraction is None or min_fraction is not None or max_fraction is not None:
-        raise ValueError("give inpaint_random either fraction, or min_fraction and max_fraction.")
-    if concrete(fraction):
-        # In double precision, and a hair above the product: 0.29 * 100 is 28.999999999999996.
-        hidden = jnp.asarray(int(height * width * float(fraction) + 1e-6), jnp.int32)
-        if int(hidden) == height * width:
-            raise ValueError(f"fraction {fraction} hides every pixel; it must be below 1.")
+    pixels = height * width
+    if fraction is not None and min_fraction is None and max_fraction is None:
+        hidden = _share_of(fraction, pixels) if concrete(fraction) else _traced_share_of(fraction, pixels)
+    elif fraction is None and min_fraction is not None and max_fraction is not None:
+        if concrete(min_fraction):
+            check_range("max_fraction", max_fraction, float(min_fraction), 1)
+        share = jax.random.uniform(share_key, (), jnp.float32, min_fraction, max_fraction)
+        hidden = _traced_share_of(share, pixels)  # known or not, so that a key gives one mask in any program
     else:
-        hidden = jnp.floor(jnp.asarray(fraction, jnp.float32) * (height * width)).astype(jnp.int32)
-    rank = jax.random.permutation(place_key, height * width).astype(jnp.int32)
+        raise ValueError("give inpaint_random either fraction, or min_fraction and max_fraction.")
+    rank = jax.random.permutation(place_key, pixels).astype(jnp.int32)
     mask = (rank >= hidden).astype(jnp.float32).reshape(height, width, 1)
     return Mask(mask, image_shape=(height, width, channels))
+
+
+def _share_of(fraction: float | Array, pixels: int) -> Array:
+    # The decimal number that is meant (a float32 0.35 is below it), and a hair above the product: 0.29 * 100 is
+    # 28.999999999999996.
+    hidden = int(pixels * float(str(fraction)) + 1e-6)
+    if hidden == pixels:
+        raise ValueError(f"fraction {fraction} hides every pixel; it must be below 1.")
+    return jnp.asarray(hidden, jnp.int32)
+
+
+def _traced_share_of(fraction: float | Array, pixels: int) -> Array:
+    product = jnp.asarray(fraction, jnp.float32) * (pixels * (1 + 2e-7))
+    return jnp.minimum(jnp.floor(product).astype(jnp.int32), pixels - 1)

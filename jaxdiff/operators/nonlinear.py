@@ -57,6 +57,10 @@ class PhaseRetrieval(Operator):
         shown = self.scale.astype(x.dtype) * x + self.shift.astype(x.dtype)
         return jnp.abs(fourier(jnp.pad(shown, ((rows, rows), (columns, columns), (0, 0)))))
 
+    def initial(self, y: Measurement) -> Image:
+        """A grey image: magnitudes show nothing, of whatever shape they are."""
+        return jnp.zeros(self.image_shape, y.dtype)
+
     def view(self, y: Measurement) -> Array:
         """The logarithm of the magnitude."""
         return pictures.picture(pictures.log_magnitude(y))
@@ -151,7 +155,7 @@ class ToneCurve(Operator):
 
 @struct.dataclass(eq=False)
 class Gamma(Operator):
-    """y = 2 ((x + 1)/2)^γ − 1.
+    """y = 2 u^γ − 1, u = (x + 1)/2, at least 1e-4 (so black is 2·10^{−4γ} − 1: for γ = 1/2.2, −0.97).
 
     Attributes:
         gamma: γ; above 1 darkens, below 1 brightens.
@@ -173,7 +177,8 @@ class CameraBlur(Operator):
     """y = f(K (e f⁻¹(x))): blur of the light itself, between a camera's tone curve and its inverse.
 
     f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1], exposure e amplifies it, K blurs it, what exceeds 1
-    saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes.
+    saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes. Light
+    below 1e-4 counts as 1e-4, so that f has a slope everywhere: black comes out as −0.97 for γ = 2.2.
 
     Attributes:
         blur: K.
@@ -218,8 +223,8 @@ def phase_retrieval(
     if padding is None:
         padding = (int(oversample / 8 * shape[0]), int(oversample / 8 * shape[1]))
     rows, columns = (padding, padding) if isinstance(padding, int | np.integer) else padding
-    if min(rows, columns) < 0:
-        raise ValueError(f"padding must be zero or positive, got {padding!r}.")
+    if not all(isinstance(n, int | np.integer) and n >= 0 for n in (rows, columns)):
+        raise ValueError(f"padding must be a whole number of pixels, zero or more, or two of them, got {padding!r}.")
     low, high = value_range
     if not low < high:
         raise ValueError(f"value_range must be (low, high) with low below high, got {value_range!r}.")
@@ -252,20 +257,22 @@ def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> Hi
         ValueError: if the factor is not positive.
     """
     check_range("factor", factor, 0, open_low=True)
-    return HighDynamicRange(leaf("factor", factor), image_shape=check_image_shape(image_shape))
+    return HighDynamicRange(leaf("factor", factor, scalar=True), image_shape=check_image_shape(image_shape))
 
 
 def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
     """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
 
     Raises:
-        ValueError: on fewer than two levels.
+        ValueError: on fewer than two levels, or a broken number of them.
 
     >>> quantize(image_shape=(1, 3, 1), levels=2)(jnp.array([[[-0.3], [0.1], [0.9]]])).ravel().tolist()
     [-1.0, 1.0, 1.0]
     """
     check_range("levels", levels, 2)
-    return Quantize(leaf("levels", levels), image_shape=check_image_shape(image_shape))
+    if concrete(levels) and np.any(np.asarray(levels) % 1):
+        raise ValueError(f"levels must be a whole number, got {levels!r}.")
+    return Quantize(leaf("levels", levels, scalar=True), image_shape=check_image_shape(image_shape))
 
 
 def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
@@ -275,7 +282,7 @@ def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
         ValueError: if γ is not positive.
     """
     check_range("gamma", gamma, 0, open_low=True)
-    return Gamma(leaf("gamma", gamma), image_shape=check_image_shape(image_shape))
+    return Gamma(leaf("gamma", gamma, scalar=True), image_shape=check_image_shape(image_shape))
 
 
 def tone_curve(*, image_shape: Shape, values: Any) -> ToneCurve:
@@ -334,7 +341,9 @@ def camera_blur(
     if concrete(kernel) and np.min(np.asarray(kernel)) < 0:
         raise ValueError("the kernel of a blur of light must not be negative.")
     inner = blur(image_shape=shape, kernel=kernel, padding=padding)
-    return CameraBlur(inner, leaf("gamma", gamma), leaf("exposure", exposure), image_shape=shape)
+    return CameraBlur(
+        inner, leaf("gamma", gamma, scalar=True), leaf("exposure", exposure, scalar=True), image_shape=shape
+    )
 
 
 def _to_light(x: Array) -> Array:

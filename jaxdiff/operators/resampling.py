@@ -282,7 +282,7 @@ def nearest_downsample(*, image_shape: Shape, factor: int, offset: int = 0) -> S
     """
     shape = check_image_shape(image_shape)
     factor = check_divides(factor, shape)
-    if not 0 <= offset < factor:
+    if not isinstance(offset, int | np.integer) or not 0 <= offset < factor:
         raise ValueError(f"offset must be in 0 … {factor - 1} for factor {factor}, got {offset}.")
     return Subsample(factor, offset, image_shape=shape)
 

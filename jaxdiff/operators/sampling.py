@@ -68,7 +68,7 @@ def radial_mask(*, shape: tuple[int, int], spokes: int) -> Array:
         raise ValueError(f"a radial mask needs at least one spoke, got {spokes}.")
     radius = np.linspace(-1, 1, 4 * max(height, width))
     angle = np.arange(spokes) * np.pi / spokes
-    return _draw(shape, np.sin(angle)[:, None] * radius[None, :], np.cos(angle)[:, None] * radius[None, :])
+    return _draw((height, width), np.sin(angle)[:, None] * radius[None, :], np.cos(angle)[:, None] * radius[None, :])
 
 
 def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array:
@@ -88,7 +88,7 @@ def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array
         raise ValueError(f"a spiral mask needs at least one arm, got {arms}.")
     way = np.linspace(0, 1, int(16 * turns * max(height, width)) + 2)[None, :]
     radius, angle = way**2, 2 * np.pi * (turns * way + np.arange(arms)[:, None] / arms)
-    return _draw(shape, radius * np.sin(angle), radius * np.cos(angle))
+    return _draw((height, width), radius * np.sin(angle), radius * np.cos(angle))
 
 
 def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.2, width: float = 0.9) -> Array:
@@ -116,7 +116,11 @@ def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.
     row, column = np.linspace(-1, 1, height)[None, :, None], np.linspace(-1, 1, wide)[None, None, :]
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
     distance = np.hypot(row - radius * np.sin(angle), column - radius * np.cos(angle))
-    maps = np.exp(-0.5 * (distance / width) ** 2 + 1j * (angle + 0.5 * np.pi * distance))
+    exponent = -0.5 * (distance / width) ** 2
+    exponent -= exponent.max(
+        axis=0, keepdims=True
+    )  # a common factor at each pixel, which would vanish for a narrow one
+    maps = np.exp(exponent + 1j * (angle + 0.5 * np.pi * distance))
     maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0, keepdims=True))
     return jnp.asarray(np.stack([maps.real, maps.imag], axis=-1), jnp.float32)
 

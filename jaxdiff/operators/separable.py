@@ -5,12 +5,13 @@ image sizes, and the singular value decompositions of the two small matrices giv
 included.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_range, concrete
+from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators.base import SpectralOperator, shrink
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -107,25 +108,29 @@ def separable(
         rcond: see :class:`Separable`.
 
     Raises:
-        ValueError: if the matrices do not fit the image.
+        ValueError: if the matrices do not fit the image, are zero or not finite.
     """
-    height, width, _ = image_shape
-    if rows.ndim != 2 or columns.ndim != 2 or rows.shape[1] != height or columns.shape[1] != width:
-        raise ValueError(
-            f"rows must be [h, {height}] and columns [w, {width}] for a {height}x{width} image, "
-            f"got shapes {rows.shape} and {columns.shape}."
-        )
+    height, width, channels = check_image_shape(image_shape)
+    for name, matrix, side in (("rows", rows, height), ("columns", columns, width)):
+        if np.ndim(matrix) != 2 or np.shape(matrix)[1] != side:
+            raise ValueError(f"{name} must be [n, {side}] for a {height}x{width} image, got shape {np.shape(matrix)}.")
+        if concrete(leaf(name, matrix)) and not np.asarray(matrix).any():
+            raise ValueError(f"{name} is zero everywhere, so nothing would be measured.")
     check_range("rcond", rcond, 0, 1)
-    return Separable(
-        factorize(rows), factorize(columns), jnp.asarray(rcond, jnp.float32), image_shape=tuple(image_shape)
-    )
+    factors = factorize(rows), factorize(columns)
+    return Separable(*factors, jnp.asarray(rcond, jnp.float32), image_shape=(height, width, channels))
 
 
 def factorize(matrix: Array | np.ndarray) -> Factor:
-    """The singular value decomposition of a matrix [m, n], in double precision where its numbers are known now."""
-    m, n = matrix.shape
+    """The singular value decomposition of a matrix [m, n], in double precision where its numbers are known now.
+
+    Within ``grad``, A and its adjoint depend on the matrix; its decomposition counts as constant, since the derivative
+    of a full one does not exist where singular values are equal. So do ``pinv``, ``solve`` and the spectral form.
+    """
+    m, n = np.shape(matrix)
     decompose = np.linalg.svd if concrete(matrix) else jnp.linalg.svd
-    u, s, vt = decompose(np.asarray(matrix, np.float64) if concrete(matrix) else matrix, full_matrices=True)
+    numbers = np.asarray(matrix, np.float64) if concrete(matrix) else jax.lax.stop_gradient(matrix)
+    u, s, vt = decompose(numbers, full_matrices=True)
     rank = min(m, n)
     left = jnp.zeros((m, n), jnp.float32).at[:, :rank].set(jnp.asarray(u[:, :rank], jnp.float32))
     values = jnp.zeros((n,), jnp.float32).at[:rank].set(jnp.asarray(s, jnp.float32))

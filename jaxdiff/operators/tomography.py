@@ -3,6 +3,7 @@ back-projection.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -33,6 +34,7 @@ class Radon(LinearOperator):
         sin: of the angles, [angles].
         scale: factor on the measurement, 1 for line integrals in pixels.
         detectors: number of rays an angle.
+        circle: only the largest centred square is seen, as scikit-image crops the image with its option of that name.
 
     Reference:
         Kak and Slaney, "Principles of Computerized Tomographic Imaging", 1988, chapter 3.
@@ -42,9 +44,19 @@ class Radon(LinearOperator):
     sin: Array
     scale: Array
     detectors: int = struct.field(pytree_node=False)
+    circle: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the image that rays pass through."""
+        sides = self.image_shape[:2]
+        seen = (min(sides),) * 2 if self.circle else sides
+        first = [-(-(side - length) // 2) for side, length in zip(sides, seen, strict=True)]
+        return slice(first[0], first[0] + seen[0]), slice(first[1], first[1] + seen[1])
 
     def __call__(self, x: Image) -> Measurement:
         """Measure: turn, sum, for each angle."""
+        x = x[self.window]
         height, width, _ = x.shape
         angles = (self.cos.astype(x.dtype), self.sin.astype(x.dtype))
 
@@ -71,16 +83,16 @@ class Radon(LinearOperator):
         size = 2 * (response.shape[0] - 1)
         spectrum = jnp.fft.rfft(y / self.scale.astype(y.dtype), n=size, axis=0)
         filtered = jnp.fft.irfft(spectrum * response.astype(spectrum.dtype)[:, None, None], n=size, axis=0)
-        height, width, _ = self.image_shape
-        smear = partial(_smear, (height, width))
+        seen = jnp.zeros(self.image_shape, y.dtype)[self.window]
+        smear = partial(_smear, (seen.shape[0], seen.shape[1]))
         profiles = jnp.moveaxis(filtered[: self.detectors], 1, 0)
 
         def add(image: Array, angle: tuple[Array, Array, Array]) -> tuple[Array, None]:
             return image + smear(*angle), None
 
         angles = (profiles, self.cos.astype(y.dtype), self.sin.astype(y.dtype))
-        image, _ = jax.lax.scan(add, jnp.zeros(self.image_shape, y.dtype), angles)
-        return image * (math.pi / (2 * self.cos.shape[0]))
+        image, _ = jax.lax.scan(add, seen, angles)
+        return jnp.zeros(self.image_shape, y.dtype).at[self.window].set(image * (math.pi / (2 * self.cos.shape[0])))
 
     def initial(self, y: Measurement) -> Image:
         """Filtered back-projection."""
@@ -95,7 +107,7 @@ class Radon(LinearOperator):
 def ct(
     *,
     image_shape: Shape,
-    angles: int | Array | np.ndarray,
+    angles: int | Sequence[float] | Array | np.ndarray,
     arc: float = 180.0,
     circle: bool = False,
     normalize: bool = False,
@@ -106,8 +118,8 @@ def ct(
         image_shape: (H, W, C).
         angles: degrees, [n]; or their number, spread evenly over ``arc`` (few of them: sparse view).
         arc: degrees that a number of angles covers (below 180: limited angle).
-        circle: take as many rays as the shorter side has pixels, so that the corners are partly cut off; else as many
-            as the diagonal needs.
+        circle: take as many rays as the shorter side has pixels, through the centred square of that side, whose corners
+            are partly cut off; else as many as the diagonal needs.
         normalize: divide by √(angles · rays), which brings the operator's norm near 1 and so noise to the scale of
             image noise; else line integrals in pixels.
 
@@ -123,19 +135,19 @@ def ct(
         if angles < 1:
             raise ValueError(f"tomography needs at least one angle, got {angles}.")
         angles = np.arange(angles) * (arc / int(angles))
-    if angles.ndim != 1 or angles.shape[0] == 0:
-        raise ValueError(f"angles must be a list of at least one angle in degrees, got shape {angles.shape}.")
+    if np.ndim(angles) != 1 or len(angles) == 0:
+        raise ValueError(f"angles must be a list of at least one angle in degrees, got shape {np.shape(angles)}.")
     if concrete(angles):
-        angles = np.asarray(angles, np.float64)
-        if not np.isfinite(angles).all():
+        radians = np.deg2rad(np.asarray(angles, np.float64))
+        if not np.isfinite(radians).all():
             raise ValueError("angles must be finite, but they hold NaN or infinity.")
-        radians = np.deg2rad(angles)
         cos, sin = jnp.asarray(np.cos(radians), jnp.float32), jnp.asarray(np.sin(radians), jnp.float32)
     else:
-        cos, sin = jnp.cos(jnp.deg2rad(angles)), jnp.sin(jnp.deg2rad(angles))
+        turns = jnp.deg2rad(jnp.asarray(angles))
+        cos, sin = jnp.cos(turns), jnp.sin(turns)
     detectors = min(shape[:2]) if circle else math.ceil(math.sqrt(2) * max(shape[:2]))
-    scale = 1 / math.sqrt(detectors * angles.shape[0]) if normalize else 1.0
-    return Radon(cos, sin, jnp.asarray(scale, jnp.float32), detectors, image_shape=shape)
+    scale = 1 / math.sqrt(detectors * cos.shape[0]) if normalize else 1.0
+    return Radon(cos, sin, jnp.asarray(scale, jnp.float32), detectors, circle, image_shape=shape)
 
 
 def _project(table: Array, size: tuple[int, int], detectors: int, cos: Array, sin: Array) -> Array:

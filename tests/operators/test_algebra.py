@@ -54,6 +54,20 @@ def test_functions_with_parameters():
     np.testing.assert_allclose(gradient, (X**2).sum(), rtol=1e-5)
 
 
+def test_functions_may_be_complex_or_in_float64():
+    def spectrum(x):
+        return jnp.fft.fft2(x, axes=(0, 1), norm="ortho")
+
+    operator = ops.from_linear_function(spectrum, image_shape=SHAPE)
+    x, y = (jax.random.normal(jax.random.key(i), SHAPE) for i in range(2))
+    found = operator.adjoint(spectrum(y) * (1 + 0.5j))  # the real part of Aᴴ A (1 + i/2) y
+    np.testing.assert_allclose(found, y, atol=1e-5)
+    with jax.enable_x64(True):
+        weights = jnp.asarray(np.full((1, 1, 1), 0.5))
+        double = ops.from_linear_function(lambda w, x: w * x, image_shape=SHAPE, params=weights)
+        np.testing.assert_allclose(double(x), 0.5 * x)
+
+
 def test_linear_function_has_its_adjoint_and_inverse():
     operator = ops.from_linear_function(lambda x: x[::2] - 2 * x[1::2], image_shape=SHAPE)
     u = jnp.ones(operator.measurement_shape)

@@ -157,3 +157,7 @@ def test_varying_blur_is_each_kernel_on_its_part():
     )
     np.testing.assert_allclose(y[..., 0], expected, atol=1e-5)
     np.testing.assert_allclose(ops.blend_weights((7, 9), (2, 3)).sum(axis=0), 1, atol=1e-6)
+
+
+def test_a_motion_of_one_pixel_is_none():
+    np.testing.assert_allclose(ops.motion_kernel(jax.random.key(0), size=1), [[1.0]])

@@ -97,3 +97,14 @@ def test_the_pseudo_inverse_has_a_gradient_in_the_mask(channels):
     h = 1e-2
     difference = (value(mask + h * seen) - value(mask - h * seen)) / (2 * h)
     np.testing.assert_allclose(jnp.vdot(gradient, seen), difference, rtol=2e-3)
+
+
+@pytest.mark.parametrize("width", [0.02, 0.9])
+def test_coils_see_every_pixel_however_narrow(width):
+    maps = ops.coil_sensitivities(shape=(16, 16), coils=4, width=width)
+    np.testing.assert_allclose(jnp.sum(maps**2, axis=(0, 3)), 1.0, atol=1e-5)
+
+
+def test_one_number_is_a_square_shape():
+    for make in (lambda shape: ops.radial_mask(shape=shape, spokes=3), lambda s: ops.spiral_mask(shape=s, turns=2)):
+        np.testing.assert_array_equal(make(16), make((16, 16)))

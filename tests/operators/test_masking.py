@@ -18,6 +18,25 @@ def test_random_mask_hides_an_exact_count(fraction, kept):
     assert int(mask.sum()) == kept == 768 - int(768 * fraction)
 
 
+@pytest.mark.parametrize(("fraction", "hidden"), [(0.39, 3900), (0.35, 3500), (0.01, 100), (0.29, 2900), (0.59, 5900)])
+def test_a_share_means_its_decimal_however_it_is_given(fraction, hidden):
+    def kept(share):
+        return ops.inpaint_random(jax.random.key(0), image_shape=(100, 100, 1), fraction=share).mask.sum()
+
+    assert [10000 - int(count) for count in (kept(fraction), kept(jnp.float32(fraction)), jax.jit(kept)(fraction))] == [
+        hidden
+    ] * 3
+    assert int(jax.jit(kept)(1.0)) == 1, "a traced share cannot be refused, and keeps one pixel"
+
+
+def test_a_drawn_share_is_the_same_compiled():
+    def mask(key):
+        return ops.inpaint_random(key, image_shape=SHAPE, min_fraction=0.3, max_fraction=0.7).mask
+
+    keys = jax.random.split(jax.random.key(4), 50)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(mask))(keys), jnp.stack([mask(key) for key in keys]))
+
+
 def test_random_masks_differ_by_key_and_cover_the_range():
     make = jax.vmap(lambda k: ops.inpaint_random(k, image_shape=SHAPE, min_fraction=0.3, max_fraction=0.7))
     shares = 1 - np.asarray(make(jax.random.split(jax.random.key(1), 200)).mask).mean(axis=(1, 2, 3))

@@ -114,3 +114,9 @@ def test_jpeg_gradients():
     assert abs(float(jnp.vdot(back, grey) / jnp.vdot(x, grey)) - 1) < 0.1
     slope = jax.jit(jax.grad(lambda o: jnp.mean((o(x) - x) ** 2)))(operator).quality
     assert np.isfinite(slope)
+
+
+def test_magnitudes_are_no_first_guess_of_the_image():
+    for padding in (0, 1):
+        operator = ops.phase_retrieval(image_shape=(8, 8, 1), padding=padding)
+        assert not operator.initial(operator(jnp.ones((8, 8, 1)))).any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import operators as ops
+from jaxdiff.problems import observe
 
 KEY = jax.random.key(0)
 S = (16, 16, 3)
@@ -22,6 +23,11 @@ BAD = {
     "box of no size": lambda: ops.inpaint_box(**IMAGE, size=0),
     "fraction of all": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=1.0),
     "fraction above one": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=1.2),
+    "empty range of fractions": lambda: ops.inpaint_random(KEY, **IMAGE, min_fraction=0.7, max_fraction=0.3),
+    "margin of a fixed box": lambda: ops.inpaint_box(**IMAGE, size=4, margin=2),
+    "position of three": lambda: ops.inpaint_box(**IMAGE, size=4, position=(1, 2, 3)),
+    "position of one": lambda: ops.inpaint_box(**IMAGE, size=4, position=3),
+    "strokes over all": lambda: ops.inpaint_strokes(KEY, **IMAGE, thickness=5.0),
     "no fraction": lambda: ops.inpaint_random(KEY, **IMAGE),
     "half a range": lambda: ops.inpaint_random(KEY, **IMAGE, min_fraction=0.1),
     "two fractions": lambda: ops.inpaint_random(KEY, **IMAGE, fraction=0.1, min_fraction=0.1),
@@ -53,6 +59,17 @@ BAD = {
     "factor of zero": lambda: ops.block_average(**IMAGE, factor=0),
     "offset too large": lambda: ops.nearest_downsample(**IMAGE, factor=2, offset=2),
     "unknown method": lambda: ops.resize(**IMAGE, size=8, method="spline"),
+    "half an offset": lambda: ops.nearest_downsample(**IMAGE, factor=2, offset=0.5),
+    "half a corner": lambda: ops.crop(**IMAGE, size=4, corner=(1.7, 2)),
+    "half a padding": lambda: ops.phase_retrieval(**IMAGE, padding=(1.5, 2.5)),
+    "levels that are no whole number": lambda: ops.quantize(**IMAGE, levels=2.5),
+    "two qualities": lambda: ops.jpeg(**IMAGE, quality=np.array([30, 60])),
+    "two factors": lambda: ops.high_dynamic_range(**IMAGE, factor=np.array([1.0, 2.0])),
+    "motion of two sides": lambda: ops.motion_kernel(KEY, size=(5, 9)),
+    "disc of no size": lambda: ops.defocus_blur(**IMAGE, radius=0.4, size=-3),
+    "separable on two axes": lambda: ops.separable(image_shape=(2, 2), rows=np.eye(2), columns=np.eye(2)),
+    "rows of zeros": lambda: ops.separable(**IMAGE, rows=np.zeros((3, 16)), columns=np.eye(16)),
+    "rows with NaN": lambda: ops.separable(**IMAGE, rows=np.full((3, 16), np.nan), columns=np.eye(16)),
     "matrix that does not fit": lambda: ops.separable(**IMAGE, rows=np.ones((3, 3)), columns=np.ones((3, 16))),
     "mosaic of one channel": lambda: ops.bayer_mosaic(image_shape=(8, 8, 1)),
     "unknown pattern": lambda: ops.bayer_mosaic(**IMAGE, pattern="rgbg"),
@@ -66,6 +83,9 @@ BAD = {
     "coils that do not fit": lambda: ops.multicoil_mri(
         **IMAGE, mask=np.ones((16, 16)), sensitivities=np.ones((2, 8, 8))
     ),
+    "coils with NaN": lambda: ops.multicoil_mri(
+        **IMAGE, mask=np.ones((16, 16)), sensitivities=np.full((2, 16, 16), np.nan + 0j)
+    ),
     "acceleration too high": lambda: ops.cartesian_mask(KEY, shape=(16, 16), acceleration=40),
     "middle too wide": lambda: ops.cartesian_mask(KEY, shape=(16, 64), acceleration=8, center_fraction=0.5),
     "no spokes": lambda: ops.radial_mask(shape=(16, 16), spokes=0),
@@ -73,6 +93,7 @@ BAD = {
     "no coils": lambda: ops.coil_sensitivities(shape=(16, 16), coils=0),
     "no angles": lambda: ops.ct(**IMAGE, angles=np.zeros(0)),
     "zero angles": lambda: ops.ct(**IMAGE, angles=0),
+    "one angle": lambda: ops.ct(**IMAGE, angles=10.0),
     "angle of NaN": lambda: ops.ct(**IMAGE, angles=np.array([np.nan])),
     "no power of two": lambda: ops.compressed_sensing(KEY, image_shape=(12, 16, 3), ratio=0.5),
     "ratio above one": lambda: ops.single_pixel_camera(**IMAGE, ratio=1.5),
@@ -113,3 +134,43 @@ def test_refused_with_one_sentence(name):
     assert sentence.endswith((".", "]", "}")) or sentence[-1].isalnum()
     assert 20 < len(sentence) < 400
     assert "\n" not in sentence.split(": ", 1)[0]
+
+
+def test_an_even_size_names_the_next_odd_one():
+    for size, expected in ((60, "use 61."), ((4, 7), r"use \(5, 7\)."), ((4, 5), "use 5.")):
+        with pytest.raises(ValueError, match=expected):
+            ops.gaussian_blur(**IMAGE, size=size, std=1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ops.crop(image_shape=(8, 8, 3), size=4),
+        lambda: ops.nearest_downsample(image_shape=(8, 8, 3), factor=2),
+        lambda: ops.compressed_sensing(KEY, image_shape=(8, 8, 3), ratio=0.5),
+        lambda: ops.denoise(image_shape=(8, 8, 3)),
+    ],
+    ids=["crop", "nearest", "sensing", "denoise"],
+)
+def test_a_batch_is_refused_and_vmap_named(make):
+    operator = make()
+    batch = jnp.zeros((8, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"one image \(8, 8, 3\), got shape \(8, 8, 8, 3\).*vmap"):
+        operator(batch)
+    assert jax.vmap(operator)(batch).shape == (8, *operator.measurement_shape)
+
+
+WRONG = {
+    "negative noise": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), jnp.float32(-0.1)), "noise_std"),
+    "noise of NaN": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), np.array(np.nan)), "noise_std"),
+    "noise of three": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), jnp.ones(3)), "noise_std"),
+    "bytes": (lambda: observe(KEY, ops.denoise(**IMAGE), np.zeros(S, np.uint8), 0.1), "divide by 127.5"),
+    "seed for a key": (lambda: observe(0, ops.denoise(**IMAGE), jnp.zeros(S), 0.1), "not a key"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_impossible_measurements(name):
+    call, words = WRONG[name]
+    with pytest.raises(ValueError, match=words):
+        call()

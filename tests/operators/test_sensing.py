@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.linalg
 
 from jaxdiff import operators as ops
@@ -49,3 +50,30 @@ def test_matrix_acts_on_the_flattened_image_or_each_channel():
     np.testing.assert_allclose(y, whole @ x.ravel(), atol=1e-5)
     y = ops.from_matrix(each, image_shape=x.shape, per_channel=True)(jnp.asarray(x))
     np.testing.assert_allclose(y, each @ x.reshape(6, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: ops.color_matrix(image_shape=(2, 2, 3), matrix=m),
+        lambda m: ops.from_matrix(m, image_shape=(1, 3, 1)),
+        lambda m: ops.separable(image_shape=(3, 1, 1), rows=m, columns=[[1.0]]),
+    ],
+    ids=["color", "matrix", "separable"],
+)
+def test_gradients_reach_a_traced_matrix_and_lists_are_matrices(make):
+    matrix = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    operator = make(matrix.tolist())
+    x = jax.random.normal(jax.random.key(0), operator.image_shape)
+    np.testing.assert_allclose(make(matrix)(x), operator(x))
+
+    def energy(m):
+        return jnp.sum(make(m)(x) ** 2)
+
+    found = jax.grad(energy)(jnp.asarray(matrix))
+    step = 1e-2
+    for i, j in ((0, 0), (1, 2)):
+        offset = np.zeros_like(matrix)
+        offset[i, j] = step
+        expected = (energy(matrix + offset) - energy(matrix - offset)) / (2 * step)  # exact: it is quadratic
+        assert float(found[i, j]) == pytest.approx(float(expected), rel=1e-2, abs=1e-3)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import app, logging
 from absl.flags import argparse_flags
 
@@ -33,9 +34,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="jaxdiff", description="Restore images with diffusion priors.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((word for word in argv[1:] if word in COMMANDS), None)  # flags of logging may come before it
     for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        if len(argv) > 1 and name == argv[1]:
+        command = commands.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
+        )
+        if name == wanted:
             # Only the command at hand is imported: the others' libraries may not be installed.
             chosen = importlib.import_module(module)
             chosen.add_arguments(command)
@@ -57,10 +61,21 @@ def main(args: argparse.Namespace) -> int:
             raise
         print(f"jaxdiff: {_sentence(error)}", file=sys.stderr)
         return 2
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if getattr(args, "verbose", False) or not _is_want_of_memory(error):
+            raise
+        print(
+            "jaxdiff: there is not enough memory for so much at once; ask for fewer or smaller images.", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
 def _check_seeds(args: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ from jaxdiff.samplers.loop import sample
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array
 
-__all__ = ["INPUTS", "PLATFORMS", "Artifact", "export_restoration", "write_artifact"]
+__all__ = ["INPUTS", "PLATFORMS", "Artifact", "check_free", "export_restoration", "write_artifact"]
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 INPUTS = ("measurement", "image")
@@ -195,11 +195,9 @@ def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
         The files, the artifact first.
 
     Raises:
-        ValueError: if they cannot be written.
+        ValueError: if they cannot be written, or files of these names belong to something else.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        path = path.with_name(path.name + SUFFIX)
+    path = check_free(path)
     files: dict[Path, bytes] = {}
     if artifact.weights is not None:
         buffer = io.BytesIO()
@@ -216,6 +214,29 @@ def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from None
     return list(reversed(files))
+
+
+def check_free(path: str | Path) -> Path:
+    """The path ``NAME.jaxexport``, if an artifact can be written there.
+
+    Raises:
+        ValueError: if ``NAME.json`` or ``NAME.npz`` is there and is no artifact's: settings of ``jaxdiff tune``, say.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        path = path.with_name(path.name + SUFFIX)
+    beside = path.with_suffix(".json")
+    if beside.exists():
+        try:
+            ours = "StableHLO" in json.loads(beside.read_text("utf-8")).get("format", "")
+        except (OSError, ValueError, AttributeError, TypeError):
+            ours = False
+        if not ours:
+            raise ValueError(f"{beside} is there already and describes no artifact; choose another --out.")
+    weights = path.with_suffix(".npz")
+    if weights.exists() and not beside.exists():
+        raise ValueError(f"{weights} is there already and belongs to no artifact; choose another --out.")
+    return path
 
 
 def _recipe(path: Path, artifact: Artifact) -> list[str]:

@@ -63,7 +63,10 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
         ValueError: if it cannot be read, or its size differs and ``resize`` is off.
     """
     picture, notes = _open(path)
-    picture, more = to_rgb(picture)
+    try:
+        picture, more = to_rgb(picture)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     notes += more
     if size is not None and (picture.height, picture.width) != tuple(size):
         if not resize:
@@ -88,35 +91,43 @@ def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
             picture = PILImage.open(file)
             frames = getattr(picture, "n_frames", 1)
             picture.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+            upright = ImageOps.exif_transpose(picture)
+    except PILImage.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large ({error}); scale it down and try again.") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
         why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} cannot be read as a picture ({why}); save it as PNG and try again.") from None
-    return ImageOps.exif_transpose(picture), ["took the first of several frames"] if frames > 1 else []
+    return upright, ["took the first of several frames"] if frames > 1 else []
 
 
 def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
     """A picture as 8-bit RGB, and what was done to make it so.
 
-    Grey of 16 bits is scaled by 1/65535, which Pillow's own conversion would clip to white; transparency is put on white.
+    Grey of 16 bits is scaled by 1/65535, which Pillow's own conversion would clip to white, wider and float grey by its
+    largest value; transparency is put on white.
 
     Raises:
         ValueError: it holds NaN or infinite values.
     """
-    mode = picture.mode
-    if mode == "RGB":
+    mode, transparent = picture.mode, _has_transparency(picture)
+    if mode == "RGB" and not transparent:
         return picture, []
     if mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(picture, np.float64)
         if not np.isfinite(values).all():
             raise ValueError("the picture holds NaN or infinite values; repair it first.")
-        top = 65535.0 if mode.startswith("I") else max(1.0, float(values.max()))
+        top = max(65535.0 if mode.startswith("I") else 1.0, float(values.max()))
         scaled = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
-        return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} (16-bit or float) grey to 8-bit RGB"]
-    if mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} grey, 0 … {top:g}, to 8-bit RGB"]
+    if transparent:
         rgba = picture.convert("RGBA")
         paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
         return PILImage.alpha_composite(paper, rgba).convert("RGB"), [f"{mode} put on white, transparency dropped"]
     return picture.convert("RGB"), [f"converted from {mode} to RGB"]
+
+
+def _has_transparency(picture: PILImage.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
 def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
@@ -129,8 +140,10 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     if path.suffix == ".npy" and path.is_file():
         try:
             mask = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header may say anything, up to more memory than there is
             raise ValueError(f"{path} cannot be read as an array ({error}); save it with numpy.save.") from None
+        if not isinstance(mask, np.ndarray):
+            raise ValueError(f"{path} holds several arrays; save the mask alone with numpy.save.")
         if mask.dtype.kind not in "biuf":
             raise ValueError(f"the mask in {path} must be an array of numbers; it holds {mask.dtype}.")
         if mask.ndim == 3 and mask.shape[-1] == 1:
@@ -139,7 +152,10 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
             raise ValueError(f"the mask in {path} must be a finite array [H, W]; it has shape {mask.shape}.")
         values = mask > 0.5
     else:
-        values = np.asarray(_open(path)[0].convert("L")) > 127
+        picture = _open(path)[0]
+        if _has_transparency(picture) and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+            raise ValueError(f"the mask {path} has transparent pixels; save it in black and white.")
+        values = np.asarray(to_rgb(picture)[0].convert("L")) > 127
     if values.shape != tuple(size):
         raise ValueError(
             f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {size[0]}×{size[1]}; make them equal."

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import cli
-from jaxdiff.experiments.commands import restore
+from jaxdiff.experiments.commands import common, restore
 
 
 def run(capsys, *arguments):
@@ -41,6 +41,27 @@ def test_info_lists_what_is_here(capsys):
         assert name in out
 
 
+def test_flags_of_logging_may_come_first(capsys):
+    code, out, _ = run(capsys, "--logtostderr", "info")
+    assert not code
+    assert "faces64" in out
+
+
+def test_brackets_in_paths_are_no_markup(capsys):
+    common.console.print("written to out[best]/x[/b].png")
+    assert "out[best]/x[/b].png" in capsys.readouterr().err
+
+
+def test_want_of_memory_is_a_sentence(capsys, monkeypatch):
+    def starve(args):
+        raise MemoryError
+
+    monkeypatch.setattr("jaxdiff.experiments.commands.info.run", starve)
+    code, _, err = run(capsys, "info")
+    assert code == 2
+    assert "not enough memory" in err
+
+
 def test_tasks_lists_the_published_ones(capsys):
     code, out, _ = run(capsys, "tasks")
     assert not code
@@ -61,6 +82,9 @@ def bad_inputs(folder):
     (folder / "words.json").write_text('{"faces64": {"inpaint_box": {"dps": {"zeta": "foo"}}}}')
     np.save(folder / "words.npy", np.array(["x"]))
     (folder / "folder.png").mkdir()
+    (folder / "own").mkdir()
+    PILImage.new("RGB", (64, 64)).save(folder / "own" / "truth.png")
+    (folder / "dps.json").write_text("{}")
     right, out = folder / "right.png", ("--out", folder / "out")
     grid = ("--tasks", "inpaint_box", "--methods", "dps")
     return {
@@ -74,6 +98,11 @@ def bad_inputs(folder):
         ("restore", right, "--dtype", "float17", *out): ["float17", "bfloat16"],
         ("restore", right, "--batch_size", 0, *out): ["--batch_size 0", "auto"],
         ("sample", "--batch_size", "all", "--out", folder / "out.png"): ["--batch_size all", "auto"],
+        ("restore", right, "--batch_size", "²", *out): ["--batch_size ²", "auto"],
+        ("restore", right, "--noise_std", "1e39", *out): ["--noise_std 1e+39"],
+        ("restore", right, "--label", 3, *out): ["not class-conditional"],
+        ("restore", folder / "own" / "truth.png", "--steps", 2, "--out", folder / "own"): ["read by this run"],
+        ("export", "--out", folder / "dps.jaxexport"): ["dps.json is there already"],
         ("restore", right, "--steps", 0, *out): ["--steps 0", "1000"],
         ("restore", right, "--steps", 5000, *out): ["--steps 5000", "1000"],
         ("restore", right, "--settings", folder / "none.json", *out): ["none.json", "jaxdiff tune"],
@@ -145,7 +174,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
         assert not left, f"{arguments} left {left} behind"
 
 
-@pytest.mark.parametrize("arguments", [(), ("restorx",), ("restore",), ("restore", "a.png", "--nosuchflag")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("restorx",), ("restore",), ("restore", "a.png", "--nosuchflag"), ("restore", "a.png", "--meth", "dps")],
+)
 def test_wrong_usage_is_exit_code_2(capsys, arguments):
     assert run(capsys, *arguments)[0] == 2
 

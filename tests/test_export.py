@@ -121,6 +121,12 @@ def test_the_recipe_in_the_description_runs(tmp_path, monkeypatch):
     exec("\n".join(lines), names)
     assert names["x"].shape == (2, 8, 8, 1)
     assert len(lines) <= 6
+    export.write_artifact("tiny", artifact)  # over its own files
+    (tmp_path / "tiny.json").write_text('{"faces64": {}}')
+    for path, words in (("tiny.jaxexport", r"tiny.json is there already"), ("alone", r"alone.npz is there already")):
+        (tmp_path / "alone.npz").write_text("x")
+        with pytest.raises(ValueError, match=words):
+            export.write_artifact(path, artifact)
 
 
 def run(capsys, *arguments):

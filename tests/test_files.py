@@ -79,6 +79,53 @@ def test_unreadable_pictures_are_named(tmp_path):
             files.load_image(path)
 
 
+def test_damage_of_any_kind_is_one_sentence(tmp_path):
+    exif = PILImage.Exif()
+    exif[0x0112] = 3
+    broken = exif.tobytes().replace(b"II*\0", b"junk").replace(b"MM\0*", b"junk")
+    PILImage.fromarray(gradient(8, 8)).save(tmp_path / "exif.png", exif=broken)
+    PILImage.fromarray(gradient(8, 8)).save(tmp_path / "whole.tif")
+    data = (tmp_path / "whole.tif").read_bytes()
+    (tmp_path / "tags.tif").write_bytes(data.replace(b"\x00\x01\x04\x00", b"\xff\x01\x04\x00"))
+    for name in ("exif.png", "tags.tif"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
+            files.load_image(tmp_path / name)
+    with pytest.raises(ValueError, match=r"nan.tif: .* NaN"):
+        files.load_image(saved(tmp_path, PILImage.fromarray(np.full((4, 4), np.nan, np.float32)), "nan.tif"))
+
+
+def test_wide_integers_keep_their_shades_and_one_colour_may_be_transparent(tmp_path):
+    wide = np.array([[0, 100_000, 200_000, 400_000]], np.int32)
+    found = files.load_image(saved(tmp_path, PILImage.fromarray(wide), "wide.tif"))
+    np.testing.assert_allclose(found.pixels[0, :, 0], [-1, -0.5, 0, 1], atol=0.01)
+    assert "400000" in found.notes[0]
+    PILImage.new("RGB", (4, 4), (10, 20, 30)).save(tmp_path / "key.png", transparency=(10, 20, 30))
+    found = files.load_image(tmp_path / "key.png")
+    assert (found.pixels == 1).all()
+    assert "transparency" in found.notes[0]
+
+
+def test_masks_of_any_depth_mean_bright(tmp_path):
+    deep = np.zeros((8, 8), np.uint16)
+    deep[:4], deep[6:] = 300, 65535
+    assert files.load_mask(saved(tmp_path, PILImage.fromarray(deep), "deep.png"), (8, 8)).mean() == 0.25
+    unit = np.zeros((8, 8), np.float32)
+    unit[:4] = 1
+    assert files.load_mask(saved(tmp_path, PILImage.fromarray(unit), "unit.tif"), (8, 8)).mean() == 0.5
+    clear = np.full((8, 8, 4), 255, np.uint8)
+    clear[:4, :, 3] = 0
+    with pytest.raises(ValueError, match="transparent pixels"):
+        files.load_mask(saved(tmp_path, PILImage.fromarray(clear), "clear.png"), (8, 8))
+    with open(tmp_path / "two.npy", "wb") as file:
+        np.savez(file, a=deep, b=deep)
+    (tmp_path / "junk.npy").write_bytes(
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'shape': (99999999999999, 9)}" + b"x" * 90
+    )
+    for name, words in (("two.npy", "several arrays"), ("junk.npy", "cannot be read as an array")):
+        with pytest.raises(ValueError, match=words):
+            files.load_mask(tmp_path / name, (8, 8))
+
+
 def test_masks(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[2:4] = 255

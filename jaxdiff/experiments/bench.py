@@ -8,10 +8,11 @@ import csv
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import restore_many
+from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.experiments.evaluate import SCORES, measure, scores
 from jaxdiff.experiments.recipes import calls_of, grid_of, prior_for
 from jaxdiff.experiments.report import write_rows
@@ -115,11 +117,16 @@ class Job:
         Raises:
             ValueError: for unknown names, a folder without a picture that can be read, or an output folder of another job.
         """
-        self.grid, self.out, self.denoiser = grid, out, denoiser
-        self.images = find_images(data)[:most]
+        self.out, self.denoiser = out, denoiser
+        inside = out.resolve()
+        self.images = [path for path in find_images(data) if inside not in path.resolve().parents][:most]
+        if not self.images:
+            raise ValueError(f"all pictures in {data} are in {out}, the job's own folder; choose another --out.")
         self.names = [str(path.relative_to(data).with_suffix("")) for path in self.images]
         if len(set(self.names)) < len(self.names):
             self.names = [str(path.relative_to(data)) for path in self.images]
+        settings, grid = self._grown(grid)
+        self.grid = grid
         # Parts of one size, so that each method compiles once and the last one is hardly padded.
         self.size = math.ceil(len(self.images) / math.ceil(len(self.images) / grid.part))
         for task in grid.tasks:
@@ -131,30 +138,31 @@ class Job:
         _check_readable(self.images)
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
-        self._claim()
+        write_text(out / "bench.json", json.dumps(settings, indent=2) + "\n")
         self.unreadable: dict[str, str] = {}
         self.refused: dict[tuple[str, str], str] = {}
         self._read = lru_cache(maxsize=2)(self._read_images)
 
-    def _claim(self) -> None:
-        """Record what the job is, or check that it is the same as before."""
-        listing = hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
-        settings = json.loads(json.dumps(asdict(self.grid))) | {"images": len(self.names), "listing": listing}
+    def _grown(self, grid: Grid) -> tuple[dict[str, Any], Grid]:
+        """What the job is, for its record, and its grid: this call's tasks, methods and seeds after those of earlier calls.
+
+        Raises:
+            ValueError: if the folder holds another job.
+        """
+        listing = hashlib.sha256(os.fsencode("\n".join(self.names))).hexdigest()[:16]
+        settings = json.loads(json.dumps(asdict(grid)))
+        settings |= {"images": len(self.names), "listing": listing, "weights": fingerprint(self.denoiser)[:12]}
         path = self.out / "bench.json"
-        if path.exists():
-            try:
-                before = parse_json(path.read_text("utf-8"))
-            except ValueError:
+        if not path.exists():
+            return settings, grid
+        before = _read_record(path)
+        for name, value in settings.items():
+            if name not in GROWS and before.get(name) != value:
                 raise ValueError(
-                    f"{path} is damaged; choose another --out, or delete it if its rows are still valid."
-                ) from None
-            for name, value in settings.items():
-                if name not in GROWS and before.get(name) != value:
-                    raise ValueError(
-                        f"{self.out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out."
-                    )
-            settings |= {name: list(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
-        write_text(path, json.dumps(settings, indent=2) + "\n")
+                    f"{self.out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out."
+                )
+        whole = {name: tuple(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
+        return settings | whole, replace(grid, tasks=whole["tasks"], methods=whole["methods"], seeds=whole["seeds"])
 
     def parts(self) -> list[Part]:
         """All parts; those on the same images follow each other, so that a picture is read once."""
@@ -170,7 +178,12 @@ class Job:
     def open_parts(self) -> list[Part]:
         """Those that this process has to do: its share of what has no rows yet."""
         done = {path.name for path in (self.out / "parts").glob("*.csv")}
-        return [part for part in share(self.parts()) if part.file not in done]
+        return [part for part in share(self.parts()) if part.file not in done or self._can_be_completed(part)]
+
+    def _can_be_completed(self, part: Part) -> bool:
+        """Whether it lacks a picture that could not be read when it was done, and can be now."""
+        there = {row["image"] for row in _read_rows(self.out / "parts" / part.file)}
+        return any(_readable(self.images[i]) for i in range(part.first, part.last) if self.names[i] not in there)
 
     def cost(self, part: Part) -> int:
         """(Image × step)s, what a progress bar counts."""
@@ -377,14 +390,37 @@ def _views(problems: Problem) -> np.ndarray:
 
 
 def _check_readable(images: list[Path]) -> None:
-    """Stop before a job is made in which there is nothing to do: its empty parts would count as done."""
-    for path in images:
-        try:
-            load_image(path)
-            return
-        except ValueError as error:
-            why = str(error)
-    raise ValueError(f"no picture could be read, of {len(images)}; the last: {why}")
+    """Stop before a job is made in which there is nothing to do."""
+    if any(map(_readable, images)):
+        return
+    try:
+        load_image(images[0])
+    except ValueError as error:
+        raise ValueError(f"no picture could be read, of {len(images)}; the first: {error}") from None
+
+
+@cache
+def _readable(path: Path) -> bool:
+    try:
+        load_image(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A job's ``bench.json``.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        record = parse_json(path.read_text("utf-8"))
+        if all(isinstance(record[name], list) for name in GROWS):
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged; choose another --out, or delete it if its rows are still valid.")
 
 
 def _finished(future: Future) -> bool:

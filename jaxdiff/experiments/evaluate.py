@@ -12,9 +12,11 @@ from jaxdiff.experiments.tasks import get_task
 from jaxdiff.problems import Problem, observe
 from jaxdiff.typing import Array, Key
 
-__all__ = ["SCORES", "measure", "scores"]
+__all__ = ["SCORES", "lpips_where_possible", "measure", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
+LPIPS_SIDE = 31
+"""Pixels that LPIPS needs."""
 EXACT = 150.0
 """dB, in place of infinity: what float32 can tell apart."""
 
@@ -51,6 +53,11 @@ def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Pro
     return {name: np.where(finite, np.asarray(found[name], np.float64), np.nan) for name in SCORES}
 
 
+def lpips_where_possible(x: Array, reference: Array) -> Array:
+    """LPIPS, or NaN where the images are too small for its network."""
+    return metrics.lpips(x, reference) if min(x.shape[:2]) >= LPIPS_SIDE else jnp.full((), jnp.nan)
+
+
 @jax.jit
 def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]:
     def misfit(image: Array, problem: Problem) -> Array:
@@ -61,6 +68,6 @@ def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]
     return {
         "psnr": jax.vmap(metrics.psnr)(images, truths),
         "ssim": jax.vmap(metrics.ssim)(images, truths),
-        "lpips": jax.vmap(metrics.lpips)(images, truths),
+        "lpips": jax.vmap(lpips_where_possible)(images, truths),
         "misfit": jax.vmap(misfit)(images, problems),
     }

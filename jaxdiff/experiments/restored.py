@@ -12,20 +12,39 @@ from rich.table import Table
 
 from jaxdiff import metrics, plots
 from jaxdiff.experiments.commands.common import console
+from jaxdiff.experiments.evaluate import lpips_where_possible
 from jaxdiff.experiments.report import write_rows
 from jaxdiff.files import save_image
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.posterior import coverage
 
-__all__ = ["CALIBRATED", "write"]
+__all__ = ["CALIBRATED", "check", "write"]
 
 CALIBRATED = 8
 """Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
 PICTURES = ("measured", "truth", "restored_*", "mean", "std", "calibration", "overview")
 WRITTEN = (*(f"{name}.png" for name in PICTURES), "metrics.csv", "calibration.csv")
-"""All that may be written; what an earlier run left of it goes."""
+"""All that may be written, the overview last; what an earlier run left of it goes."""
 SHOWN = 3
 """Draws that the overview shows."""
+
+
+def check(out: Path, inputs: Sequence[str | None]) -> None:
+    """See that nothing but an earlier run's files is in the way of what will be written.
+
+    Args:
+        out: the folder, which need not be there.
+        inputs: paths that the run reads.
+
+    Raises:
+        ValueError: if an input would be overwritten, or a folder has a name of these.
+    """
+    read = {Path(name).resolve() for name in inputs if name is not None}
+    for file in (file for name in WRITTEN for file in out.glob(name)):
+        if file.resolve() in read:
+            raise ValueError(f"{file} is read by this run, which would overwrite it; choose another --out.")
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder, and a picture of this name is to be written; choose another --out.")
 
 
 def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | None) -> None:
@@ -37,18 +56,17 @@ def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | No
         problem: what was measured.
         truth: [H, W, C], if it is known.
     """
-    for name in WRITTEN:  # of an earlier run into the same folder
-        for file in out.glob(name):
-            file.unlink()
     view = np.asarray(problem.operator.view(problem.y))
+    rows = [] if truth is None else _scores(draws, truth, problem)
+    if (out / "overview.png").exists():  # an earlier run into the same folder; else files of these names are the user's
+        for file in [file for name in WRITTEN for file in out.glob(name)]:
+            file.unlink()
     save_image(out / "measured.png", view)
     for i, image in enumerate(draws):
         save_image(out / f"restored_{i}.png", image)
     also = ""
-    rows: list[dict[str, Any]] = []
     if truth is not None:
         save_image(out / "truth.png", truth)
-        rows = _scores(draws, truth, problem)
         write_rows(out / "metrics.csv", rows)
         also += ", metrics.csv"
     if len(draws) > 1:
@@ -130,7 +148,7 @@ def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[d
     for name, image in images.items():
         x = jnp.asarray(image)
         misfit = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(problem.residual(x)))))
-        values = (metrics.psnr(x, reference), metrics.ssim(x, reference), metrics.lpips(x, reference), misfit)
+        values = (metrics.psnr(x, reference), metrics.ssim(x, reference), lpips_where_possible(x, reference), misfit)
         rows.append(
             {"image": name}
             | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)}

@@ -262,10 +262,8 @@ def tune(
         raise nearest("method", search.method, METHODS)
     if metric not in METRICS:
         raise nearest("metric", metric, METRICS)
-    presets = read_presets(path) if path.exists() else {}
     about = _about(search, metric, noise_std, source) | {"measured": fingerprint((search.problems, denoiser))[:16]}
-    trail = presets.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})
-    before = trail.get(search.method, {})
+    before = _read_if_there(path).get("provenance", {}).get(prior, {}).get(task, {}).get(search.method, {})
     known = before.get("trials", []) if _same_figures(before, about) else []
     first = settings_for(search.method, task, prior)
     settings = proposals(SPACES[search.method], budget, search.seed, first)
@@ -274,13 +272,19 @@ def tune(
     others = [trial for trial in known if _name(trial["options"]) not in tried]  # a search of another budget found them
     for ran in run_trials(search, denoiser, settings, known=known, report=report):
         trials = [*ran, *others]
-        trail[search.method] = {**about, "trials": trials}
         able = [trial for trial in trials if trial[metric] is not None]
+        presets = _read_if_there(path)  # again each time: another search may have written to it meanwhile
+        trail = presets.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})
+        trail[search.method] = {**about, "trials": trials}
         if able:
             presets.setdefault(prior, {}).setdefault(task, {})[search.method] = best_of(able, metric)["options"]
         if able or len(ran) < len(settings):
             write_presets(path, presets)
     return best_of(trials, metric)
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_presets(path) if path.exists() else {}
 
 
 def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[str, Any]:

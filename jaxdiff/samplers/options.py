@@ -40,8 +40,8 @@ def number(
     Raises:
         ValueError: if it lies outside, or is no number.
     """
-    if isinstance(value, str | bytes) or value is None:
-        raise ValueError(f"{name} must be a number, got {value!r}.")
+    if value is None or isinstance(value, str | bytes | bool | dict) or (isinstance(value, int) and abs(value) > 1e38):
+        raise ValueError(f"{name} must be a number, got {str(value)[:40]!r}.")
     known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
     if known and not (math.isfinite(value) and (low < value <= high or (value == low and not open_low))):
         above = "above" if open_low else "at least"

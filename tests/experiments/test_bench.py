@@ -182,12 +182,49 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_rest_done(data, tiny, tmp
         assert float(row["psnr"]) == pytest.approx(expected[key], abs=2e-3)
 
 
+def test_a_picture_that_was_repaired_is_taken_up(data, tiny, tmp_path, unbroken):
+    folder, out = tmp_path / "data", tmp_path / "data" / "out"  # the job's own pictures are not its data
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes((data / f"{i}.png").read_bytes())
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[:60])
+    out.mkdir()
+    bench.Job(GRID, folder, out, tiny).run()
+    assert "1" not in {row["image"] for row in rows_of(out)}
+    (folder / "1.png").write_bytes(whole)
+    job = bench.Job(GRID, folder, out, tiny)
+    assert {(part.first, part.last) for part in job.open_parts()} == {(0, 2)}
+    outcome = job.run()
+    assert not outcome.unreadable
+    expected = {(r["task"], r["method"], r["seed"], r["image"]): float(r["psnr"]) for r in unbroken}
+    found = {(r["task"], r["method"], r["seed"], r["image"]): float(r["psnr"]) for r in rows_of(out)}
+    assert {key[3] for key in found} == {"0", "1", "2"}
+    assert found == pytest.approx({key: expected[key] for key in found}, abs=2e-3)
+
+
+def test_other_weights_are_another_job(data, tiny, tmp_path):
+    grid = replace(GRID, tasks=("grayscale",), methods=("ddrm",), seeds=(0,))
+    bench.Job(grid, data, tmp_path, tiny)
+    other = tiny.replace(params=jax.tree.map(lambda leaf: leaf + 1, tiny.params))
+    with pytest.raises(ValueError, match="holds a job with weights = "):
+        bench.Job(grid, data, tmp_path, other)
+
+
+def test_what_is_added_joins_the_tables(data, tiny, tmp_path):
+    grid = replace(GRID, tasks=("grayscale",), methods=("ddrm",), seeds=(0,))
+    bench.Job(grid, data, tmp_path, tiny).run()
+    outcome = bench.Job(replace(grid, methods=("dps",)), data, tmp_path, tiny).run()
+    assert {row["method"] for row in rows_of(tmp_path)} == {"ddrm", "dps"}
+    assert len(outcome.rows) == 10
+
+
 def test_pictures_of_which_none_can_be_read_make_no_job(tiny, tmp_path):
     folder, out = tmp_path / "data", tmp_path / "out"
     folder.mkdir()
     for i in range(2):
         (folder / f"{i}.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"no picture could be read, of 2; the last: .*1\.png"):
+    with pytest.raises(ValueError, match=r"no picture could be read, of 2; the first: .*0\.png"):
         bench.Job(GRID, folder, out, tiny)
     assert not out.exists()
 

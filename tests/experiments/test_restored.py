@@ -84,3 +84,36 @@ def test_the_default_is_the_best_within_the_calls_at_hand():
     assert default_for("t", "p", 5, table)[::3] == ("a", 5), "the cheapest known, where none is cheap enough"
     assert default_for("t", "q", 50, table)[:2] == ("dps", None)
     assert default_for("u", "p", 50, table)[:2] == ("dps", None)
+
+
+def test_only_an_earlier_runs_pictures_are_cleared(tmp_path):
+    truth = np.zeros(SHAPE, np.float32)
+    problem = observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), truth, 0.1)
+    draws = np.asarray(0.1 * jax.random.normal(jax.random.key(1), (2, *SHAPE)))
+    (tmp_path / "mean.png").write_text("the user's")
+    restored.write(tmp_path, draws[:1], problem, truth)
+    assert (tmp_path / "mean.png").read_text() == "the user's"
+    restored.write(tmp_path, draws, problem, truth)
+    restored.write(tmp_path, draws[:1], problem, truth)
+    assert not (tmp_path / "mean.png").exists(), "of the run with two draws"
+    assert not (tmp_path / "restored_1.png").exists()
+
+
+def test_what_a_run_reads_is_not_overwritten(tmp_path):
+    (tmp_path / "restored_0.png").write_text("x")
+    with pytest.raises(ValueError, match=r"restored_0.png is read by this run"):
+        restored.check(tmp_path, [str(tmp_path / "." / "restored_0.png"), None])
+    restored.check(tmp_path, [str(tmp_path / "other.png"), None])
+    (tmp_path / "std.png").mkdir()
+    with pytest.raises(ValueError, match=r"std.png is a folder"):
+        restored.check(tmp_path, [])
+
+
+def test_images_too_small_for_lpips_have_the_other_scores(tmp_path):
+    small = (16, 16, 3)
+    truth = np.zeros(small, np.float32)
+    problem = observe(jax.random.key(0), operators.denoise(image_shape=small), truth, 0.1)
+    restored.write(tmp_path, np.asarray(problem.y)[None], problem, truth)
+    text = (tmp_path / "metrics.csv").read_text()
+    assert "nan" in text.splitlines()[1]
+    assert float(text.splitlines()[1].split(",")[1]) == pytest.approx(26.0, abs=0.5)  # 20 log10(2 / 0.1)

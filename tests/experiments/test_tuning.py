@@ -222,6 +222,21 @@ def test_published_tasks_have_the_settings_of_their_family(method, task, expecte
     assert settings_for(method, task) == expected
 
 
+def test_what_another_search_writes_meanwhile_is_kept(search, prior, tmp_path):
+    path = tmp_path / "settings.json"
+
+    def meanwhile(count):
+        held = tuning.read_presets(path) if path.exists() else {}
+        held.setdefault("other", {}).setdefault("denoise", {})["ddrm"] = {"eta": 0.5}
+        tuning.write_presets(path, held)
+
+    names = {"task": "denoise", "prior": "exact", "noise_std": 0.3, "source": "drawn"}
+    tuning.tune(path, search, prior, budget=2, report=meanwhile, **names)
+    held = tuning.read_presets(path)
+    assert held["other"]["denoise"]["ddrm"] == {"eta": 0.5}
+    assert search.method in held["exact"]["denoise"]
+
+
 def test_other_images_are_another_search(search, prior, tmp_path):
     path = tmp_path / "settings.json"
     tune(path, search, prior, **options_of(path, budget=2))

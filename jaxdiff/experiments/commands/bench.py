@@ -14,7 +14,9 @@ from jaxdiff.engine.placement import choose_devices
 from jaxdiff.experiments.bench import Grid, Job, Outcome
 from jaxdiff.experiments.commands.common import (
     add_batch_size,
+    add_network,
     check_batch_size,
+    check_noise,
     check_steps,
     console,
     load_prior,
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
     parser.add_argument("--num_images", type=int, default=None, help="at most so many (all by default)")
     parser.add_argument("--prior", default="faces64", help="an embedded prior, or the path of a converted checkpoint")
-    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    add_network(parser)
     add_batch_size(parser)
     parser.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
     parser.add_argument(
@@ -86,8 +88,7 @@ def _check(args: argparse.Namespace) -> int | str:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
-    if args.noise_std is not None and not 0 <= args.noise_std < float("inf"):
-        raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
+    check_noise(args.noise_std)
     return check_batch_size(args.batch_size)
 
 

@@ -17,18 +17,20 @@ from jaxdiff.schedules import SPACINGS
 
 __all__ = [
     "add_batch_size",
+    "add_network",
     "add_prior",
     "add_run",
     "check_picture_path",
     "both_scales",
     "check_batch_size",
+    "check_noise",
     "check_steps",
     "console",
     "load_prior",
     "progress",
 ]
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)  # paths may hold brackets
 
 
 def add_prior(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +38,15 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
     )
-    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    add_network(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """``--dtype`` and ``--label``."""
+    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    parser.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
 
 
 def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
@@ -62,7 +70,7 @@ def check_batch_size(text: str) -> int | str:
     """
     if text == "auto":
         return text
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise ValueError(f"--batch_size {text} is not possible: a positive whole number, or auto.")
     return int(text)
 
@@ -83,8 +91,26 @@ def check_picture_path(text: str, example: str) -> Path:
 
 
 def load_prior(args: argparse.Namespace) -> Denoiser:
-    """The denoiser that ``--prior`` and ``--dtype`` name."""
-    return load_denoiser(args.prior, dtype=args.dtype)
+    """The denoiser that ``--prior``, ``--dtype`` and ``--label`` name.
+
+    Raises:
+        ValueError: if it cannot be loaded, or is class-conditional and there is no label.
+    """
+    denoiser = load_denoiser(args.prior, dtype=args.dtype, label=args.label)
+    classes = denoiser.module.config.num_classes
+    if classes is not None and args.label is None:
+        raise ValueError(f"{args.prior} is class-conditional; choose a class with --label 0 … {classes - 1}.")
+    return denoiser
+
+
+def check_noise(noise_std: float | None) -> None:
+    """``--noise_std``, if it is given.
+
+    Raises:
+        ValueError: if it is negative or more than float32 holds.
+    """
+    if noise_std is not None and not 0 <= noise_std < 1e38:
+        raise ValueError(f"--noise_std {noise_std:g} is not possible: σ is zero or positive, and finite.")
 
 
 def check_steps(denoiser: Denoiser, steps: int) -> int:
@@ -120,7 +146,7 @@ def progress() -> Iterator[Callable[[str, int, int], Callable[[int], None]]]:
     ``total`` and the callback count (image × network call)s, of which one image takes ``per_image``.
     """
     columns = (
-        TextColumn("{task.description:<26}"),
+        TextColumn("{task.description:<26}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         _Rate(),

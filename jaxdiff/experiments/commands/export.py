@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
+    export.check_free(args.out)
     task = get_task(args.task)
     denoiser = recipes.prior_for(args.method, load_prior(args))
     check_steps(denoiser, args.steps)

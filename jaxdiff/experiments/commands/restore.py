@@ -1,8 +1,8 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
-import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from jaxdiff.experiments.commands.common import (
     add_run,
     both_scales,
     check_batch_size,
+    check_noise,
     check_steps,
     console,
     load_prior,
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
     )
     problem = _problem(args, loaded.pixels)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
+    restored.check(Path(args.out), [args.image, args.mask, args.settings])
     out = out_folder(args.out)  # after all that can be wrong with the input, so that nothing is left behind
     console.print(f"{args.task} by {chosen.method}{chosen.why}, {both_scales(float(problem.noise_std))}")
     calls = len(grid.t)
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{chosen.method} diverged; use a smaller step size or more steps.")
     restored.write(out, outcome.x, problem, None if args.measured else loaded.pixels)
     for state in out.glob(".restore-*.npz"):
-        state.unlink()
+        state.unlink(missing_ok=True)
 
 
 def _method(args: argparse.Namespace) -> Default:
@@ -141,8 +143,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.samples < 1:
         raise ValueError(f"--samples {args.samples} is not possible: draw at least one.")
     check_batch_size(args.batch_size)
-    if args.noise_std is not None and not (args.noise_std >= 0 and math.isfinite(args.noise_std)):
-        raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
+    check_noise(args.noise_std)
     if (args.task == "inpaint_mask") != (args.mask is not None):
         raise ValueError("--task inpaint_mask and --mask FILE go together; give both or neither.")
     if args.task != "inpaint_mask" and args.task not in TASKS:

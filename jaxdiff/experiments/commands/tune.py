@@ -1,7 +1,7 @@
 """``jaxdiff tune``: search a method's hyper-parameters for a task, and keep the best for ``jaxdiff restore``."""
 
 import argparse
-import math
+import shlex
 from pathlib import Path
 
 import jax
@@ -12,7 +12,15 @@ from rich.table import Table
 from jaxdiff import samplers
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
-from jaxdiff.experiments.commands.common import add_prior, both_scales, check_steps, console, load_prior, progress
+from jaxdiff.experiments.commands.common import (
+    add_prior,
+    both_scales,
+    check_noise,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
 from jaxdiff.experiments.evaluate import measure
 from jaxdiff.experiments.pictures import from_folder
 from jaxdiff.experiments.recipes import steps_within
@@ -55,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     if out.exists():
         read_presets(out)
     denoiser = load_prior(args)
-    check_steps(denoiser, args.steps)
+    if args.calls is None:
+        check_steps(denoiser, args.steps)
     std = get_task(args.task).noise_std if args.noise_std is None else args.noise_std
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
@@ -90,8 +99,8 @@ def run(args: argparse.Namespace) -> None:
     if args.noise_std is not None:
         flags += f" --noise_std {args.noise_std:g}"
     if args.prior != "faces64":
-        flags += f" --prior {args.prior}"
-    console.print(f"use it: jaxdiff restore PICTURE {flags} --settings {out}", soft_wrap=True)
+        flags += f" --prior {shlex.quote(args.prior)}"
+    console.print(f"use it: jaxdiff restore PICTURE {flags} --settings {shlex.quote(str(out))}", soft_wrap=True)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -104,8 +113,7 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
-    if args.noise_std is not None and not (args.noise_std >= 0 and math.isfinite(args.noise_std)):
-        raise ValueError(f"--noise_std {args.noise_std:g} is not possible: σ is zero or positive.")
+    check_noise(args.noise_std)
     if Path(args.out).suffix != ".json":
         raise ValueError(f"--out {args.out} must name a file such as settings.json.")
     check_folder(Path(args.out).parent)

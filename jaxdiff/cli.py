@@ -1,6 +1,7 @@
 """The ``jaxdiff`` command: flags to calls. What the commands do is in ``jaxdiff.experiments`` and ``jaxdiff.training``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -61,12 +62,11 @@ def main(args: argparse.Namespace) -> int:
             raise
         print(f"jaxdiff: {_sentence(error)}", file=sys.stderr)
         return 2
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if getattr(args, "verbose", False) or not _is_want_of_memory(error):
+    except (MemoryError, RuntimeError, AssertionError) as error:
+        why = _machine_lacks(error)
+        if getattr(args, "verbose", False) or why is None:
             raise
-        print(
-            "jaxdiff: there is not enough memory for so much at once; ask for fewer or smaller images.", file=sys.stderr
-        )
+        print(f"jaxdiff: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
@@ -74,8 +74,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
+def _machine_lacks(error: Exception) -> str | None:
+    """What the machine has not got, where that is why something failed; None where it is a fault of ours."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
+        return "there is not enough memory for so much at once; ask for fewer or smaller images."
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        named = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX finds no device (JAX_PLATFORMS={named!r}); leave that variable out, or install JAX for the device."
+    return None
 
 
 def _check_seeds(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The command as a user meets it: one sentence and exit code 2 for bad input, nothing half-written, real results."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,15 @@ def test_flags_of_logging_may_come_first(capsys):
     code, out, _ = run(capsys, "--logtostderr", "info")
     assert not code
     assert "faces64" in out
+
+
+def test_a_device_that_is_not_there_is_a_sentence():
+    command = [sys.executable, "-m", "jaxdiff", "info"]
+    environment = {**os.environ, "JAX_PLATFORMS": "tpu"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "JAX finds no device (JAX_PLATFORMS='tpu')" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_brackets_in_paths_are_no_markup(capsys):

@@ -28,7 +28,7 @@ from jaxdiff.models import PriorConfig, UNet, parameter_shapes
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import PyTree, Shape
 
-__all__ = ["EMBEDDED", "Checkpoint", "load_checkpoint", "load_denoiser", "save_checkpoint"]
+__all__ = ["EMBEDDED", "Checkpoint", "check_target", "load_checkpoint", "load_denoiser", "save_checkpoint"]
 
 EMBEDDED = ("faces64",)
 """Priors that travel with the package."""
@@ -57,7 +57,8 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
 
     Args:
         name_or_path: "faces64", or the folder or ``.safetensors`` file that ``weights_convert`` or training wrote.
-        dtype: type that the network computes in, float32 (default) or bfloat16; parameters stay float32.
+        dtype: type that the network computes in, float32 (default) or bfloat16 (float64 only where JAX's 64-bit mode is
+            on); parameters stay float32.
         clip: clip x̂₀ to [-1, 1] inside the graph.
         label: class of a class-conditional prior; ``denoiser.replace(label=...)`` changes it later.
 
@@ -65,7 +66,8 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
         A denoiser at the image shape that the network was trained on.
 
     Raises:
-        ValueError: if there is no such prior, or it is damaged or does not fit its architecture.
+        ValueError: if there is no such prior, it is damaged or does not fit its architecture, or cannot compute in
+            ``dtype``.
     """
     try:
         dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
@@ -73,6 +75,8 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.") from None
     if dtype.name not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype.name}.")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError("dtype float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1, or choose float32 or bfloat16.")
     params, config, _ = load_checkpoint(name_or_path)
     _check_label(label, config.unet.num_classes)
     unet = config.unet
@@ -126,10 +130,10 @@ def save_checkpoint(
         config: what they are for.
         metadata: further facts for the JSON: source, licence, training.
         dtype: type on disk, float32 by default; float16 halves the size.
-        overwrite: replace what is there.
+        overwrite: replace the prior that is there; anything else stays (``check_target``).
 
     Raises:
-        ValueError: if the parameters do not fit the architecture, or the place cannot be written.
+        ValueError: if the parameters do not fit the architecture, or the place is taken or cannot be written.
     """
     path = pathlib.Path(path).absolute()
     named = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(params, sep="/").items()}
@@ -140,8 +144,7 @@ def save_checkpoint(
         if not np.isfinite(value).all():
             raise ValueError(f"parameter {name} is not finite as {value.dtype}; it is not saved.")
     description = {"format": FORMAT, "version": 1, "prior": config.to_dict(), **(metadata or {})}
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists already; choose another place, or ask to overwrite it.")
+    check_target(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_folder(path) as folder:
@@ -151,6 +154,26 @@ def save_checkpoint(
                 _write_orbax(path, folder, named, description)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from error
+
+
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """See that a checkpoint can go to ``path`` and that nothing is lost: only a prior or an empty folder is replaced.
+
+    Raises:
+        ValueError: if something is there and ``overwrite`` is off, or something that is no part of a prior is there.
+    """
+    path = pathlib.Path(path)
+    pair = path.suffix == ".safetensors"
+    there = [p for p in ((path, path.with_suffix(".json")) if pair else (path,)) if p.exists()]
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} exists already; choose another place, or ask to overwrite it (--overwrite).")
+    parts = _parts(path, path.with_suffix(".json")) if pair else _parts(path / "params", path / DESCRIPTION)
+    inside = there if pair or not path.is_dir() else path.rglob("*")
+    if foreign := next((p for p in inside if p not in parts), None):
+        raise ValueError(
+            f"{foreign} is no part of a prior that jaxdiff wrote, and is not overwritten; choose another place, or move "
+            "it away."
+        )
 
 
 # --- finding and reading ---------------------------------------------------------------
@@ -224,6 +247,18 @@ def _read_orbax(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged or incomplete ({reason}); convert the checkpoint again.") from error
 
 
+def _parts(weights: pathlib.Path, description: pathlib.Path) -> set[pathlib.Path]:
+    """The files and folders of a prior, as its description records them; none if it describes no prior."""
+    try:
+        told = parse_json(description.read_text(encoding="utf-8"))
+        # A folder's description may have the name that a pair's would have.
+        ours = told["format"] == FORMAT and ("" in told["files"]) == (weights.suffix == ".safetensors")
+        files = [description, *(weights / name for name in told["files"])] if ours else []
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+    return {part for file in files for part in (file, *file.parents)}
+
+
 # --- writing -------------------------------------------------------------------------------
 
 
@@ -262,8 +297,6 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
     whole.chmod(0o755)
     if path.is_dir():
         path.rename(folder / "replaced")
-    elif path.exists():
-        path.unlink()
     whole.rename(path)
 
 

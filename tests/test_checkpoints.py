@@ -110,6 +110,10 @@ def test_labels_and_compute_type(tmp_path):
         load_denoiser("faces64", label=0)
     with pytest.raises(ValueError, match="dtype must be one of"):
         load_denoiser("faces64", dtype=jnp.float16)
+    with pytest.raises(ValueError, match="float64 needs JAX's 64-bit mode"):
+        load_denoiser("faces64", dtype="float64")
+    with jax.enable_x64(True):
+        assert load_denoiser("faces64", dtype="float64").module.dtype == jnp.float64
 
 
 def test_the_embedded_prior_denoises():
@@ -173,12 +177,18 @@ def description_of(path):
         (lambda d: {**d, "version": 2}, "upgrade"),
         (lambda d: {**d, "prior": {**d["prior"], "schedule": "square"}}, "schedule must be one of"),
         (lambda d: {**d, "prior": {**d["prior"], "num_steps": 0}}, "num_steps must be"),
+        (lambda d: {**d, "prior": {**d["prior"], "num_steps": 10**12}}, "at most 1000000"),
         (lambda d: {**d, "prior": {**d["prior"], "variance": "learned"}}, "variance='learned'"),
         (lambda d: {**d, "prior": {"unet": {}}}, "needs exactly the fields"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": 3}}, "no named fields"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {"depth": 3}}}, "a UNet has no depth"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "model_channels": "big"}}}, "whole number"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "channel_mult": 3}}}, "channel_mult"),
+        (
+            lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "channel_mult": [1, 1e308]}}},
+            "at most 1024",
+        ),
+        (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "image_size": 10**7}}}, "at most 2048"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "model_channels": 64}}}, "does not fit"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "num_res_blocks": 2}}}, "missing"),
         (lambda d: {**d, "prior": {**d["prior"], "unet": {**UNET.to_dict(), "attention_factors": []}}}, "unknown"),
@@ -254,3 +264,41 @@ def test_saving_is_whole_or_nothing(tmp_path, params, monkeypatch):
     monkeypatch.undo()
     assert load_checkpoint(path).config == CONFIG
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "prior"]
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("place", "file"),
+    [
+        ("prior", "prior/thesis.txt"),
+        ("prior", "prior/params/thesis.txt"),
+        ("prior/prior.safetensors", "prior/note.txt"),
+        ("full", "full/prior.json"),
+        ("plain", "plain"),
+        ("alone.safetensors", "alone.safetensors"),
+        ("other.safetensors", "other.json"),
+        ("prior.safetensors", "prior.json"),
+        ("folder.safetensors", "folder.safetensors/thesis.txt"),
+    ],
+)
+def test_only_a_prior_is_overwritten(tmp_path, params, place, file):
+    if place.split("/")[0] == "prior":
+        save_checkpoint(tmp_path / "prior", params, CONFIG)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="exists already"):
+        save_checkpoint(tmp_path / place, params, CONFIG)
+    with pytest.raises(ValueError, match=r"is no part of a prior .* choose another place"):
+        save_checkpoint(tmp_path / place, params, CONFIG, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_prior_or_an_empty_folder_is_overwritten(saved, params, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (saved, tmp_path / "empty"):
+        save_checkpoint(path, params, CONFIG, metadata={"note": "new"}, overwrite=True)
+        assert load_checkpoint(path).metadata == {"note": "new"}

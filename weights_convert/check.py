@@ -34,7 +34,7 @@ def compare(params: PyTree, config: PriorConfig, reference: str | os.PathLike[st
             for a class-conditional network, and optionally ``v`` and ``grad_x`` = d⟨out, v⟩/dx.
 
     Raises:
-        ValueError: if the file cannot be read or lacks an array.
+        ValueError: if the file cannot be read, lacks an array, or holds one of another type or shape.
     """
     arrays = _read(reference)
     x, out = _channels_last(arrays["x"]), _channels_last(arrays["out"])
@@ -93,4 +93,11 @@ def _read(reference: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{reference} cannot be read as an npz file of plain arrays.") from error
     if missing := [name for name in ("x", "t", "out") if name not in arrays]:
         raise ValueError(f"{reference} has no {', '.join(missing)}; a reference needs x, t and out.")
+    arrays = {name: arrays[name] for name in ("x", "t", "out", "y", "v", "grad_x") if name in arrays}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not array.size:
+            raise ValueError(f"{reference}: {name} must hold numbers; it is {array.dtype} of shape {array.shape}.")
+    for name, like in (("v", "out"), ("grad_x", "x")):
+        if name in arrays and arrays[name].shape != arrays[like].shape:
+            raise ValueError(f"{reference}: {name} is {arrays[name].shape}, but {like} is {arrays[like].shape}.")
     return arrays

@@ -19,14 +19,14 @@ COMMANDS = {
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Flags of the subcommand that ``argv`` names."""
+    """Flags of the subcommand that ``argv`` names, flags of absl before it or not."""
     parser = argparse_flags.ArgumentParser(
         prog="weights_convert", description="Convert weights; torch is not needed.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=f"Convert {about}.", allow_abbrev=False)
-        if name in argv[1:2]:
+        if name in argv[1:]:
             chosen = importlib.import_module(module)
             chosen.add_arguments(command)
             command.set_defaults(run=chosen.run)

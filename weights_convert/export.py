@@ -1,7 +1,6 @@
 """``weights_convert export PRIOR OUT``: a prior of jaxdiff becomes a state dict of guided-diffusion, exactly."""
 
 import argparse
-import os
 import pathlib
 
 import numpy as np
@@ -9,6 +8,7 @@ from flax import traverse_util
 
 from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.diffusion import SIGMA_DATA
+from jaxdiff.files import atomic
 from jaxdiff.models import PriorConfig
 from weights_convert import names
 from weights_convert.infer import flags
@@ -37,15 +37,12 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.prior)
     tensors = names.to_torch(traverse_util.flatten_dict(checkpoint.params, sep="/"))
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write(partial, out.suffix, tensors)
-        partial.replace(out)
+        with atomic(out) as partial:
+            _write(partial, tensors)
     except OSError as error:
         raise ValueError(f"{out} cannot be written ({error.strerror or error}); choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
     print(flags(checkpoint.config))
     if (prediction := checkpoint.config.prediction) in SIGMA_DATA:
@@ -75,8 +72,8 @@ def options(config: PriorConfig) -> list[str]:
     return [*words, "--rescale-timesteps" if config.rescale_timesteps else "--no-rescale-timesteps"]
 
 
-def _write(path: pathlib.Path, suffix: str, tensors: dict[str, np.ndarray]) -> None:
-    if suffix == ".safetensors":
+def _write(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    if path.suffix == ".safetensors":
         import safetensors.numpy
 
         path.write_bytes(safetensors.numpy.save(tensors))

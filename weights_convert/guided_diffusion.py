@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxdiff.checkpoints import save_checkpoint
+from jaxdiff.checkpoints import check_target, save_checkpoint
 from jaxdiff.denoisers import PREDICTIONS
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
 from jaxdiff.typing import Shape
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder (or .safetensors file) to make")
     parser.add_argument("--format", choices=("orbax", "safetensors"), help="default: orbax, or as OUT's ending says")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type on disk")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace the prior that is at OUT")
     parser.add_argument("--key", help="where the state dict is nested in FILE, such as model or ema.state_dict")
     parser.add_argument("--check", metavar="REFERENCE.npz", help="compare with the original's x, t, out[, y] first")
     parser.add_argument("--licence", default=LICENCE_NOTE, help="note on the weights' terms, for the JSON")
@@ -60,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if anything about the file, the options or the place to write to is wrong.
     """
     out = _target(args.out, args.format)
-    if out.exists() and not args.overwrite:
-        raise ValueError(f"{out} exists already; choose another OUT, or add --overwrite.")
+    source = pathlib.Path(args.file).resolve()
+    if out.resolve() in (source, *source.parents):
+        raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
+    check_target(out, overwrite=args.overwrite)
     state = read_state_dict(args.file, key=args.key)
     hidden = Hidden(**{name: getattr(args, name) for name in Hidden._fields})
     found = infer({name: value.shape for name, value in state.tensors.items()}, hidden, args.preset)

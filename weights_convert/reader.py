@@ -35,6 +35,9 @@ ZIP_ERRORS = (
 )  # fmt: skip
 """What zipfile raises on damaged files."""
 
+READABLE = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+"""Types of safetensors that numpy, or ``_widen``, knows."""
+
 Path = str | os.PathLike[str]
 
 
@@ -198,6 +201,10 @@ def _read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(file.name, framework="np") as source:
             for name in source.keys():  # noqa: SIM118
+                if (dtype := source.get_slice(name).get_dtype()) not in READABLE:
+                    raise MalformedError(
+                        f"its tensor {name} is of type {dtype}, which is not read; save it as float32 or float16 first"
+                    )
                 tensors[name] = _widen(np.asarray(source.get_tensor(name)))
     except safetensors.SafetensorError as error:
         raise MalformedError(f"it is no whole safetensors file ({error})") from error

@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
-import math
 from typing import Any, Literal, NamedTuple
 
 __all__ = ["Block", "Layer", "Layout", "UNetConfig", "layout"]
 
 NORM_GROUPS = 32
 ATTENTION_ORDERS = ("legacy", "new")
+MOST = {"image_size": 2**11, "num_res_blocks": 2**6}
+"""Largest values, well above those of any published network: past them memory ends, and not always with an error."""
+MOST_COUNT = 2**16
+"""Largest value of every other count."""
+MOST_MULTIPLE = 2**10
+"""Largest of ``channel_mult``."""
 
 Kind = Literal["conv", "res", "res_down", "res_up", "attention", "down", "up"]
 
@@ -20,7 +25,8 @@ class UNetConfig:
     Level i works at 1/2^i of the image's size with ``channel_mult[i] · model_channels`` channels.
 
     Attributes:
-        image_size: side of the square images that it was trained on; any H×W that the depth divides is accepted.
+        image_size: side of the square images that it was trained on, halved at each level but the first; any H×W that can
+            be halved as often is accepted.
         in_channels: channels of x.
         out_channels: channels of the output, 2 · in_channels where the variance is learned.
         model_channels: channels of level multiple 1 (guided-diffusion's ``num_channels``).
@@ -129,6 +135,11 @@ def _validate(config: UNetConfig) -> None:
         raise ValueError(f"dropout must be in [0, 1), got {config.dropout}.")
     if any(factor & (factor - 1) for factor in config.attention_factors):
         raise ValueError(f"attention factors must be powers of two, got {config.attention_factors}.")
+    if config.image_size % 2**config.depth:
+        raise ValueError(
+            f"image_size={config.image_size} cannot be halved {config.depth} times for {config.depth + 1} levels; "
+            f"use a multiple of {2**config.depth} or fewer channel_mult."
+        )
     for level in range(config.depth + 1):
         channels = config.channels(level)
         if channels % NORM_GROUPS or channels < NORM_GROUPS:
@@ -159,12 +170,16 @@ def _validate_kinds(config: UNetConfig) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
+        if value > MOST.get(name, MOST_COUNT):
+            raise ValueError(f"{name} must be at most {MOST.get(name, MOST_COUNT)}, got {value}.")
     for name in ("use_scale_shift_norm", "resblock_updown", "conv_resample"):
         if not isinstance(getattr(config, name), bool):
             raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}.")
     multiples = config.channel_mult
-    if not multiples or not all(isinstance(m, int | float) and math.isfinite(m) and m > 0 for m in multiples):
-        raise ValueError(f"channel_mult needs a positive multiple for each level, got {multiples}.")
+    if not multiples or not all(isinstance(m, int | float) and 0 < m <= MOST_MULTIPLE for m in multiples):
+        raise ValueError(
+            f"channel_mult needs a positive multiple, at most {MOST_MULTIPLE}, for each level, got {multiples}."
+        )
 
 
 class Layer(NamedTuple):

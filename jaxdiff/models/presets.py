@@ -8,6 +8,8 @@ from jaxdiff.models.config import UNetConfig
 __all__ = ["PRESETS", "PriorConfig"]
 
 SCHEDULES = ("linear", "cosine", "scaled_linear")
+MOST_STEPS = 1_000_000
+"""Longest schedule of a prior; published ones have a few thousand steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,9 @@ class PriorConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
-        if not isinstance(self.num_steps, int) or isinstance(self.num_steps, bool) or self.num_steps < 1:
-            raise ValueError(f"num_steps must be a positive whole number, got {self.num_steps!r}.")
+        whole = isinstance(self.num_steps, int) and not isinstance(self.num_steps, bool)
+        if not whole or not 1 <= self.num_steps <= MOST_STEPS:
+            raise ValueError(f"num_steps must be a positive whole number, at most {MOST_STEPS}, got {self.num_steps!r}.")
         if not isinstance(self.rescale_timesteps, bool):
             raise ValueError(f"rescale_timesteps must be true or false, got {self.rescale_timesteps!r}.")
         if self.variance.startswith("learned") != self.unet.learn_sigma:

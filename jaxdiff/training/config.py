@@ -284,11 +284,6 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
 def _check(config: TrainConfig) -> None:
     """Refuse what cannot work, before anything is read or compiled."""
     unet, opt, report = config.prior.unet, config.optimizer, config.report
-    if unet.image_size % 2**unet.depth:
-        raise ValueError(
-            f"image_size={unet.image_size} cannot be halved {unet.depth} times for {len(unet.channel_mult)} levels; "
-            f"use a multiple of {2**unet.depth} or fewer channel_mult."
-        )
     if unet.in_channels != 3:
         raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
     least = FEWEST_STEPS.get(config.prior.schedule, 1)

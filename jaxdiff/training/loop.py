@@ -15,7 +15,7 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdiff.checkpoints import Checkpoint, load_checkpoint, load_denoiser, save_checkpoint
+from jaxdiff.checkpoints import Checkpoint, check_target, load_checkpoint, load_denoiser, save_checkpoint
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import atomic, out_folder, save_image
 from jaxdiff.models import PriorConfig
@@ -91,6 +91,8 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
     mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
     out = out_folder(out)
+    for path in _exported(config, out):
+        check_target(path, overwrite=True)  # now, and not when the training is over
     checkpoints = _claim(config, out)
     data = _read_data(config, progress)
     sharding = NamedSharding(mesh, P())
@@ -403,10 +405,14 @@ def _unlike(here: PriorConfig, there: PriorConfig) -> str:
     return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
+def _exported(config: TrainConfig, out: Path) -> list[Path]:
+    """Where the prior of each moving average goes; the first is the one to use."""
+    return [out / f"prior{f'-{ema_name(decay)}' if i else ''}.safetensors" for i, decay in enumerate(config.ema)]
+
+
 def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
     """Write each moving average as a prior that ``load_denoiser`` reads."""
-    for i, decay in enumerate(config.ema):
-        name = "prior" if i == 0 else f"prior-{ema_name(decay)}"
+    for decay, path in zip(config.ema, _exported(config, out), strict=True):
         updates = int(state.step)
         training = {
             "updates": updates,
@@ -415,7 +421,7 @@ def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
             "sources": [Path(source.path).name for source in config.data.sources],
         }
         save_checkpoint(
-            out / f"{name}.safetensors",
+            path,
             jax.device_get(state.ema[ema_name(decay)]),
             config.prior,
             metadata={"training": training},

@@ -279,6 +279,13 @@ def test_labels_that_do_not_suit():
         ({"num_classes": 0}, "num_classes must be"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"resblock_updown": 1}, "true or false"),
+        ({"image_size": 15}, "image_size=15 cannot be halved 1 times for 2 levels; use a multiple of 2"),
+        ({"image_size": 10**7}, "image_size must be at most 2048"),
+        ({"num_res_blocks": 10**12}, "num_res_blocks must be at most 64"),
+        ({"num_classes": 10**400}, "num_classes must be at most"),
+        ({"channel_mult": (1, 1e308)}, "at most 1024"),
+        ({"channel_mult": (1, 10**400)}, "at most 1024"),
+        ({"channel_mult": (1, math.nan)}, "channel_mult needs"),
     ],
 )
 def test_configurations_that_do_not_fit_together(changes, message):

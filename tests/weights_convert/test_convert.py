@@ -1,7 +1,9 @@
 """The command line: both formats, every tensor used, round trips, refusals that write nothing, no torch."""
 
+import dataclasses
 import json
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -12,9 +14,10 @@ from flax import traverse_util
 
 import jaxdiff as jd
 from benchmarks import parity_unet as parity
+from jaxdiff import metrics
 from jaxdiff.checkpoints import load_checkpoint, save_checkpoint
 from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
-from weights_convert import cli, export, names
+from weights_convert import check, cli, export, names
 from weights_convert.guided_diffusion import convert_tensors, torch_shapes
 from weights_convert.reader import read_tensors, sha256
 
@@ -96,13 +99,33 @@ def test_check_passes_with_the_right_options_and_stops_with_wrong_ones(tmp_path,
     source.write_bytes(safetensors.numpy.save(state))
     with np.load(GOLDEN / "unet" / "ru1_ss1_ls0_na1.npz") as file:
         np.savez(tmp_path / "reference.npz", x=file["x"], t=file["t"], out=file["out"])
-    say = ["--image-size", "32", "--num-heads", "4", "--num-head-channels", "16", "--check", tmp_path / "reference.npz"]
+    say = ["--image-size", "32", "--num-head-channels", "16", "--check", tmp_path / "reference.npz"]
     sentence = refused(capsys, source, tmp_path / "legacy", *say)
     assert "not the same network" in sentence
     assert not (tmp_path / "legacy").exists()
     assert convert(source, tmp_path / "new", *say, "--attention-order", "new") == 0
     assert "relative L2 error against reference.npz: output" in capsys.readouterr().out
-    assert load_checkpoint(tmp_path / "new").config.unet == config
+    assert load_checkpoint(tmp_path / "new").config.unet == dataclasses.replace(config, num_heads=1)
+
+
+X = np.zeros((1, 3, 16, 16), np.float32)
+REFERENCE = {"x": X, "t": np.zeros(1), "out": X, "v": X, "grad_x": X}
+
+
+@pytest.mark.parametrize(
+    ("bent", "message"),
+    [
+        ({"t": np.array(["a"])}, "t must hold numbers; it is <U1"),
+        ({"x": X.astype(complex)}, "x must hold numbers"),
+        ({name: value[:0] for name, value in REFERENCE.items()}, r"must hold numbers; it is float32 of shape \(0, 3,"),
+        ({"v": X[:, :2]}, r"v is \(1, 2, 16, 16\), but out is \(1, 3, 16, 16\)"),
+        ({"grad_x": X[..., :8]}, "but x is"),
+    ],
+)
+def test_references_that_cannot_be_compared_with(weights, tmp_path, bent, message):
+    np.savez(tmp_path / "reference.npz", **(REFERENCE | bent))
+    with pytest.raises(ValueError, match=message):
+        check.compare({}, PriorConfig(TINY, variance="fixed_small"), tmp_path / "reference.npz")
 
 
 def test_names_map_both_ways():
@@ -155,6 +178,49 @@ def test_overwrite(torch_files, weights, tmp_path, capsys):
         assert load_checkpoint(out).config.num_steps == 500
 
 
+def test_what_is_no_prior_stays(torch_files, weights, tmp_path, capsys, monkeypatch):
+    torch_files.checkpoint("tiny.pt", weights)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    (tmp_path / "mine" / "set.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    for out in (".", "tiny.pt"):
+        assert "would be lost" in refused(capsys, "tiny.pt", out, *SAY, "--overwrite")
+    for out in ("mine", "mine/set.safetensors", "mine/thesis.txt"):
+        assert "exists already" in refused(capsys, "tiny.pt", out, *SAY)
+        assert "no part of a prior" in refused(capsys, "tiny.pt", out, *SAY, "--overwrite")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_lpips_writes_whole_or_nothing(tmp_path, capsys, monkeypatch, bad):
+    monkeypatch.chdir(tmp_path)
+    tree = {"AlexNet_0": {}}
+    for name, value in metrics.lpips_params("alex").items():
+        value = np.full_like(value, np.nan) if bad and name == "linear0" else value
+        if name.startswith("linear"):
+            tree[f"NetLinLayer_{name[-1]}"] = {"Conv_0": {"kernel": value}}
+        else:
+            layer, kind = name.removeprefix("conv").split("/")
+            tree["AlexNet_0"].setdefault(f"Conv_{layer}", {})[kind] = value
+    pathlib.Path("a.ckpt").write_bytes(pickle.dumps(tree, protocol=3))
+    if bad:
+        assert "not finite NetLinLayer_0" in refused(capsys, "--ckpt", "a.ckpt", "new.safetensors", command="lpips")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt"]
+        return
+    pathlib.Path("ld").mkdir()
+    pathlib.Path("old.safetensors").write_text("x")
+    for out in ("ld", "old.safetensors"):
+        assert "exists already" in refused(capsys, "--ckpt", "a.ckpt", out, command="lpips")
+    assert "cannot be written" in refused(capsys, "--ckpt", "a.ckpt", "ld", "--overwrite", command="lpips")
+    both = ["--ckpt", "a.ckpt", "--trunk", "x.pth", "--linear", "y.pth", "new.safetensors"]
+    assert "Give --ckpt, or --trunk" in refused(capsys, *both, command="lpips")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ckpt", "ld", "old.safetensors"]
+    assert convert("--ckpt", "a.ckpt", "old.safetensors", "--overwrite", command="lpips") == 0
+    assert "linear0" in read_tensors("old.safetensors")
+
+
 def test_export_is_the_exact_inverse(torch_files, weights, tmp_path, capsys):
     assert convert(torch_files.checkpoint("tiny.pt", weights), tmp_path / "made", *SAY) == 0
     assert convert(tmp_path / "made", tmp_path / "back.safetensors", command="export") == 0
@@ -165,6 +231,9 @@ def test_export_is_the_exact_inverse(torch_files, weights, tmp_path, capsys):
         np.testing.assert_array_equal(back[name], value)
     capsys.readouterr()
     assert "must end in" in refused(capsys, tmp_path / "made", tmp_path / "back.bin", command="export")
+    (tmp_path / "file").write_text("x")
+    below = tmp_path / "file" / "x.safetensors"
+    assert "cannot be written (" in refused(capsys, tmp_path / "made", below, command="export")
     assert "no prior 'nope'" in refused(capsys, "nope", tmp_path / "b.safetensors", command="export")
     try:
         import torch  # noqa: F401
@@ -207,6 +276,13 @@ def test_bad_usage_is_exit_code_2(arguments, capsys):
         cli.parse(["weights_convert", *arguments])
     assert stop.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_flags_before_the_command_and_none_cut_short(capsys):
+    assert cli.parse(["weights_convert", "--logtostderr", "export", "a", "b"]).run is export.run
+    with pytest.raises(SystemExit):
+        cli.parse(["weights_convert", "export", "a", "b", "--overw"])
+    assert "--overw" in capsys.readouterr().err
 
 
 def test_module_command_needs_no_torch(torch_files, weights, tmp_path):

@@ -68,6 +68,7 @@ BASE = UNetConfig(image_size=32, model_channels=32, num_res_blocks=1, channel_mu
         {"in_channels": 1, "out_channels": 1},
         {"in_channels": 6, "out_channels": 3},
         {"use_scale_shift_norm": True},
+        {"image_size": 256, "channel_mult": (1,) * 8, "attention_factors": ()},
     ],
 )
 def test_what_shapes_tell(changes):
@@ -75,7 +76,7 @@ def test_what_shapes_tell(changes):
     if not config.learn_sigma and config.out_channels != config.in_channels:
         return  # an upsampler's shapes are read, but no prior of jaxdiff is made of them
     shapes = shapes_of(config)
-    found = infer(shapes, SAY).config.unet
+    found = infer(shapes, SAY._replace(image_size=config.image_size)).config.unet
     assert shapes_of(found) == shapes
     for name in set(config.to_dict()) - set(INVISIBLE) - {"channel_mult"}:
         # A network of one level has nothing that shows how it would resample.
@@ -98,6 +99,10 @@ def test_what_shapes_cannot_tell_is_asked_for():
         infer(shapes, Hidden())
     with pytest.raises(ValueError, match="give --image-size"):
         infer(shapes, Hidden(num_heads=1))
+    with pytest.raises(ValueError, match="--num-heads or --num-head-channels, not both"):
+        infer(shapes, Hidden(image_size=32, num_heads=2, num_head_channels=8))
+    with pytest.raises(ValueError, match="image_size=15 cannot be halved"):
+        infer(shapes, Hidden(image_size=15, num_heads=1))
     with pytest.raises(ValueError, match="choose a number that divides"):
         infer(shapes, Hidden(image_size=32, num_head_channels=48))
     with pytest.raises(ValueError, match="variance='learned'"):

@@ -1,5 +1,6 @@
 """The torch reader on real files of both formats, and on files that lie."""
 
+import json
 import pathlib
 import pickle
 import struct
@@ -101,6 +102,16 @@ def test_bfloat16_safetensors(tmp_path):
     np.testing.assert_array_equal(found, value.astype(np.float32))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="no whole safetensors file"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "C64"])
+def test_safetensors_of_types_that_numpy_lacks(tmp_path, dtype):
+    data = bytes({"F4": 4, "C64": 64}.get(dtype, 8))
+    header = json.dumps({"w": {"dtype": dtype, "shape": [8], "data_offsets": [0, len(data)]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    with pytest.raises(ValueError, match=f"tensor w is of type {dtype}, which is not read; save it as float32"):
         read_tensors(path)
 
 

@@ -117,8 +117,9 @@ def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
         if not np.isfinite(values).all():
             raise ValueError("the picture holds NaN or infinite values; repair it first.")
         top = max(65535.0 if mode.startswith("I") else 1.0, float(values.max()))
+        depth = "16-bit" if top == 65535 else f"0 … {top:g}"
         scaled = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
-        return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} grey, 0 … {top:g}, to 8-bit RGB"]
+        return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} ({depth}) grey to 8-bit RGB"]
     if transparent:
         rgba = picture.convert("RGBA")
         paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))

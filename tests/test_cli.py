@@ -272,7 +272,7 @@ def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
     PILImage.fromarray(mask).save(tmp_path / "mask.png")
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("restored_5.png", "truth.png", "metrics.csv", "std.png"):
+    for name in ("restored_5.png", "truth.png", "metrics.csv", "std.png", "overview.png"):
         (out / name).write_text("of an earlier run")
     flags = ("--task", "inpaint_mask", "--mask", tmp_path / "mask.png", "--measured", "--steps", 2, "--out", out)
     code, _, error = run(capsys, "restore", face, *flags)

@@ -43,7 +43,9 @@ class PriorConfig:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
         whole = isinstance(self.num_steps, int) and not isinstance(self.num_steps, bool)
         if not whole or not 1 <= self.num_steps <= MOST_STEPS:
-            raise ValueError(f"num_steps must be a positive whole number, at most {MOST_STEPS}, got {self.num_steps!r}.")
+            raise ValueError(
+                f"num_steps must be a positive whole number, at most {MOST_STEPS}, got {self.num_steps!r}."
+            )
         if not isinstance(self.rescale_timesteps, bool):
             raise ValueError(f"rescale_timesteps must be true or false, got {self.rescale_timesteps!r}.")
         if self.variance.startswith("learned") != self.unet.learn_sigma:

@@ -22,7 +22,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import atomic
+from jaxdiff.files import atomic, parse_json
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
@@ -228,7 +228,7 @@ def check_free(path: str | Path) -> Path:
     beside = path.with_suffix(".json")
     if beside.exists():
         try:
-            ours = "StableHLO" in json.loads(beside.read_text("utf-8")).get("format", "")
+            ours = "StableHLO" in parse_json(beside.read_text("utf-8")).get("format", "")
         except (OSError, ValueError, AttributeError, TypeError):
             ours = False
         if not ours:

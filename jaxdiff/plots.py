@@ -16,12 +16,12 @@ def sheet(images: Sequence[np.ndarray] | np.ndarray, *, columns: int | None = No
 
     Args:
         images: the images.
-        columns: how many a row; about √count by default.
+        columns: how many a row, at most all; about √count by default.
         gap: pixels between them.
     """
     if len(images) == 0:
         raise ValueError("a sheet needs at least one image.")
-    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
     rows = -(-len(images) // columns)
     height, width, channels = np.shape(images[0])
     canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), np.float32)

@@ -54,11 +54,6 @@ def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array
     image = jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")
-    if image.shape != tuple(operator.image_shape):
-        raise ValueError(
-            f"the operator takes images of shape {tuple(operator.image_shape)}, but this one has {image.shape}; "
-            "build the operator with image_shape=image.shape or resize the image."
-        )
     clean = operator(image)
     noise_std = _noise_level(noise_std, clean.real.dtype)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):

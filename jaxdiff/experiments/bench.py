@@ -135,7 +135,8 @@ class Job:
         self.grids = {
             (t, m): grid_of(m, sampler, denoiser, grid.steps, grid.spacing) for (t, m), sampler in self.samplers.items()
         }
-        _check_readable(self.images)
+        self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
+        self._check_readable()
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
         write_text(out / "bench.json", json.dumps(settings, indent=2) + "\n")
@@ -164,6 +165,15 @@ class Job:
         whole = {name: tuple(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
         return settings | whole, replace(grid, tasks=whole["tasks"], methods=whole["methods"], seeds=whole["seeds"])
 
+    def _check_readable(self) -> None:
+        """Stop before a job is made in which there is nothing to do."""
+        if any(map(self._readable, self.images)):
+            return
+        try:
+            load_image(self.images[0])
+        except ValueError as error:
+            raise ValueError(f"no picture could be read, of {len(self.images)}; the first: {error}") from None
+
     def parts(self) -> list[Part]:
         """All parts; those on the same images follow each other, so that a picture is read once."""
         grid, count = self.grid, len(self.images)
@@ -183,7 +193,7 @@ class Job:
     def _can_be_completed(self, part: Part) -> bool:
         """Whether it lacks a picture that could not be read when it was done, and can be now."""
         there = {row["image"] for row in _read_rows(self.out / "parts" / part.file)}
-        return any(_readable(self.images[i]) for i in range(part.first, part.last) if self.names[i] not in there)
+        return any(self._readable(self.images[i]) for i in range(part.first, part.last) if self.names[i] not in there)
 
     def cost(self, part: Part) -> int:
         """(Image × step)s, what a progress bar counts."""
@@ -389,17 +399,6 @@ def _views(problems: Problem) -> np.ndarray:
     return np.asarray(_view(problems))
 
 
-def _check_readable(images: list[Path]) -> None:
-    """Stop before a job is made in which there is nothing to do."""
-    if any(map(_readable, images)):
-        return
-    try:
-        load_image(images[0])
-    except ValueError as error:
-        raise ValueError(f"no picture could be read, of {len(images)}; the first: {error}") from None
-
-
-@cache
 def _readable(path: Path) -> bool:
     try:
         load_image(path)

@@ -9,14 +9,13 @@ import numpy as np
 from jaxdiff import metrics
 from jaxdiff.engine import stack
 from jaxdiff.experiments.tasks import get_task
+from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
 from jaxdiff.typing import Array, Key
 
 __all__ = ["SCORES", "lpips_where_possible", "measure", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
-LPIPS_SIDE = 31
-"""Pixels that LPIPS needs."""
 EXACT = 150.0
 """dB, in place of infinity: what float32 can tell apart."""
 
@@ -55,7 +54,7 @@ def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Pro
 
 def lpips_where_possible(x: Array, reference: Array) -> Array:
     """LPIPS, or NaN where the images are too small for its network."""
-    return metrics.lpips(x, reference) if min(x.shape[:2]) >= LPIPS_SIDE else jnp.full((), jnp.nan)
+    return metrics.lpips(x, reference) if min(x.shape[:2]) >= SMALLEST["alex"] else jnp.full((), jnp.nan)
 
 
 @jax.jit

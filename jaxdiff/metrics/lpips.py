@@ -63,7 +63,7 @@ TRUNKS: dict[str, tuple[Conv, ...]] = {
         Conv(512, 3, tap=True),
     ),
 }
-_SMALLEST = {"alex": 31, "vgg": 16}
+SMALLEST = {"alex": 31, "vgg": 16}
 
 
 def _trunk(net: str) -> tuple[Conv, ...]:
@@ -129,7 +129,7 @@ def lpips_layers(
 ) -> Array:
     """The five terms, one for each feature layer, whose sum is `lpips`; same arguments. Returns an array [5]."""
     _trunk(net)
-    x, reference = check_pair(x, reference, at_least=_SMALLEST[net], metric=f"lpips {net}")
+    x, reference = check_pair(x, reference, at_least=SMALLEST[net], metric=f"lpips {net}")
     params = _checked(params, net)
     pairs = zip(_unit_features(x, net, params, clip), _unit_features(reference, net, params, clip), strict=True)
     terms = [
@@ -151,7 +151,7 @@ def lpips_embedding(x: Array, net: str = "alex", params: Weights | None = None) 
       An array [D]; D = 31,872 for alex at 64x64.
     """
     _trunk(net)
-    x, _ = check_pair(x, x, at_least=_SMALLEST[net], metric=f"lpips {net}")
+    x, _ = check_pair(x, x, at_least=SMALLEST[net], metric=f"lpips {net}")
     params = _checked(params, net)
     parts = []
     for k, f in enumerate(_unit_features(x, net, params, clip=False)):

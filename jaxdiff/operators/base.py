@@ -30,8 +30,8 @@ def _of_one_image(measure: Callable[[Any, Image], Measurement]) -> Callable[[Any
     def checked(self: "Operator", x: Image) -> Measurement:
         if jnp.shape(x) != tuple(self.image_shape):
             raise ValueError(
-                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; for a "
-                "batch use jax.vmap."
+                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; build "
+                "it with image_shape=image.shape, or use jax.vmap for a batch."
             )
         return measure(self, x)
 

@@ -117,9 +117,7 @@ def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
     distance = np.hypot(row - radius * np.sin(angle), column - radius * np.cos(angle))
     exponent = -0.5 * (distance / width) ** 2
-    exponent -= exponent.max(
-        axis=0, keepdims=True
-    )  # a common factor at each pixel, which would vanish for a narrow one
+    exponent -= exponent.max(axis=0, keepdims=True)  # a factor of all coils, which narrow ones would lose as zero
     maps = np.exp(exponent + 1j * (angle + 0.5 * np.pi * distance))
     maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0, keepdims=True))
     return jnp.asarray(np.stack([maps.real, maps.imag], axis=-1), jnp.float32)

@@ -1,6 +1,5 @@
 """What factories share: checked hyper-parameters as float32 arrays, and the sentences that refuse."""
 
-import math
 import types
 from typing import Any
 
@@ -32,6 +31,10 @@ __all__ = [
 ]
 
 
+LARGEST = 1e38
+"""What is beyond it counts as infinite: float32 ends at 3.4e38."""
+
+
 def number(
     name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
 ) -> Array:
@@ -40,13 +43,13 @@ def number(
     Raises:
         ValueError: if it lies outside, or is no number.
     """
-    if value is None or isinstance(value, str | bytes | bool | dict) or (isinstance(value, int) and abs(value) > 1e38):
-        raise ValueError(f"{name} must be a number, got {str(value)[:40]!r}.")
+    if value is None or isinstance(value, str | bytes | bool | dict):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
     known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
-    if known and not (math.isfinite(value) and (low < value <= high or (value == low and not open_low))):
+    if known and not (-LARGEST < value < LARGEST and (low < value <= high or (value == low and not open_low))):
         above = "above" if open_low else "at least"
         below = " and finite" if high == float("inf") else f" and at most {high:g}"
-        raise ValueError(f"{name} must be {above} {low:g}{below}, got {value}.")
+        raise ValueError(f"{name} must be {above} {low:g}{below}, got {str(value)[:40]}.")
     return jnp.asarray(value, jnp.float32)
 
 

@@ -86,12 +86,12 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
         stop_at: stop after this many updates, as if told to by Ctrl-C.
 
     Raises:
-        ValueError: a configuration that cannot work, no images, or ``out`` holds another run.
+        ValueError: a configuration that cannot work, no images, or ``out`` holds another run, or other files of these names.
     """
     mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
     out = out_folder(out)
-    for path in _exported(config, out):
+    for path in _prior_paths(config, out):
         check_target(path, overwrite=True)  # now, and not when the training is over
     checkpoints = _claim(config, out)
     data = _read_data(config, progress)
@@ -405,14 +405,14 @@ def _unlike(here: PriorConfig, there: PriorConfig) -> str:
     return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
-def _exported(config: TrainConfig, out: Path) -> list[Path]:
+def _prior_paths(config: TrainConfig, out: Path) -> list[Path]:
     """Where the prior of each moving average goes; the first is the one to use."""
     return [out / f"prior{f'-{ema_name(decay)}' if i else ''}.safetensors" for i, decay in enumerate(config.ema)]
 
 
 def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
     """Write each moving average as a prior that ``load_denoiser`` reads."""
-    for decay, path in zip(config.ema, _exported(config, out), strict=True):
+    for decay, path in zip(config.ema, _prior_paths(config, out), strict=True):
         updates = int(state.step)
         training = {
             "updates": updates,

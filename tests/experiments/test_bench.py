@@ -192,6 +192,7 @@ def test_a_picture_that_was_repaired_is_taken_up(data, tiny, tmp_path, unbroken)
     out.mkdir()
     bench.Job(GRID, folder, out, tiny).run()
     assert "1" not in {row["image"] for row in rows_of(out)}
+    assert not bench.Job(GRID, folder, out, tiny).open_parts(), "it cannot be read yet"
     (folder / "1.png").write_bytes(whole)
     job = bench.Job(GRID, folder, out, tiny)
     assert {(part.first, part.last) for part in job.open_parts()} == {(0, 2)}

@@ -164,6 +164,10 @@ WRONG = {
     "negative noise": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), jnp.float32(-0.1)), "noise_std"),
     "noise of NaN": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), np.array(np.nan)), "noise_std"),
     "noise of three": (lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros(S), jnp.ones(3)), "noise_std"),
+    "image of another size": (
+        lambda: observe(KEY, ops.denoise(**IMAGE), jnp.zeros((8, 8, 3)), 0.1),
+        "measures one image",
+    ),
     "bytes": (lambda: observe(KEY, ops.denoise(**IMAGE), np.zeros(S, np.uint8), 0.1), "divide by 127.5"),
     "seed for a key": (lambda: observe(0, ops.denoise(**IMAGE), jnp.zeros(S), 0.1), "not a key"),
 }

@@ -252,6 +252,15 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, tmp_path, monke
     assert longer.step == 10
 
 
+def test_files_where_the_prior_will_go_are_refused_at_once(tiny, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "prior.json").write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=r"prior.json is no part of a prior that jaxdiff wrote"):
+        train(tiny(), out, progress=False)
+    assert [p.name for p in out.iterdir()] == ["prior.json"]
+
+
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     out = tmp_path / "run"

@@ -68,8 +68,7 @@ def run(args: argparse.Namespace) -> None:
             report=bar("sampling", args.num * calls, calls),
             resume=resume,
         )
-    columns = None if args.columns is None else min(args.columns, args.num)
-    save_image(out, sheet(list(np.clip(outcome.x, -1, 1)), columns=columns))
+    save_image(out, sheet(list(np.clip(outcome.x, -1, 1)), columns=args.columns))
     for state in out.parent.glob(f".{glob.escape(out.stem)}-[0-9]*.npz"):
         state.unlink(missing_ok=True)
     console.print(f"{args.num} samples in {out} ({outcome.seconds:.1f} s of sampling)")

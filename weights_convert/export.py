@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{out} must end in .safetensors or .pt.")
     if out.exists() and not args.overwrite:
         raise ValueError(f"{out} exists already; choose another OUT, or add --overwrite.")
+    if out.exists() and out.resolve().is_relative_to(pathlib.Path(args.prior).resolve()):
+        raise ValueError(f"{out} holds the prior itself, which would be lost; choose another OUT.")
     checkpoint = load_checkpoint(args.prior)
     tensors = names.to_torch(traverse_util.flatten_dict(checkpoint.params, sep="/"))
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}

@@ -20,6 +20,7 @@ __all__ = [
     "claims",
     "face_drift",
     "mean_and_error",
+    "rounded",
     "run_time_ratios",
     "table_1",
     "table_2",
@@ -62,6 +63,13 @@ class Cell(NamedTuple):
             return "–"
         error = f"±{self.error:.{digits}f}" if self.runs > 1 else ""
         return f"{self.mean:.{digits}f}{error}"
+
+
+def rounded(value: float, digits: int, sign: str = " ± ", error: float = math.nan) -> str:
+    """A figure with its error; "–" for what is not known: NaN, as the LPIPS of images too small for its network."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}" + ("" if math.isnan(error) else f"{sign}{error:.{digits}f}")
 
 
 class Claim(NamedTuple):
@@ -350,7 +358,7 @@ def _method_figure(results: Results, study: Study, method: str, number: int) -> 
             row += list(results.triplets[method, task, std][-1])
             wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": 0}
             scores = [r for r in results.rows if all(r.get(k) == v for k, v in wanted.items())][-1]
-            caption += ["", "", f"{scores['psnr']:.1f} dB, LPIPS {scores['lpips']:.3f}"]
+            caption += ["", "", f"{scores['psnr']:.1f} dB, LPIPS {rounded(scores['lpips'], 3)}"]
         rows.append(row)
         captions.append(caption)
     return plots.image_table(

@@ -13,7 +13,7 @@ from rich.table import Table
 from jaxdiff import metrics, plots
 from jaxdiff.experiments.commands.common import console
 from jaxdiff.experiments.evaluate import lpips_where_possible
-from jaxdiff.experiments.report import write_rows
+from jaxdiff.experiments.report import rounded, write_rows
 from jaxdiff.files import save_image
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.posterior import coverage
@@ -104,7 +104,7 @@ def _overview(view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None, row
     """Measured, truth, some draws, their mean; then standard deviation and, if it can be known, the mean's error."""
 
     def titled(name: str, row: int) -> str:
-        return f"{name}\n{rows[row]['psnr']:.2f} dB, LPIPS {rows[row]['lpips']:.3f}" if rows else name
+        return f"{name}\n{rows[row]['psnr']:.2f} dB, LPIPS {rounded(rows[row]['lpips'], 3)}" if rows else name
 
     shape, many = draws.shape[1:], len(draws) > 1
     images = [("measured", _as_rgb(view, shape))]
@@ -158,12 +158,12 @@ def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[d
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title=None)
-    for name, digits in (("image", None), ("PSNR dB", 2), ("SSIM", 3), ("LPIPS", 3), ("misfit RMS", 4)):
-        table.add_column(name, justify="left" if digits is None else "right")
+    columns = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "misfit_rms": ("misfit RMS", 4)}
+    table.add_column("image")
+    for title, _ in columns.values():
+        table.add_column(title, justify="right")
     for row in rows:
-        table.add_row(
-            row["image"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['lpips']:.3f}", f"{row['misfit_rms']:.4f}"
-        )
+        table.add_row(row["image"], *(rounded(row[name], digits) for name, (_, digits) in columns.items()))
     return table
 
 

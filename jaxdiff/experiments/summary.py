@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdiff.experiments.report import markdown
+from jaxdiff.experiments.report import markdown, rounded
 
 __all__ = ["METRICS", "Interval", "interval", "latex", "markdown_tables", "summarise"]
 
@@ -86,7 +86,7 @@ def markdown_tables(summary: Sequence[dict[str, Any]]) -> str:
         for line in lines:
             cells = [line["method"]]
             for metric, (_, digits) in METRICS.items():
-                text = _text(line, metric, digits)
+                text = rounded(line[f"{metric}_mean"], digits, error=line[f"{metric}_error"])
                 cells.append(f"**{text}**" if line is best[metric] else text)
             low, high = line["psnr_low"], line["psnr_high"]
             cells.append("–" if math.isnan(low) else f"{low:.2f} … {high:.2f}")
@@ -114,13 +114,6 @@ def latex(summary: Sequence[dict[str, Any]]) -> str:
                 cells.append(text if math.isnan(error) else rf"${text} \pm {error:.{digits}f}$")
             lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _text(line: dict[str, Any], metric: str, digits: int) -> str:
-    mean, error = line[f"{metric}_mean"], line[f"{metric}_error"]
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:.{digits}f}" + ("" if math.isnan(error) else f" ± {error:.{digits}f}")
 
 
 def _best(lines: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:

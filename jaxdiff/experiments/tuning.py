@@ -24,6 +24,7 @@ from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.search_space import SPACES, proposals
 from jaxdiff.experiments.tasks import METHODS, nearest, settings_for
 from jaxdiff.files import parse_json, write_text
+from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.schedules import TimeGrid
@@ -196,8 +197,8 @@ def _run(search: Search, denoiser: DenoiserLike, batch: list[_Planned], width: i
     for i in range(len(batch)):
         values = scores(x[i * images : (i + 1) * images], search.truths, search.problems)
         means = {name: float(values[name].mean()) for name in METRICS}
-        finite = all(math.isfinite(value) for value in means.values())
-        results.append({k: round(v, 4) for k, v in means.items()} if finite else _failed("diverged"))
+        known = {k: round(v, 4) if math.isfinite(v) else None for k, v in means.items()}  # small images have no LPIPS
+        results.append(known if known["psnr"] is not None else _failed("diverged"))
     return results
 
 
@@ -262,6 +263,8 @@ def tune(
         raise nearest("method", search.method, METHODS)
     if metric not in METRICS:
         raise nearest("metric", metric, METRICS)
+    if metric == "lpips" and min(search.truths.shape[1:3]) < SMALLEST["alex"]:
+        raise ValueError("these images are too small for LPIPS; choose by psnr or ssim.")
     about = _about(search, metric, noise_std, source) | {"measured": fingerprint((search.problems, denoiser))[:16]}
     before = _read_if_there(path).get("provenance", {}).get(prior, {}).get(task, {}).get(search.method, {})
     known = before.get("trials", []) if _same_figures(before, about) else []

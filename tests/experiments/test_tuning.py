@@ -130,6 +130,21 @@ def test_what_diverges_is_the_worst_and_never_crashes(search, prior, tmp_path):
     assert best_of(trials, "lpips")["options"] == {"zeta": 1.0}
 
 
+def test_images_too_small_for_lpips_are_tuned_by_the_other_scores(search, prior, tmp_path):
+    shape = (16, 16, 3)
+    truths = STD * jax.random.normal(jax.random.key(3), (2, *shape))
+    operator = operators.denoise(image_shape=shape)
+    problems = stack([jd.observe(jax.random.key(i), operator, truth, 0.3) for i, truth in enumerate(truths)])
+    small = search._replace(problems=problems, truths=np.asarray(truths))
+    prior = prior.replace(image_shape=shape)
+    path = tmp_path / "settings.json"
+    best = tune(path, small, prior, **options_of(path) | {"budget": 2})
+    assert best["psnr"] == pytest.approx(one_by_one(small, prior, best["options"]), abs=2e-3)
+    assert best["lpips"] is None
+    with pytest.raises(ValueError, match="too small for LPIPS; choose by psnr or ssim"):
+        tune(path, small, prior, **options_of(path, metric="lpips"))
+
+
 def test_a_setting_that_cannot_run_says_why(search, prior):
     search = search._replace(method="sitcom", calls=20)
     trials = last(run_trials(search, prior, [{"iterations": 30}, {"iterations": 3}]))

@@ -235,6 +235,11 @@ def test_export_is_the_exact_inverse(torch_files, weights, tmp_path, capsys):
     below = tmp_path / "file" / "x.safetensors"
     assert "cannot be written (" in refused(capsys, tmp_path / "made", below, command="export")
     assert "no prior 'nope'" in refused(capsys, "nope", tmp_path / "b.safetensors", command="export")
+    own = tmp_path / "own.safetensors"
+    assert convert(tmp_path / "tiny.pt", own, *SAY) == 0
+    before = own.read_bytes()
+    assert "would be lost" in refused(capsys, own, own, "--overwrite", command="export")
+    assert own.read_bytes() == before
     try:
         import torch  # noqa: F401
     except ImportError:

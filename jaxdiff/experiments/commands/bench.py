@@ -22,6 +22,7 @@ from jaxdiff.experiments.commands.common import (
     load_prior,
     progress,
 )
+from jaxdiff.experiments.report import rounded
 from jaxdiff.experiments.summary import METRICS
 from jaxdiff.files import load_image
 
@@ -123,9 +124,7 @@ def _print(outcome: Outcome) -> None:
         for line in (line for line in outcome.summary if line["task"] == task):
             cells = [line["method"]]
             for metric, (_, digits) in METRICS.items():
-                error = line[f"{metric}_error"]
-                text = f"{line[f'{metric}_mean']:.{digits}f}"
-                cells.append(text if np.isnan(error) else f"{text}±{error:.{digits}f}")
+                cells.append(rounded(line[f"{metric}_mean"], digits, "±", line[f"{metric}_error"]))
             table.add_row(*cells, str(line["network_calls"]), f"{line['seconds_per_image']:.2f}")
         out.print(table)
 

@@ -46,7 +46,7 @@ def number(
     if value is None or isinstance(value, str | bytes | bool | dict):
         raise ValueError(f"{name} must be a number, got {value!r}.")
     known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
-    if known and not (abs(value) <= LARGEST and (low < value <= high or (value == low and not open_low))):
+    if known and not (-LARGEST <= value <= LARGEST and (low < value <= high or (value == low and not open_low))):
         above = "above" if open_low else "at least"
         below = " and finite" if high == float("inf") else f" and at most {high:g}"
         raise ValueError(f"{name} must be {above} {low:g}{below}, got {str(value)[:40]}.")

@@ -121,7 +121,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 def test_a_network_computes_layers_twice_where_not_one_image_fits(monkeypatch, caplog):
     config = UNetConfig(image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1,), attention_factors=())
     module = UNet(config)
-    params = module.init(KEY, jnp.zeros((1, 16, 16, 3)), jnp.zeros(1))["params"]
+    params = jax.jit(module.init)(KEY, jnp.zeros((1, 16, 16, 3)), jnp.zeros(1))["params"]
     prior = jd.Denoiser(params, jd.schedules.linear(20), module=module, image_shape=(16, 16, 3))
     made, sampler = [problem(i, (16, 16, 3)) for i in range(2)], jd.samplers.dps(zeta=0.5)
     plain = jd.restore(KEY, prior, made, sampler, steps=2, batch_size=2).x
@@ -212,7 +212,7 @@ for i in range(11):
 assert len(jax.local_devices()) == 8
 for sampler in (jd.samplers.dps(zeta=0.5), jd.samplers.ddrm()):
     one = jd.restore(key, tiny, problems, sampler, steps=6, devices=1, batch_size=11)
-    for devices, size in ((8, 8), (8, "auto"), (4, 8), (3, 5)):
+    for devices, size in ((8, 8), (8, "auto"), (3, 5)):
         many = jd.restore(key, tiny, problems, sampler, steps=6, devices=devices, batch_size=size)
         np.testing.assert_allclose(many.x, one.x, atol=1e-5)
         np.testing.assert_allclose(many.residual, one.residual, rtol=1e-4)
@@ -231,9 +231,10 @@ def test_layers_that_are_computed_twice_give_the_same_gradient():
     config = UNetConfig(image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_factors=(2,))
     plain, lean = UNet(config), UNet(config, remat=True)
     x, t = jax.random.normal(KEY, (1, 16, 16, 3)), jnp.array([7.0])
-    params = plain.init(KEY, x, t)["params"]
-    params = jax.tree.map(lambda leaf: leaf + 0.02 * jax.random.normal(KEY, leaf.shape), params)
-    assert jax.tree.structure(lean.init(KEY, x, t)["params"]) == jax.tree.structure(params)
+    params = jax.jit(plain.init)(KEY, x, t)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.02 * np.random.default_rng(0).normal(size=leaf.shape), params)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    assert jax.tree.structure(jax.eval_shape(lean.init, KEY, x, t)["params"]) == jax.tree.structure(params)
     gradient = lambda net: jax.jit(jax.grad(lambda x: jnp.sum(net.apply({"params": params}, x, t) ** 2)))  # noqa: E731
     compiled = [gradient(net).lower(x).compile() for net in (plain, lean)]
     np.testing.assert_allclose(*(program(x) for program in compiled), rtol=1e-4, atol=1e-5)

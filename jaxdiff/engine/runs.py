@@ -90,7 +90,8 @@ def restore(
         problems: one ``Problem`` whose leaves have a first axis B; or a list, or any iterator, of single ones: the next
             batch is fetched while one runs, so a data set need not fit into memory; or None to draw from the prior.
         sampler: the method.
-        count: number of runs; needed for draws, and useful for an iterator, whose length is not known.
+        count: number of runs; needed for draws, and useful for an iterator, whose length is not known. Of more problems
+            the first ``count`` are restored.
         steps: as in ``jd.sample``.
         spacing: as in ``jd.sample``.
         batch_size: runs at a time; "auto" takes as many as the compiled program says that memory allows (and on a CPU
@@ -103,15 +104,18 @@ def restore(
         Images, residuals and times, on the host.
 
     Raises:
-        ValueError: if the number of runs is not known, or options are impossible.
+        ValueError: if the number of runs is not known, there are fewer problems, or options are impossible.
 
     >>> import jax, jaxdiff as jd
     >>> prior = jd.GaussianPrior(jnp.zeros((2, 2, 1)), jnp.eye(4), jnp.ones(4), jd.schedules.linear(100))
     >>> restore(jax.random.key(0), prior, None, jd.samplers.ddpm(), count=5, steps=10, batch_size=2).x.shape
     (5, 2, 2, 1)
     """
+    known = _length(problems)
     if count is None:
-        count = len(problems.y) if isinstance(problems, Problem) else _length(problems)
+        count = known
+    elif known is not None and known < count:
+        raise ValueError(f"count={count} is not possible: there are {known} problems.")
     if problems is None and count is None:
         raise ValueError("say how many images to draw: count=N.")
     engine = _Engine(
@@ -134,13 +138,21 @@ def restore_many(
     report: Report | None = None,
     resume: Path | None = None,
 ) -> Outcome:
-    """``restore`` with the key of each run given: ``keys`` [B]; run i equals ``jd.sample`` on ``keys[i]`` and problem i."""
+    """``restore`` with the key of each run given: ``keys`` [B]; run i equals ``jd.sample`` on ``keys[i]`` and problem i.
+
+    Raises:
+        ValueError: if there are not as many problems as keys, or options are impossible.
+    """
+    if _length(problems) not in (None, len(keys)):
+        raise ValueError(f"each run needs its key: there are {_length(problems)} problems and {len(keys)} keys.")
     engine = _Engine(denoiser, sampler, grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, len(keys)))
     engine.report, engine.resume = report, resume
     return engine(lambda first, n: keys[first : first + n], problems, len(keys), batch_size)
 
 
 def _length(problems: Any) -> int | None:
+    if isinstance(problems, Problem):
+        return len(problems.y)
     return len(problems) if hasattr(problems, "__len__") else None
 
 
@@ -155,8 +167,8 @@ class _Engine:
         self.model = placement.whole((denoiser, sampler))
 
     def __call__(self, keys_of: Any, problems: Any, count: int | None, batch_size: int | str) -> Outcome:
-        if count == 0:
-            raise ValueError("there is nothing to restore: the list is empty.")
+        if count is not None and count < 1:
+            raise ValueError(f"there is nothing to restore: {count} runs.")
         if self.report is not None:
             self.report(0)
         batches = self._batches(problems, count, batch_size)
@@ -187,7 +199,7 @@ class _Engine:
                 used = min(self.size, count - first)
                 yield used, jax.tree.map(lambda leaf, first=first, used=used: leaf[first : first + used], problems)
             return
-        rest = iter(problems)
+        rest = itertools.islice(problems, count)
         ahead = list(itertools.islice(rest, 1))
         if ahead:
             self._settle(stack(ahead), count or 10**9, batch_size)

@@ -167,6 +167,7 @@ def test_one_diverged_run_leaves_the_others_alone(tiny):
         ({"count": 2, "devices": 99}, "devices=99"),
         ({"count": 2, "devices": []}, "at least one"),
         ({"count": 0}, "nothing to restore"),
+        ({"count": -1}, "nothing to restore"),
     ],
 )
 def test_impossible_options_are_refused(tiny, options, sentence):

@@ -32,6 +32,20 @@ def test_any_batch_size_equals_single_runs(tiny):
         np.testing.assert_allclose(batched.residual[i], info.residual, rtol=1e-4)
 
 
+def test_there_are_as_many_runs_as_asked_for_or_none(tiny):
+    made, sampler = problems(3), jd.samplers.dps(zeta=0.5)
+    whole = jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2).x
+    for given in (made, runner.stack(made), iter(made)):
+        found = jd.restore(KEY, tiny, given, sampler, steps=4, batch_size=2, count=2).x
+        np.testing.assert_allclose(found, whole[:2], atol=1e-5)
+    for given in (made, runner.stack(made)):
+        with pytest.raises(ValueError, match="count=5 is not possible: there are 3 problems"):
+            jd.restore(KEY, tiny, given, sampler, steps=4, count=5)
+        for keys in (2, 5):
+            with pytest.raises(ValueError, match=f"3 problems and {keys} keys"):
+                runner.restore_many(runner.batch_keys(KEY, keys), tiny, given, sampler, steps=4)
+
+
 def test_draws_need_no_problem(tiny):
     outcome = runner.restore_many(runner.batch_keys(KEY, 3), tiny, None, jd.samplers.ddpm(), steps=5, batch_size=2)
     assert outcome.x.shape == (3, 32, 32, 3)

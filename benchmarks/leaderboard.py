@@ -11,7 +11,7 @@ measured with other weights of the prior or other options, and ``docs/leaderboar
 the best of each task into ``jaxdiff/experiments/defaults.json``, from which ``jaxdiff restore`` takes its method where none is
 named.
 
-Network calls are forward passes, counted in the compiled program (``jaxdiff.experiments.recipes``); backward passes are beside
+Network calls are forward passes, counted in the traced program (``jaxdiff.experiments.recipes``); backward passes are beside
 them. Seconds are run time an image, compilation apart. A method that cannot serve a task, or not in so few calls, is "–".
 """
 

@@ -76,14 +76,29 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
         writer.writerows(row[:-1] for row in rows)
     lines = [[row[4], row[5], row[6], *row[7:10], "**chosen**" if row[10] else ""] for row in rows]
     text = (
-        f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates: "
-        f"`python -m benchmarks.search --images FOLDER`. Criterion: best mean of {metric}. The first row of each pair is "
-        "what was used before; – diverged or cannot run. Network calls, σ, images and seed of each figure: `search.json`. "
-        "SDEdit's settings, and Score ALD's on Gaussian blur: [search_study.md](search_study.md).\n\n"
+        f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates. Criterion: best mean of {metric}. "
+        "The first row of each pair is what was used before; – diverged or cannot run. σ, seed and more of each figure: "
+        "`search.json`. "
+        "SDEdit's settings, and Score ALD's on Gaussian blur: [search_study.md](search_study.md).\n\n```\n"
+        + "\n".join(_commands(trail))
+        + "\n```\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "SSIM", "LPIPS", ""], lines)
     )
     with atomic(docs / "search.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _commands(trail: dict[str, Any]) -> list[str]:
+    """What makes the record: a command for each number of pictures and network calls."""
+    groups: dict[tuple[int, int], set[str]] = {}
+    for methods in trail.values():
+        for method, entry in methods.items():
+            groups.setdefault((entry["images"], entry["network_calls"]), set()).add(method)
+    program = "python -m benchmarks.search --images FOLDER"
+    return [
+        f"{program} --num_images {images} --calls {calls} --tasks … --methods {' '.join(sorted(names))}"
+        for (images, calls), names in sorted(groups.items())
+    ]
 
 
 def _rows(presets: dict[str, Any], prior: str) -> Any:

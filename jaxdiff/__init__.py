@@ -1,6 +1,6 @@
 """jaxdiff: image restoration with diffusion priors, in JAX."""
 
-from jaxdiff import denoisers, diffusion, metrics, operators, samplers, schedules
+from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, schedules
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
@@ -21,6 +21,7 @@ __all__ = [
     "Problem",
     "denoisers",
     "diffusion",
+    "hosts",
     "load_denoiser",
     "metrics",
     "observe",

@@ -57,8 +57,9 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
 
     Args:
         name_or_path: "faces64", or the folder or ``.safetensors`` file that ``weights_convert`` or training wrote.
-        dtype: type that the network computes in, float32 (default) or bfloat16 (float64 only where JAX's 64-bit mode is
-            on); parameters stay float32.
+        dtype: type that the network computes in, float32 (default) or bfloat16, where parameters stay float32; or float64
+            (only where JAX's 64-bit mode is on): parameters, schedule and so whole runs are then, too, while the features
+            of t stay float32.
         clip: clip x̂₀ to [-1, 1] inside the graph.
         label: class of a class-conditional prior; ``denoiser.replace(label=...)`` changes it later.
 
@@ -80,9 +81,11 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     params, config, _ = load_checkpoint(name_or_path)
     _check_label(label, config.unet.num_classes)
     unet = config.unet
+    stored = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    params, schedule = jax.tree.map(lambda a: jnp.asarray(a, stored), (params, _schedule(config)))
     return Denoiser(
-        params=jax.tree.map(jnp.asarray, params),
-        schedule=_schedule(config),
+        params=params,
+        schedule=schedule,
         label=None if label is None else jnp.asarray(label, jnp.int32),
         module=UNet(unet, dtype),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),

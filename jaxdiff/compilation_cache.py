@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from jaxdiff.assets import OFF
+
 __all__ = ["LIMIT", "enabled", "folder_for", "trim"]
 
 LIMIT = 2 * 2**30
@@ -34,7 +36,7 @@ def folder_for(environment: Mapping[str, str]) -> Path | None:
     >>> folder_for({"JAXDIFF_CACHE": "off"})
     """
     wish = environment.get("JAXDIFF_CACHE", "").strip()
-    if wish.lower() in ("off", "0", "no", "false"):
+    if wish.lower() in OFF:
         return None
     if wish:
         return Path(wish).expanduser()

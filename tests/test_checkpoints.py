@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import jax
@@ -112,8 +113,17 @@ def test_labels_and_compute_type(tmp_path):
         load_denoiser("faces64", dtype=jnp.float16)
     with pytest.raises(ValueError, match="float64 needs JAX's 64-bit mode"):
         load_denoiser("faces64", dtype="float64")
+    plain = denoise(load_denoiser(tmp_path / "c", label=3), x, jnp.array(5))
     with jax.enable_x64(True):
-        assert load_denoiser("faces64", dtype="float64").module.dtype == jnp.float64
+        double = load_denoiser(tmp_path / "c", dtype="float64", label=3)
+        found = denoise(double, x.astype(jnp.float64), jnp.array(5))
+        assert found.eps.dtype == jnp.float64
+        assert jd.samplers.ddpm().init(jax.random.key(0), None, double, jnp.array(5)).x.dtype == jnp.float64
+        traced = str(jax.make_jaxpr(double)(x.astype(jnp.float64), jnp.array(5)))
+        assert "conv" in traced
+        assert not re.search(r":f32\[\d+,\d+,", traced), "the features of t alone are float32, as the original has them"
+        np.testing.assert_allclose(found.x0, plain.x0, atol=1e-4)
+        assert np.any(found.eps != found.eps.astype(jnp.float32))
 
 
 def test_the_embedded_prior_denoises():

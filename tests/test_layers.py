@@ -23,7 +23,7 @@ ALLOWED = {
     "samplers": {"typing", "numerics", "schedules", "diffusion", "problems", "denoisers", "operators.base"},
 }
 ALLOWED["files"] = {"typing", "numerics"}
-ALLOWED["compilation_cache"] = set()
+ALLOWED["compilation_cache"] = {"assets"}
 ALLOWED["hosts"] = set()
 LOWER = set(ALLOWED) | {"operators"}
 ALLOWED["checkpoints"] = LOWER

@@ -12,13 +12,18 @@ import pathlib
 
 import numpy as np
 
-__all__ = ["cache_dir", "path", "tensors"]
+__all__ = ["OFF", "cache_dir", "path", "tensors"]
+
+OFF = ("off", "0", "no", "false")
+"""Values of `$JAXDIFF_CACHE` that are no folder: compiled programs are not kept then."""
 
 
 def cache_dir() -> pathlib.Path:
     """Returns the folder of files that are made or fetched once: `$JAXDIFF_CACHE`, or `~/.cache/jaxdiff`."""
-    chosen = os.environ.get("JAXDIFF_CACHE")
-    return pathlib.Path(chosen).expanduser() if chosen else pathlib.Path.home() / ".cache" / "jaxdiff"
+    chosen = os.environ.get("JAXDIFF_CACHE", "").strip()
+    if chosen and chosen.lower() not in OFF:
+        return pathlib.Path(chosen).expanduser()
+    return pathlib.Path.home() / ".cache" / "jaxdiff"
 
 
 def path(name: str) -> pathlib.Path:

@@ -185,7 +185,7 @@ def _description(
 def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     """Write ``NAME.jaxexport``, ``NAME.json`` beside it and, where weights are apart, ``NAME.npz``, each whole or not at all.
 
-    The artifact comes last, so where it is, what belongs to it is there too.
+    The artifact comes last, and one that was there goes first, so where it is, what belongs to it is there too.
 
     Args:
         path: NAME, with or without ``.jaxexport``.
@@ -208,6 +208,8 @@ def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     files[path] = bytes(artifact.exported.serialize())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for old in (path, path.with_suffix(".npz")):  # ours: check_free has seen to it
+            old.unlink(missing_ok=True)
         for name, content in files.items():
             with atomic(name) as temporary:
                 temporary.write_bytes(content)

@@ -121,7 +121,9 @@ class PoissonGaussian:
         return 2 * counts / full - 1 + self.std.astype(clean.dtype) * normal(read_key, clean.shape, clean.dtype)
 
     def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """That of a Gaussian of the same mean and variance."""
+        """That of a Gaussian of the same mean and variance; below black, where no light is left, the mean goes on falling,
+        so that a gradient leads back.
+        """
         light = jnp.maximum(clean + 1, 0)
         variance = 2 * light / (WHITE * self.rate.astype(y.dtype)) + jnp.square(self.std.astype(y.dtype))
         return jnp.sum(_log_normal(y - clean, variance))

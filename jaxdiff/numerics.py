@@ -12,24 +12,24 @@ __all__ = ["CGResult", "conjugate_gradient", "expand", "is_key", "normal", "safe
 
 
 def safe_norm(x: Array) -> Scalar:
-    """Euclidean norm ‖x‖₂ over all entries, with gradient 0 (not NaN) at x = 0.
+    """Euclidean norm ‖x‖₂ over all entries, with gradient 0 (not NaN) at x = 0; NaN where an entry is.
 
     >>> float(jax.grad(safe_norm)(jnp.zeros(3)).sum())
     0.0
     """
     squared = jnp.sum(jnp.square(jnp.abs(x)))
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, jnp.ones_like(squared))), jnp.zeros_like(squared))
+    zero = squared == 0  # and not "> 0", which is false of NaN, too: what diverged would look perfect
+    return jnp.where(zero, jnp.zeros_like(squared), jnp.sqrt(jnp.where(zero, jnp.ones_like(squared), squared)))
 
 
 def safe_sqrt(x: Array) -> Array:
-    """√max(x, 0), entry by entry, with gradient 0 (not infinity) at 0 and below.
+    """√max(x, 0), entry by entry, with gradient 0 (not infinity) at 0 and below; NaN of NaN.
 
     >>> float(jax.grad(safe_sqrt)(0.0))
     0.0
     """
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x))), jnp.zeros_like(x))
+    nothing = x <= 0
+    return jnp.where(nothing, jnp.zeros_like(x), jnp.sqrt(jnp.where(nothing, jnp.ones_like(x), x)))
 
 
 class CGResult(NamedTuple):

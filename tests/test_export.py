@@ -1,5 +1,6 @@
 """An exported restoration runs where jaxdiff is not, and gives what ``jd.sample`` gives."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def test_images_are_measured_inside(tmp_path, prior):
     np.testing.assert_allclose(given[0], wanted, atol=2e-5)
 
 
+def _only(atomic, name):
+    """``atomic`` for one name; for others the disk is full."""
+
+    def write(path):
+        if path.name != name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return atomic(path)
+
+    return write
+
+
 class Small(nn.Module):
     @nn.compact
     def __call__(self, x, t, y=None):
@@ -122,6 +134,14 @@ def test_the_recipe_in_the_description_runs(tmp_path, monkeypatch):
     assert names["x"].shape == (2, 8, 8, 1)
     assert len(lines) <= 6
     export.write_artifact("tiny", artifact)  # over its own files
+    with monkeypatch.context() as broken:
+        broken.setattr(export, "atomic", _only(export.atomic, "tiny.npz"))
+        with pytest.raises(ValueError, match="cannot be written"):
+            export.write_artifact("tiny", artifact)
+    assert not (tmp_path / "tiny.jaxexport").exists(), "no old program beside new weights"
+    export.write_artifact("tiny", artifact)
+    export.write_artifact("tiny", artifact._replace(weights=None))
+    assert not (tmp_path / "tiny.npz").exists(), "weights that are inside are not beside, too"
     (tmp_path / "tiny.json").write_text('{"faces64": {}}')
     for path, words in (("tiny.jaxexport", r"tiny.json is there already"), ("alone", r"alone.npz is there already")):
         (tmp_path / "alone.npz").write_text("x")

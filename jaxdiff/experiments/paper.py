@@ -19,6 +19,7 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import Outcome, batch_keys, restore_many, stack
 from jaxdiff.engine.runs import Report
 from jaxdiff.experiments.tasks import make_operator, make_sampler
+from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid, timestep_grid
@@ -114,7 +115,16 @@ def run_study(
 
     Returns:
         Rows, samples and triplets.
+
+    Raises:
+        ValueError: if two pictures have one name, or the prior's images are too small for LPIPS.
     """
+    if len({picture.name for picture in pictures}) < len(pictures):
+        raise ValueError("two pictures have the same name; each needs its own.")
+    if min(denoiser.image_shape[:2]) < SMALLEST["alex"]:
+        raise ValueError(
+            f"the study is scored by LPIPS, which needs images of at least {SMALLEST['alex']} pixels a side; use jaxdiff bench."
+        )
     key = jax.random.key(study.seed)
     run = _Runner(study, denoiser, report or (lambda stage: None), resume)
     draws = run("Figure 1", batch_keys(jax.random.fold_in(key, 0), study.samples), None, samplers.ddpm(), study.steps)

@@ -24,9 +24,15 @@ CAT_BOX = (110, 10, 400, 300)
 def from_folder(
     folder: str | Path, size: tuple[int, int], *, in_distribution: bool, most: int | None = None
 ) -> list[Picture]:
-    """The pictures of a folder by name, centre-cropped and resized (antialiased) to ``size`` = (H, W)."""
+    """The pictures of a folder by name, its sub-folders' too, centre-cropped and resized (antialiased) to ``size`` = (H, W)."""
     paths = find_images(folder)[:most]
-    return [Picture(path.stem, load_image(path, size=size, resize=True).pixels, in_distribution) for path in paths]
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    if len(set(names)) < len(names):  # a.png beside a.jpg
+        names = [path.relative_to(folder).as_posix() for path in paths]
+    return [
+        Picture(name, load_image(path, size=size, resize=True).pixels, in_distribution)
+        for name, path in zip(names, paths, strict=True)
+    ]
 
 
 def without_download(

@@ -51,7 +51,7 @@ TITLES = {"sdedit": "SDEdit", "score_ald": "Score ALD", "dps": "DPS"}
 
 
 class Cell(NamedTuple):
-    """A mean over runs, its standard error, and how many runs."""
+    """A mean over images, its standard error, and how many images."""
 
     mean: float
     error: float
@@ -90,7 +90,12 @@ def mean_and_error(values: Iterable[float]) -> Cell:
 
 
 def _select(rows: Sequence[dict[str, Any]], metric: str, **wanted: Any) -> Cell:
-    return mean_and_error(row[metric] for row in rows if all(row.get(k) == v for k, v in wanted.items()))
+    """Over images; seeds of one image are averaged first, since they are not independent of each other."""
+    by_image: dict[str, list[float]] = {}
+    for row in rows:
+        if all(row.get(k) == v for k, v in wanted.items()):
+            by_image.setdefault(row["image"], []).append(row[metric])
+    return mean_and_error(float(np.mean(values)) for values in by_image.values())
 
 
 def table_1(results: Results, study: Study, where: Sequence[bool] = (True, False)) -> Table:
@@ -309,7 +314,7 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
             "# Diffusion Models for Inverse Problems, reproduced",
             about,
             "## Table 1: N forward steps, then N reverse steps",
-            "Mean ± standard error over images and seeds; “study” is the number that the study prints.",
+            "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
             markdown(*first),
             "## Table 2: deconvolution and inpainting",
             markdown(*second),

@@ -50,7 +50,7 @@ def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, A
     prior_cov, variance = prior.covariance, problem.noise_std**2
     gain = jnp.linalg.solve(_innovation(a, a @ prior_cov @ a.T, problem), a @ prior_cov).T
     mean = prior.mean + (gain @ problem.residual(prior.mean).ravel()).reshape(prior.mean.shape)
-    shrink = jnp.eye(a.shape[1]) - gain @ a
+    shrink = jnp.eye(a.shape[1], dtype=a.dtype) - gain @ a
     return mean, shrink @ prior_cov @ shrink.T + variance * gain @ gain.T
 
 
@@ -89,7 +89,7 @@ def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixtureP
         residual = problem.operator.keep_observed(problem.residual(mean)).ravel()
         gain = jnp.linalg.solve(innovation, v * a).T
         log_weight = -0.5 * (residual @ jnp.linalg.solve(innovation, residual) + jnp.linalg.slogdet(innovation)[1])
-        return log_weight, mean.ravel() + gain @ residual, v * (jnp.eye(a.shape[1]) - gain @ a)
+        return log_weight, mean.ravel() + gain @ residual, v * (jnp.eye(a.shape[1], dtype=a.dtype) - gain @ a)
 
     log_weights, means, covariances = jax.vmap(component)(prior.means, prior.variances)
     return MixturePosterior(jax.nn.softmax(log_weights + jnp.log(prior.weights)), means, covariances)
@@ -102,9 +102,9 @@ class MomentErrors(NamedTuple):
         mean: ‖m̂ − m‖ / √(tr C), in posterior standard deviations (rms over directions).
         mean_floor: √(1/N).
         covariance: ‖Ĉ − C‖_F / ‖C‖_F.
-        covariance_floor: √((tr(C)² + tr(C²)) / (N tr(C²))).
+        covariance_floor: √((tr(C)² + tr(C²)) / ((N−1) tr(C²))).
         spread: tr Ĉ / tr C; below 1 is over-confident.
-        spread_floor: standard error of ``spread``, √(2 tr(C²) / N) / tr(C).
+        spread_floor: standard error of ``spread``, √(2 tr(C²) / (N−1)) / tr(C).
     """
 
     mean: Array
@@ -127,9 +127,9 @@ def moment_errors(samples: Array, mean: Array, covariance: Array) -> MomentError
         mean=jnp.linalg.norm(estimate - mean.ravel()) / jnp.sqrt(trace),
         mean_floor=jnp.asarray(count**-0.5),
         covariance=jnp.linalg.norm(sample_cov - covariance) / jnp.sqrt(squared),
-        covariance_floor=jnp.sqrt((trace**2 + squared) / (count * squared)),
+        covariance_floor=jnp.sqrt((trace**2 + squared) / ((count - 1) * squared)),
         spread=jnp.trace(sample_cov) / trace,
-        spread_floor=jnp.sqrt(2 * squared / count) / trace,
+        spread_floor=jnp.sqrt(2 * squared / (count - 1)) / trace,
     )
 
 
@@ -137,8 +137,13 @@ def sliced_wasserstein(key: Key, a: Array, b: Array, *, directions: int = 128) -
     """Sliced 2-Wasserstein distance between two sets of N draws [N, D] each.
 
     (mean over random unit directions of the mean squared difference of sorted projections)^½.
+
+    Raises:
+        ValueError: if the sets differ in shape.
     """
-    unit = jax.random.normal(key, (directions, a.shape[1]))
+    if a.shape != b.shape:
+        raise ValueError(f"two sets of as many draws are compared, got shapes {a.shape} and {b.shape}.")
+    unit = jax.random.normal(key, (directions, a.shape[1]), a.dtype)
     unit = unit / jnp.linalg.norm(unit, axis=1, keepdims=True)
     difference = jnp.sort(a @ unit.T, axis=0) - jnp.sort(b @ unit.T, axis=0)
     return jnp.sqrt(jnp.mean(difference**2))

@@ -136,6 +136,7 @@ def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
     counts by how much of it lies in [−h, h], h = level (n + 1)/2; the mean over all ranks is exactly ``level``, for
     every n, and no quantile is interpolated. Draws that equal the truth (to rounding) may stand on either side of it: its
     stretch is then as much wider, and a pixel that all draws know exactly counts as ``level``, for or against nothing.
+    NaN where a draw or the truth is: a run that diverged covers nothing.
 
     Args:
         samples: [n, H, W, C].
@@ -156,7 +157,9 @@ def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
     low = jnp.sum(samples < truth - same, axis=0).astype(samples.dtype) - (n + 1) / 2
     high = (n + 1) / 2 - jnp.sum(samples > truth + same, axis=0).astype(samples.dtype)
     h = level * (n + 1) / 2
-    return jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
+    covered = jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
+    unknown = jnp.any(jnp.isnan(samples)) | jnp.any(jnp.isnan(truth))
+    return jnp.where(unknown, jnp.full_like(covered, jnp.nan), covered)
 
 
 class Calibration(NamedTuple):

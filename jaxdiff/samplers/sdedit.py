@@ -53,8 +53,8 @@ def sdedit(
     """SDEdit from ``start`` forward steps, or from ``strength`` = start / T in (0, 1].
 
     Args:
-        start: forward steps N: the run begins at x_{N−1} and goes through the grid's timesteps below N. Default 500;
-            beyond the schedule's T it begins at x_{T−1}.
+        start: forward steps N: the run goes through the grid's timesteps below N, and begins at the largest of them: at
+            x_{N−1} where the grid has every timestep. Default 500; beyond the schedule's T it begins at x_{T−1}.
         strength: the same as a fraction of ``num_train_steps``.
         num_train_steps: T of the schedule, for ``strength`` only.
         transition: the reverse move; DDPM by default.

@@ -237,7 +237,8 @@ def _split(
         others.scan(float("inf"), config.workers)
         if not len(others):
             raise ValueError(f"none of the {count} images in {others.path} can be read; check data.holdout_path.")
-        chosen = range(min(len(others), config.holdout))
+        # Evenly spaced, as above: the first by name would be of one class.
+        chosen = np.linspace(0, len(others) - 1, min(len(others), config.holdout)).round().astype(int).tolist()
         held, labels = [others[i] for i in chosen], _labels(others, chosen, classes)
     return train, np.stack(held) if held else np.zeros((0, size, size, 3), np.uint8), labels
 

@@ -1,6 +1,7 @@
 """What a run says while it goes: progress bar, CSV log, curve."""
 
 import csv
+import io
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -44,9 +45,10 @@ def _read(path: Path, columns: list[str]) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        # A kill can leave half a row at the end; a half row is no row.
-        return [row for row in reader if list(row) == columns and all(row[name] for name in columns)]
+        text = file.read()
+    # A kill can leave half a row at the end; a half row is no row.
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    return [row for row in reader if list(row) == columns and all(row[name] for name in columns)]
 
 
 class Bar:

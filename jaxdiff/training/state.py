@@ -71,7 +71,7 @@ def ema_name(decay: float) -> str:
     >>> ema_name(0.9999)
     'ema0_9999'
     """
-    return f"ema{decay:g}".replace(".", "_")
+    return f"ema{decay:.15g}".replace(".", "_")
 
 
 def schedule_of(prior: PriorConfig) -> NoiseSchedule:

@@ -3,9 +3,11 @@ import csv
 import jax
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from jaxdiff.experiments import paper, report
 from jaxdiff.experiments.paper import Picture, Results, Study
+from jaxdiff.experiments.pictures import from_folder
 
 
 def results_with(psnr):
@@ -49,6 +51,34 @@ def test_mean_and_standard_error():
     assert cell.text(2) == "2.50±0.65"
     assert report.mean_and_error([7.0]).text(1) == "7.0"
     assert report.mean_and_error([]).text(1) == "–"
+
+
+def test_seeds_of_one_image_are_one(tmp_path):
+    """Two images, whatever the number of seeds: the error is that of two means."""
+    results, study = results_with(ordered)
+    rows = [row | {"image": image, "seed": seed} for row in results.rows for image in "ab" for seed in range(4)]
+    for row in rows:
+        row["psnr"] = {"a": 20.0, "b": 22.0}[row["image"]] + 0.1 * (row["seed"] % 2)
+    _, lines = report.table_2(Results(rows, results.samples, {}), study, ["inpainting"])
+    assert {line[2] for line in lines} == {"21.05±1.00"}
+
+
+def test_pictures_of_sub_folders_have_names_of_their_own(tmp_path):
+    for name in ("a/1.png", "b/1.png", "c/1.png"):
+        (tmp_path / name).parent.mkdir()
+        PILImage.new("RGB", (8, 8)).save(tmp_path / name)
+    found = from_folder(tmp_path, (8, 8), in_distribution=True)
+    assert [picture.name for picture in found] == ["a/1", "b/1", "c/1"]
+    PILImage.new("RGB", (8, 8)).save(tmp_path / "c" / "1.jpg")
+    assert {picture.name for picture in from_folder(tmp_path, (8, 8), in_distribution=True)} >= {"c/1.jpg", "c/1.png"}
+
+
+def test_what_a_study_refuses(tiny, small_study):
+    twice = [picture._replace(name="same") for picture in pictures()]
+    with pytest.raises(ValueError, match="two pictures have the same name"):
+        paper.run_study(small_study, tiny, twice)
+    with pytest.raises(ValueError, match="LPIPS, which needs images of at least 31"):
+        paper.run_study(small_study, tiny.replace(image_shape=(16, 16, 3)), pictures())
 
 
 def test_claims_hold_where_they_do():

@@ -7,8 +7,9 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
+from jaxdiff.numerics import safe_norm, safe_sqrt
 from jaxdiff.problems import observe
-from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample
+from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample, score_ald
 from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
 from jaxdiff.samplers.loop import _depth, _scan
 from jaxdiff.samplers.posterior import Posterior
@@ -269,3 +270,20 @@ def test_sliced_wasserstein_of_a_shift():
     draws = jax.random.normal(jax.random.key(0), (500, 8))
     distance = sliced_wasserstein(jax.random.key(1), draws, draws + 0.7, directions=4000)
     assert float(distance) == pytest.approx(0.7, rel=0.03)
+    with pytest.raises(ValueError, match="as many draws"):
+        sliced_wasserstein(jax.random.key(1), draws, draws[:1])
+
+
+def test_what_diverged_does_not_look_perfect(world):
+    """NaN is neither a norm of 0, nor certain, nor calibrated."""
+    assert np.isnan(safe_norm(jnp.array([jnp.nan, 1.0])))
+    np.testing.assert_array_equal(safe_sqrt(jnp.array([jnp.nan, -1.0, 0.0, 4.0])), [np.nan, 0, 0, 2])
+    lost = jnp.full((5, 2, 2, 1), jnp.nan)
+    assert np.isnan(coverage(lost, jnp.zeros((2, 2, 1)), 0.9))
+    assert np.isnan(coverage(jnp.zeros((5, 2, 2, 1)).at[0, 0].set(jnp.nan), jnp.zeros((2, 2, 1)), 0.9))
+    assert np.isnan(calibration(jnp.zeros((5, 2, 2, 1)), lost[0]).error)
+    here = world("mask")
+    found = posterior(jax.random.key(6), here.prior, here.problem, score_ald(strength=1e6), n=2, steps=40)
+    assert not np.isfinite(found.samples).all()
+    assert np.isnan(found.std).any()
+    assert np.isnan(found.info.residual[:, -1]).all()

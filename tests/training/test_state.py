@@ -17,6 +17,7 @@ from jaxdiff.models import PRESETS
 from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
+from jaxdiff.training.report import Table
 from jaxdiff.training.state import (
     average,
     data_mesh,
@@ -185,3 +186,14 @@ def test_a_cpu_cut_into_cores_takes_as_many_as_share_the_batch(monkeypatch, core
     config = TrainConfig(PRESETS["faces64"], optimizer=OptimizerConfig(batch_size=batch, accumulate=parts))
     monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="cpu")] * cores)
     assert len(loop._devices(config)) == used
+
+
+def test_averages_of_different_decays_have_different_names():
+    decays = [0.0, 0.5, 0.9999, 0.9999999, 0.99999991]
+    assert len({ema_name(decay) for decay in decays}) == len(decays)
+    assert ema_name(0.9999) == "ema0_9999"
+
+
+def test_half_a_row_is_no_row(tmp_path):
+    (tmp_path / "log.csv").write_text("step,seconds\r\n1,0.5\r\n2,12.5\r\n3,1")  # of "3,17.25"
+    assert [row["step"] for row in Table(tmp_path / "log.csv", ["step", "seconds"], 10).rows] == ["1", "2"]

@@ -101,7 +101,9 @@ def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list
         ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)
         wanted = {True: args.images is None, False: args.ood is None}
         pictures += [picture for picture in ours if wanted[picture.in_distribution]]
-    return sorted(pictures, key=lambda picture: not picture.in_distribution)
+    pictures = sorted(pictures, key=lambda picture: not picture.in_distribution)
+    faces = {picture.name for picture in pictures if picture.in_distribution}
+    return [p if p.in_distribution or p.name not in faces else p._replace(name=f"{p.name} (out)") for p in pictures]
 
 
 def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures: list[Picture]) -> str:

@@ -149,3 +149,18 @@ def test_budgets_of_fewer_pictures_are_compared_on_those(run, tmp_path):
     text = (tmp_path / "leaderboard.md").read_text("utf-8")
     line = next(line for line in text.splitlines() if line.startswith("| inpaint_box"))
     assert f" {alone:.2f} |" in line
+
+
+def test_a_cell_of_a_larger_budget_on_fewer_pictures_does_not_decide():
+    def row(method, calls, images, psnr, each):
+        shared = {"task": "jpeg", "status": "ok", "network_calls": "100", "psnr": str(psnr), "psnr_each": each}
+        return shared | {"method": method, "calls": str(calls), "images": str(images)}
+
+    rows = [
+        row("a", 100, 4, 25.0, "20 20 30 30"),
+        row("b", 100, 4, 24.0, "24 24 24 24"),
+        row("c", 1000, 2, 22.0, "22 22"),
+    ]
+    best = {calls: leaderboard.best_within(rows, "jpeg", calls, "psnr") for calls in (100, 1000)}
+    assert (best[100][0]["method"], best[100][1]) == ("a", 25.0)
+    assert (best[1000][0]["method"], best[1000][1]) == ("b", 24.0)

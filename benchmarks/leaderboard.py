@@ -197,8 +197,11 @@ def best_within(rows: list[Row], task: str, calls: int, metric: str) -> tuple[Ro
     rows = [row for row in rows if row["task"] == task]
     # A larger budget's cell may have taken as few calls, but on fewer pictures it would decide by those.
     least = max((int(row["images"]) for row in rows if row["calls"] == str(calls)), default=0)
-    able = [row for row in rows if row["status"] == "ok" and int(row["network_calls"]) <= calls]
-    able = [row for row in able if int(row["images"]) >= least]
+    able = [
+        row
+        for row in rows
+        if row["status"] == "ok" and int(row["network_calls"]) <= calls and int(row["images"]) >= least
+    ]
     shared = min((int(row["images"]) for row in able), default=0)
     means = [(row, mean) for row in able if (mean := mean_of(row, metric, shared)) is not None]
     return max(means, key=lambda pair: SENSE[metric] * pair[1], default=None)

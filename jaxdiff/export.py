@@ -6,6 +6,7 @@ in is a batch of measurements (or images, then measured inside), σ, a seed and 
 ``.npz`` file beside it (an argument then, so that they can be exchanged), since numpy reads that and comes with jax.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import io
@@ -185,7 +186,8 @@ def _description(
 def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     """Write ``NAME.jaxexport``, ``NAME.json`` beside it and, where weights are apart, ``NAME.npz``, each whole or not at all.
 
-    The artifact comes last, and one that was there goes first, so where it is, what belongs to it is there too.
+    All are written under other names before the first takes its own, so what cannot be written leaves an earlier artifact
+    as it was; then an earlier program goes, and the new one comes last: where it is, what belongs to it is there too.
 
     Args:
         path: NAME, with or without ``.jaxexport``.
@@ -208,11 +210,11 @@ def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     files[path] = bytes(artifact.exported.serialize())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in (path, path.with_suffix(".npz")):  # ours: check_free has seen to it
-            old.unlink(missing_ok=True)
-        for name, content in files.items():
-            with atomic(name) as temporary:
-                temporary.write_bytes(content)
+        with contextlib.ExitStack() as written:  # what enters first leaves last: the artifact
+            for name, content in reversed(files.items()):
+                written.enter_context(atomic(name)).write_bytes(content)
+            for old in (path, path.with_suffix(".npz")):  # ours: check_free has seen to it
+                old.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from None
     return list(reversed(files))

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from jaxdiff import cli, compilation_cache
+from jaxdiff import assets, cli, compilation_cache
 
 
 @pytest.fixture
@@ -38,6 +38,16 @@ def test_off_or_not_writable_is_silent(tmp_path, capsys):
             assert folder is None
             assert jax.config.jax_compilation_cache_dir is None
     assert capsys.readouterr() == ("", "")
+
+
+def test_off_hides_no_weights(tmp_path, monkeypatch):
+    """The variable is the folder of weights that were made once, too; "off" is about programs."""
+    monkeypatch.delenv("JAXDIFF_CACHE", raising=False)
+    usual = assets.cache_dir()
+    monkeypatch.setenv("JAXDIFF_CACHE", " Off ")
+    assert assets.cache_dir() == usual
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path))
+    assert assets.cache_dir() == tmp_path
 
 
 def test_the_users_own_setting_is_left_alone(tmp_path):

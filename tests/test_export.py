@@ -101,11 +101,11 @@ def test_images_are_measured_inside(tmp_path, prior):
     np.testing.assert_allclose(given[0], wanted, atol=2e-5)
 
 
-def _only(atomic, name):
-    """``atomic`` for one name; for others the disk is full."""
+def _full_for(name, atomic):
+    """``atomic``, with a disk that is full when ``name`` is to be written."""
 
     def write(path):
-        if path.name != name:
+        if path.name == name:
             raise OSError(errno.ENOSPC, "No space left on device")
         return atomic(path)
 
@@ -134,12 +134,16 @@ def test_the_recipe_in_the_description_runs(tmp_path, monkeypatch):
     assert names["x"].shape == (2, 8, 8, 1)
     assert len(lines) <= 6
     export.write_artifact("tiny", artifact)  # over its own files
-    with monkeypatch.context() as broken:
-        broken.setattr(export, "atomic", _only(export.atomic, "tiny.npz"))
-        with pytest.raises(ValueError, match="cannot be written"):
-            export.write_artifact("tiny", artifact)
-    assert not (tmp_path / "tiny.jaxexport").exists(), "no old program beside new weights"
-    export.write_artifact("tiny", artifact)
+    other = artifact._replace(weights={name: value + 1 for name, value in artifact.weights.items()})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in before:
+        with monkeypatch.context() as broken:
+            broken.setattr(export, "atomic", _full_for(name, export.atomic))
+            with pytest.raises(ValueError, match="cannot be written"):
+                export.write_artifact("tiny", other)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before, "the earlier artifact is whole"
+    export.write_artifact("tiny", other)
+    assert (tmp_path / "tiny.npz").read_bytes() != before["tiny.npz"]
     export.write_artifact("tiny", artifact._replace(weights=None))
     assert not (tmp_path / "tiny.npz").exists(), "weights that are inside are not beside, too"
     (tmp_path / "tiny.json").write_text('{"faces64": {}}')

@@ -55,13 +55,13 @@ class Cell(NamedTuple):
 
     mean: float
     error: float
-    runs: int
+    images: int
 
     def text(self, digits: int) -> str:
         """Such as ``23.41±0.12``: narrow, for tables in a terminal."""
-        if self.runs == 0:
+        if self.images == 0:
             return "–"
-        error = f"±{self.error:.{digits}f}" if self.runs > 1 else ""
+        error = f"±{self.error:.{digits}f}" if self.images > 1 else ""
         return f"{self.mean:.{digits}f}{error}"
 
 

@@ -1,8 +1,8 @@
 """Every method × one operator of each family: the contract of samplers holds for one step, or a refusal names both.
 
 What is asked of each pair on each run of the tests: shape, dtype, finite numbers, and one trace for new numbers. The rest
-(compiled = eager and batch = single in float64, exports, gradients) is asked of each family here, of each method in
-test_samplers.py, and of all pairs by
+(compiled = eager and batch = single in float64, exports, gradients) is asked of each method and of each family once, and of
+all pairs by
 
     JAXDIFF_EVERY_PAIR=1 python -m pytest tests/contracts/test_pairs.py
 """
@@ -150,23 +150,19 @@ SERVED = [(name, family) for name, family in PAIRS if served(name, measured(fami
 REFUSED = [pair for pair in PAIRS if pair not in SERVED]
 
 
-SOME = [
-    ("fps", "masking"),
-    ("pigdm", "convolution"),
-    ("diffpir", "varying"),
-    ("mcg", "resampling"),
-    ("sdedit", "color"),
-    ("tmpd", "color"),
-    ("dsg", "fourier"),
-    ("annealed_langevin", "tomography"),
-    ("lgd_mc", "sensing"),
-    ("ddnm", "algebra"),
-    ("score_ald", "phase_retrieval"),
-    ("pnp_dm", "high_dynamic_range"),
-    ("reddiff", "jpeg"),
-]
-"""Each family, by the methods that test_samplers.py does not run uncompiled."""
-CLOSELY = SERVED if os.environ.get("JAXDIFF_EVERY_PAIR") else SOME
+def rotated(names, by):
+    names = list(names)
+    return names[by % len(names) :] + names[: by % len(names)]
+
+
+SOME = {next((m, f) for f in rotated(FAMILIES, i) if (m, f) in SERVED) for i, m in enumerate(tasks.METHODS)}
+SOME |= {
+    next((m, f) for m in rotated(tasks.METHODS, 5 * j) if (m, f) in SERVED)
+    for j, f in enumerate(FAMILIES)
+    if f not in {family for _, family in SOME}
+}
+"""Each method and each family at least once, spread out."""
+CLOSELY = SERVED if os.environ.get("JAXDIFF_EVERY_PAIR") else sorted(SOME)
 every = pytest.mark.parametrize(("name", "family"), SERVED)
 closely = pytest.mark.parametrize(("name", "family"), CLOSELY)
 

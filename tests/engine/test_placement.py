@@ -213,7 +213,7 @@ for i in range(11):
 assert len(jax.local_devices()) == 8
 for sampler in (jd.samplers.dps(zeta=0.5), jd.samplers.ddrm()):
     one = jd.restore(key, tiny, problems, sampler, steps=6, devices=1, batch_size=11)
-    for devices, size in ((8, 8), (8, "auto"), (3, 5)):
+    for devices, size in ((8, 8), (8, "auto"), (4, 8), (3, 5)):
         many = jd.restore(key, tiny, problems, sampler, steps=6, devices=devices, batch_size=size)
         np.testing.assert_allclose(many.x, one.x, atol=1e-5)
         np.testing.assert_allclose(many.residual, one.residual, rtol=1e-4)

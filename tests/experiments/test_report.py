@@ -1,3 +1,4 @@
+import argparse
 import csv
 
 import jax
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff.experiments import paper, report
+from jaxdiff.experiments.commands import reproduce
 from jaxdiff.experiments.paper import Picture, Results, Study
 from jaxdiff.experiments.pictures import from_folder
 
@@ -53,7 +55,22 @@ def test_mean_and_standard_error():
     assert report.mean_and_error([]).text(1) == "–"
 
 
-def test_seeds_of_one_image_are_one(tmp_path):
+def test_what_is_not_known_is_a_dash():
+    assert report.rounded(np.nan, 3) == "–"
+    assert report.rounded(0.1234, 3) == "0.123"
+    assert report.rounded(0.1234, 2, error=0.05) == "0.12 ± 0.05"
+
+
+def test_a_face_and_another_picture_of_one_name_are_told_apart(tiny, tmp_path):
+    for name in ("faces/1.png", "cats/1.png", "cats/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PILImage.new("RGB", (32, 32)).save(tmp_path / name)
+    args = argparse.Namespace(images=str(tmp_path / "faces"), ood=str(tmp_path / "cats"), num_images=None)
+    found = reproduce._pictures(args, tiny, bar=None)
+    assert [(p.name, p.in_distribution) for p in found] == [("1", True), ("1 (out)", False), ("2", False)]
+
+
+def test_seeds_of_one_image_are_one():
     """Two images, whatever the number of seeds: the error is that of two means."""
     results, study = results_with(ordered)
     rows = [row | {"image": image, "seed": seed} for row in results.rows for image in "ab" for seed in range(4)]

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
-from jaxdiff.numerics import safe_norm, safe_sqrt
+from jaxdiff.numerics import conjugate_gradient, safe_norm, safe_sqrt
 from jaxdiff.problems import observe
 from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample, score_ald
 from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
@@ -278,6 +278,7 @@ def test_what_diverged_does_not_look_perfect(world):
     """NaN is neither a norm of 0, nor certain, nor calibrated."""
     assert np.isnan(safe_norm(jnp.array([jnp.nan, 1.0])))
     np.testing.assert_array_equal(safe_sqrt(jnp.array([jnp.nan, -1.0, 0.0, 4.0])), [np.nan, 0, 0, 2])
+    assert np.isnan(conjugate_gradient(lambda v: v * jnp.nan, jnp.ones(3)).residual)
     lost = jnp.full((5, 2, 2, 1), jnp.nan)
     assert np.isnan(coverage(lost, jnp.zeros((2, 2, 1)), 0.9))
     assert np.isnan(coverage(jnp.zeros((5, 2, 2, 1)).at[0, 0].set(jnp.nan), jnp.zeros((2, 2, 1)), 0.9))

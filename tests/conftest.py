@@ -21,7 +21,9 @@ if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that tests start, too
     if jaxlib.__version__.startswith("0.10."):  # XLA stops at a flag that it does not know
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+        # One module a program: splitting them for parallel code generation costs more than it gains with a worker a core.
+        cheap = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cheap}".strip()
 
 # The same small networks are compiled by many tests, and by every worker of pytest-xdist.
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))

@@ -38,6 +38,7 @@ from jaxdiff.experiments.evaluate import SCORES, measure, scores
 from jaxdiff.experiments.pictures import from_folder
 from jaxdiff.experiments.report import markdown
 from jaxdiff.files import atomic
+from jaxdiff.metrics.lpips import SMALLEST
 
 ROOT = pathlib.Path(__file__).parent.parent
 DEFAULTS = ROOT / "jaxdiff" / "experiments" / "defaults.json"
@@ -134,8 +135,8 @@ def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namesp
         steps = len(grid.t)
         cost = recipes.calls_of(sampler, prior, steps)
         row |= {"steps": str(steps), "network_calls": str(cost.forward), "backward_passes": str(cost.backward)}
-        problems = measure(task, jax.random.key(args.seed), images, args.noise_std)
-        keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), len(images))
+        problems = measure(task, jax.random.key(0), images, args.noise_std)
+        keys = batch_keys(jax.random.fold_in(jax.random.key(0), 1), len(images))
         report = bar(f"{task}, {method} ({cell['settings']})", len(images) * steps, steps)
         outcome = restore_many(
             keys, prior, problems, sampler, steps=grid, batch_size=min(args.batch_size, len(images)), report=report
@@ -166,6 +167,10 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     """Run the cells that are missing or out of date, until the time is up; all cells of this run's pictures."""
     begun = time.monotonic()
     denoiser = jd.load_denoiser(args.prior)
+    if min(denoiser.image_shape[:2]) < SMALLEST["alex"]:
+        raise SystemExit(
+            f"the leaderboard is scored by LPIPS, which needs {SMALLEST['alex']} pixels a side; use jaxdiff bench."
+        )
     found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
     images = np.stack([picture.pixels for picture in found])
     args.num_images = len(images)
@@ -188,7 +193,8 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
             left -= 1
     if left:
         print(f"{left} cells are left for another time; the same command goes on from here.")
-    shown = [row for row in rows.values() if (row["prior"], row["pixels"]) == (args.prior, pixels)]
+    here = (args.prior, pixels, f"{args.noise_std:g}")
+    shown = [row for row in rows.values() if (row["prior"], row["pixels"], row["noise_std"]) == here]
     return [row | {"mark": "" if row["weights"] == weights else " †"} for row in shown]
 
 
@@ -348,7 +354,6 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(tasks.TASKS), metavar="TASK")
     parser.add_argument("--noise_std", type=float, default=0.05, help="σ on [-1, 1]")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--budget-minutes", type=float, default=math.inf, help="start no cell that would end later")
     parser.add_argument("--settings", type=pathlib.Path, default=ROOT / "jaxdiff" / "experiments" / "settings.json")

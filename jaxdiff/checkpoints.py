@@ -82,10 +82,10 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     _check_label(label, config.unet.num_classes)
     unet = config.unet
     stored = jnp.float64 if dtype == jnp.float64 else jnp.float32
-    params, schedule = jax.tree.map(lambda a: jnp.asarray(a, stored), (params, _schedule(config)))
+    params = jax.tree.map(lambda a: jnp.asarray(a, stored), params)
     return Denoiser(
         params=params,
-        schedule=schedule,
+        schedule=_schedule(config, stored),
         label=None if label is None else jnp.asarray(label, jnp.int32),
         module=UNet(unet, dtype),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),
@@ -354,6 +354,6 @@ def _check_label(label: int | None, num_classes: int | None) -> None:
         raise ValueError(f"label {label} is not one of this prior's classes 0 … {num_classes - 1}.")
 
 
-def _schedule(config: PriorConfig) -> NoiseSchedule:
+def _schedule(config: PriorConfig, dtype: Any) -> NoiseSchedule:
     make = {"linear": schedules.linear, "cosine": schedules.cosine, "scaled_linear": schedules.scaled_linear}
-    return make[config.schedule](config.num_steps)
+    return make[config.schedule](config.num_steps, dtype=dtype)

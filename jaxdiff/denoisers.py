@@ -1,5 +1,6 @@
 """Denoisers D(x_t, t) → (x̂₀, ε̂, log-variance): a network with its schedule, and priors whose denoiser is exact."""
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -170,8 +171,9 @@ class GaussianPrior:
         level = self.schedule.at(t)
         signal = jnp.sqrt(level.alpha_bar)
         gain = signal * self.eigenvalues / (level.alpha_bar * self.eigenvalues + level.one_minus_alpha_bar)
-        centred = self.basis.T @ jnp.ravel(x_t - signal * self.mean)
-        x0 = self.mean + jnp.reshape(self.basis @ (gain * centred), self.mean.shape)
+        exactly = partial(jnp.matmul, precision="highest")  # accelerators otherwise round to bfloat16 or TF32
+        centred = exactly(self.basis.T, jnp.ravel(x_t - signal * self.mean))
+        x0 = self.mean + jnp.reshape(exactly(self.basis, gain * centred), self.mean.shape)
         return Prediction(x0, diffusion.eps_from_x0(x_t, x0, level), None)
 
 

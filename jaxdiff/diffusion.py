@@ -174,7 +174,8 @@ def posterior_coefficients(level_t: Level, level_s: Level) -> PosteriorCoefficie
 def posterior_log_variance(schedule: NoiseSchedule, t: Array, s: Array) -> Array:
     """log of the posterior variance β̃_{t|s}, finite also for s = −1 where β̃ is 0.
 
-    There it takes the variance of the step before, t+1 → t, as the original code does. No sampler adds noise in that step.
+    There it takes the variance of the step t+1 → t of the whole schedule; the original code that of the step before in its
+    own grid, which is the same where no timestep is left out. No sampler adds noise in that step.
     """
     last = jnp.asarray(schedule.num_steps - 1, jnp.asarray(t).dtype)
     stand_in = posterior_coefficients(schedule.at(jnp.minimum(t + 1, last)), schedule.at(t)).variance

@@ -30,7 +30,8 @@ __all__ = [
 
 WHITE = 255.0
 FEWEST = 1e-2
-"""Least expected count: at zero light the logarithm of the likelihood of any photon would be minus infinity."""
+"""Least expected count: at zero light the logarithm of the likelihood of any photon would be minus infinity, so that below
+it goes on along its tangent."""
 
 
 class NoiseModel(Protocol):
@@ -66,30 +67,36 @@ class Gaussian:
 
 @struct.dataclass(eq=False)
 class Poisson:
-    """y = 2 k/s − 1 clipped to [-1, 1], k ~ Poisson(s (clean + 1)/2), s = 255 · rate.
+    """y = 2 k/s − 1 clipped to [-1, 1], k ~ Poisson(s (clean + 1)/2), s = 255 · rate, of ``clean`` clipped to [-1, 1].
 
     Attributes:
         rate: photons per grey level.
 
     Reference:
-        Chung et al., ICLR 2023, whose code this follows; values of ``clean`` below -1 count as no light.
+        Chung et al., ICLR 2023, whose code this follows; the likelihood takes ``clean`` as it is.
     """
 
     rate: Array
 
     def sample(self, key: Key, clean: Measurement) -> Measurement:
         """Draw a noisy measurement."""
-        return self.from_counts(jax.random.poisson(key, self._expected(clean, 0.0)).astype(clean.dtype))
+        return self.from_counts(
+            jax.random.poisson(key, self._expected(jnp.clip(clean, -1, 1), 0.0)).astype(clean.dtype)
+        )
 
     def from_counts(self, counts: Array) -> Measurement:
         """The measurement that a number of photons makes, clipped to [-1, 1]."""
         return jnp.clip(2 * counts / (WHITE * self.rate.astype(counts.dtype)) - 1, -1, 1)
 
     def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """Σ k log λ − λ − log k!, with k the count that y shows (clipping at white is not undone)."""
+        """Σ k log λ − λ − log k!, with k the count that y shows (clipping at white is not undone).
+
+        Below black log λ goes on falling, evenly, so that a gradient leads back from where photons were seen.
+        """
         counts = jnp.maximum(jnp.round(self._expected(y, 0.0)), 0)
-        expected = self._expected(clean, FEWEST)
-        return jnp.sum(counts * jnp.log(expected) - expected - jax.scipy.special.gammaln(counts + 1))
+        expected, light = self._expected(clean, FEWEST), self._expected(clean, -math.inf)
+        log = jnp.where(light > FEWEST, jnp.log(expected), math.log(FEWEST) + (light - FEWEST) / FEWEST)
+        return jnp.sum(counts * log - expected - jax.scipy.special.gammaln(counts + 1))
 
     def _expected(self, clean: Array, least: float) -> Array:
         return jnp.maximum((clean + 1) * (WHITE / 2 * self.rate.astype(clean.dtype)), least)

@@ -6,7 +6,7 @@ image (ᾱ₋₁ = 1). Near the clean end 1−ᾱ is 1e-4 and float32 would keep
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,11 +76,12 @@ class NoiseSchedule:
         )
 
 
-def from_betas(betas: Array | np.ndarray) -> NoiseSchedule:
+def from_betas(betas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseSchedule:
     """Schedule of ᾱ_t = ∏ (1−β_i) from its step variances.
 
     Args:
         betas: [T], each in (0, 1); products are taken in float64.
+        dtype: of the arrays, to which they are rounded once; float64 needs JAX's 64-bit mode.
 
     Raises:
         ValueError: if there are none, or one lies outside (0, 1].
@@ -98,8 +99,8 @@ def from_betas(betas: Array | np.ndarray) -> NoiseSchedule:
         )
     log_alpha_bar = np.cumsum(np.log1p(-np.minimum(betas, 1 - 1e-12)))
     return NoiseSchedule(
-        alpha_bar=jnp.asarray(np.exp(log_alpha_bar), jnp.float32),
-        one_minus_alpha_bar=jnp.asarray(-np.expm1(log_alpha_bar), jnp.float32),
+        alpha_bar=jnp.asarray(np.exp(log_alpha_bar), dtype),
+        one_minus_alpha_bar=jnp.asarray(-np.expm1(log_alpha_bar), dtype),
     )
 
 
@@ -116,20 +117,23 @@ def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: floa
     return np.minimum(1 - f[1:] / f[:-1], max_beta)
 
 
-def linear(num_steps: int = 1000) -> NoiseSchedule:
+def linear(num_steps: int = 1000, *, dtype: Any = jnp.float32) -> NoiseSchedule:
     """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T."""
-    return from_betas(linear_betas(num_steps))
+    return from_betas(linear_betas(num_steps), dtype=dtype)
 
 
-def cosine(num_steps: int = 1000) -> NoiseSchedule:
+def cosine(num_steps: int = 1000, *, dtype: Any = jnp.float32) -> NoiseSchedule:
     """The cosine schedule of improved DDPM (Nichol & Dhariwal 2021, Eq. 17; β at most 0.999)."""
-    return from_betas(cosine_betas(num_steps))
+    return from_betas(cosine_betas(num_steps), dtype=dtype)
 
 
-def scaled_linear(num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012) -> NoiseSchedule:
+def scaled_linear(
+    num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012, dtype: Any = jnp.float32
+) -> NoiseSchedule:
     """√β linear from √start to √end, the schedule of latent diffusion (Rombach et al. 2022)."""
     scale = 1000 / _positive(num_steps)
-    return from_betas(np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64) ** 2)
+    roots = np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64)
+    return from_betas(roots**2, dtype=dtype)
 
 
 def _positive(num_steps: int) -> int:
@@ -173,9 +177,10 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     Spacings (T = ``num_train_steps``, N = ``steps``), always ending in the clean image; a single step is from T−1:
 
     - ``dps``: guided-diffusion's fractional stride, 0 … T−1 inclusive, rounded half to even; N may also be its string form:
-      ``"ddimN"`` or sections such as ``"10,15,20"``.
+      ``"ddimN"`` or sections such as ``"10,15,20"``, where no other spacing may be named.
     - ``uniform``: the same end points, plain rounding half up.
-    - ``ddim``: 0, k, 2k … with the integer stride k = T // N.
+    - ``ddim``: 0, k, 2k … with the integer stride k = T // N, so it begins at (N−1) k: take an N that divides T, since pure
+      noise is not what x is like far below T−1.
     - ``trailing``: T−1 down in strides of T/N (Lin et al. 2024).
     - ``quad``: dense at low noise, t = T−1−⌊√(linspace(0, T², N))⌋, as DiffPIR runs it.
 
@@ -189,11 +194,15 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     [750, 500, 250, 0]
     """
     if isinstance(steps, str):
+        if spacing != "dps":
+            raise ValueError(f"steps={steps!r} says how they are spread itself; leave spacing={spacing!r} out.")
         ascending = _guided_diffusion_spacing(num_train_steps, steps)
     else:
         ascending = _spaced(num_train_steps, whole_steps(steps), spacing)
     if len(np.unique(ascending)) != len(ascending):
-        raise RepeatedTimestepError(f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps.")
+        raise RepeatedTimestepError(
+            f"spacing {spacing!r} with {steps} steps visits a timestep twice; use fewer steps, or another spacing."
+        )
     t = np.sort(ascending)[::-1].astype(np.int32)
     return TimeGrid(t, np.append(t[1:], np.int32(-1)))
 

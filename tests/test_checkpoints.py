@@ -124,6 +124,8 @@ def test_labels_and_compute_type(tmp_path):
         assert not re.search(r":f32\[\d+,\d+,", traced), "the features of t alone are float32, as the original has them"
         np.testing.assert_allclose(found.x0, plain.x0, atol=1e-4)
         assert np.any(found.eps != found.eps.astype(jnp.float32))
+        table = double.schedule
+        np.testing.assert_allclose(table.alpha_bar + table.one_minus_alpha_bar, 1, atol=1e-15)
 
 
 def test_the_embedded_prior_denoises():

@@ -235,12 +235,14 @@ def test_tuned_settings_are_used(capsys, tmp_path, face):
     face.rename(tmp_path / "faces" / "face.png")
     face, settings = tmp_path / "faces" / "face.png", tmp_path / "settings.json"
     flags = ("--images", face.parent, "--num_images", 1, "--steps", 2, "--budget", 2, "--seeds", 2, "--out", settings)
+    flags += ("--dtype", "bfloat16")
     code, stdout, error = run(capsys, "tune", "--task", "inpaint_box", "--method", "ddnm", *flags)
     assert not code, error
     assert "chosen" in stdout
     assert "1 pictures × 2 seeds" in error
     assert '"seeds": 2' in settings.read_text("utf-8")
-    assert f"jaxdiff restore PICTURE --task inpaint_box --method ddnm --steps 2 --settings {settings}" in error
+    used = f"--task inpaint_box --method ddnm --steps 2 --dtype bfloat16 --settings {settings}"
+    assert f"jaxdiff restore PICTURE {used}" in error
     code, _, error = run(capsys, "restore", face, "--steps", 2, "--settings", settings, "--out", tmp_path / "out")
     assert not code, error
     assert "inpaint_box by ddnm (the settings' method)" in error
@@ -249,8 +251,8 @@ def test_tuned_settings_are_used(capsys, tmp_path, face):
     assert "they hold ddnm on inpaint_box with faces64" in error
 
 
-@pytest.mark.parametrize(("steps", "made"), [(250, 20), (99, 20), (7, 7)])
-def test_the_default_is_run_with_the_calls_that_it_won_with(capsys, tmp_path, face, monkeypatch, steps, made):
+@pytest.mark.parametrize(("steps", "made", "more"), [(250, 20, ()), (99, 20, ("--spacing", "uniform")), (7, 7, ())])
+def test_the_default_is_run_with_the_calls_that_it_won_with(capsys, tmp_path, face, monkeypatch, steps, made, more):
     """FAST-DIPS won the blur with 20 calls and gets worse by more."""
     taken = {}
 
@@ -260,7 +262,7 @@ def test_the_default_is_run_with_the_calls_that_it_won_with(capsys, tmp_path, fa
 
     monkeypatch.setattr(restore, "restore_many", keep)
     flags = ("--task", "gaussian_blur", "--steps", steps, "--out", tmp_path / "out")
-    code, _, error = run(capsys, "restore", face, *flags)
+    code, _, error = run(capsys, "restore", face, *flags, *more)
     assert code == 2
     assert f"{made} are made" in error
     assert len(taken["steps"].t) == made

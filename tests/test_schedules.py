@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -98,6 +99,7 @@ def test_a_grid_below_a_start_keeps_the_lower_part():
         ((1000, 5000), "between 1 and 1000"),
         ((1000, 10, "nope"), "unknown spacing"),
         ((1000, "ddim400"), "integer stride"),
+        ((1000, "5", "trailing"), "spread itself"),
         ((1000, "5,,5"), "not understood"),
         ((10, "20,1"), "section of 5"),
         ((1000, 1000, "quad"), "twice"),
@@ -112,3 +114,12 @@ def test_impossible_grids_are_refused(arguments, message):
 def test_impossible_betas_are_refused(betas):
     with pytest.raises(ValueError, match="beta"):
         schedules.from_betas(np.array(betas))
+
+
+def test_a_schedule_in_float64_is_rounded_once():
+    """Betas of float64 give products exact to its precision, not to that of float32 on the way."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    with jax.enable_x64(True):
+        found = schedules.linear(1000, dtype=jnp.float64)
+        np.testing.assert_allclose(found.alpha_bar, np.cumprod(1 - betas), rtol=1e-12)
+        np.testing.assert_allclose(found.alpha_bar + found.one_minus_alpha_bar, 1, atol=1e-15)

@@ -81,8 +81,9 @@ def restore(
     """Restore any number of images (or draw them), batch by batch, on all devices of this process.
 
     Run i is ``jd.sample(fold_in(key, i), denoiser, problem i, sampler)``, whatever the batch size and the number of devices
-    (up to rounding). Batches have one size, the last one is padded, so one program serves all. A batch is split over the
-    devices; weights are on each. On several hosts every process restores what it is given: see ``jaxdiff.hosts.share``.
+    (up to rounding, and with JAX's default keys: ``vmap`` draws from ``rbg`` keys otherwise than one by one). Batches have
+    one size, the last one is padded, so one program serves all. A batch is split over the devices; weights are on each. On
+    several hosts every process restores what it is given: see ``jaxdiff.hosts.share``.
 
     Args:
         key: run i uses ``fold_in(key, i)``.
@@ -98,7 +99,8 @@ def restore(
             at most 16, where more gain nothing). When the devices run out of memory all the same, batches are halved.
         devices: all of this process, the first n of them, or a list.
         report: called with 0 at the start, and after each chunk with the number of (run × step)s done.
-        resume: a file for the state between chunks: the same call goes on from there.
+        resume: a file for the state between chunks: the same call goes on from there. In another process it starts anew
+            where operator, prior or sampler hold a Python function, which cannot be known to be the same.
 
     Returns:
         Images, residuals and times, on the host.
@@ -203,9 +205,15 @@ class _Engine:
         ahead = list(itertools.islice(rest, 1))
         if ahead:
             self._settle(stack(ahead), count or 10**9, batch_size)
+        found = 0
         while ahead := ahead + list(itertools.islice(rest, self.size - len(ahead))):
-            yield len(ahead), stack(ahead)
+            side_by_side = stack(ahead)
+            check_finite(side_by_side.y)
+            found += len(ahead)
+            yield len(ahead), side_by_side
             ahead = []
+        if count is not None and 0 < found < count:
+            raise ValueError(f"{count} runs are not possible: the iterator ended after {found} problems.")
 
     def _check(self, problems: Problem | None) -> None:
         """See that problems side by side are possible ones; the first of them stands for their shapes."""

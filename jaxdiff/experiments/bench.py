@@ -31,6 +31,7 @@ from jaxdiff.experiments.tasks import get_task, make_sampler
 from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
 from jaxdiff.hosts import share
 from jaxdiff.problems import Problem
+from jaxdiff.schedules import RepeatedTimestepError, TimeGrid
 from jaxdiff.typing import Array
 
 __all__ = ["COLUMNS", "Grid", "Job", "Outcome", "Part"]
@@ -132,16 +133,14 @@ class Job:
         for task in grid.tasks:
             get_task(task)
         self.samplers = {(t, m): make_sampler(m, t, grid.prior) for t in grid.tasks for m in grid.methods}
-        self.grids = {
-            (t, m): grid_of(m, sampler, denoiser, grid.steps, grid.spacing) for (t, m), sampler in self.samplers.items()
-        }
+        self.refused: dict[tuple[str, str], str] = {}
+        self.grids = self._grids()
         self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
         self._check_readable()
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
         write_text(out / "bench.json", json.dumps(settings, indent=2) + "\n")
         self.unreadable: dict[str, str] = {}
-        self.refused: dict[tuple[str, str], str] = {}
         self._read = lru_cache(maxsize=2)(self._read_images)
 
     def _grown(self, grid: Grid) -> tuple[dict[str, Any], Grid]:
@@ -165,6 +164,22 @@ class Job:
         whole = {name: tuple(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
         return settings | whole, replace(grid, tasks=whole["tasks"], methods=whole["methods"], seeds=whole["seeds"])
 
+    def _grids(self) -> dict[tuple[str, str], TimeGrid]:
+        """The times of each method's runs; one whose own spacing has not so many is left out, unless none is left.
+
+        Raises:
+            ValueError: if no method can run so, or steps or spacing are impossible.
+        """
+        grids = {}
+        for (task, method), sampler in self.samplers.items():
+            try:
+                grids[task, method] = grid_of(method, sampler, self.denoiser, self.grid.steps, self.grid.spacing)
+            except RepeatedTimestepError as error:
+                self.refused[task, method] = str(error)
+        if not grids:
+            raise ValueError(next(iter(self.refused.values())))
+        return grids
+
     def _check_readable(self) -> None:
         """Stop before a job is made in which there is nothing to do."""
         if any(map(self._readable, self.images)):
@@ -183,6 +198,7 @@ class Job:
             for task in grid.tasks
             for seed in grid.seeds
             for method in grid.methods
+            if (task, method) in self.grids
         ]
 
     def open_parts(self) -> list[Part]:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import metrics, operators, samplers
+from jaxdiff import operators, samplers
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import Outcome, batch_keys, restore_many, stack
 from jaxdiff.engine.runs import Report
+from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.tasks import make_operator, make_sampler
 from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
@@ -177,7 +178,7 @@ def _table_1(run: _Runner, key: Key, pictures: Sequence[Picture], count: int, re
         jax.vmap(jax.random.split)(keys)[:, 0], problems
     )
     shared = {"table": 1, "method": "sdedit", "task": "denoising", "forward_steps": count}
-    _score(results, shared, runs, outcome, len(grid.t))
+    _score(results, shared, runs, problems, outcome, len(grid.t))
     results.triplets[count] = [
         (np.asarray(noisy[i]), picture.pixels, outcome.x[i]) for i, picture in enumerate(pictures)
     ]
@@ -203,7 +204,7 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
         index = [i for i, entry in enumerate(runs) if entry[2] == std]
         part = Outcome(outcome.x[index], outcome.residual[index], outcome.seconds * len(index) / len(runs))
         shared = {"table": 2, "method": method, "task": task, "noise_std": std}
-        _score(results, shared, [runs[i][:2] for i in index], part, calls)
+        _score(results, shared, [runs[i][:2] for i in index], stack([problems[i] for i in index]), part, calls)
         results.triplets[method, task, std] = [
             (np.asarray(problems[i].operator.view(problems[i].y)), runs[i][0].pixels, outcome.x[i])
             for i in index
@@ -212,22 +213,17 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
 
 
 def _score(
-    results: Results, shared: dict[str, Any], runs: Sequence[tuple[Picture, int]], outcome: Outcome, calls: int
+    results: Results,
+    shared: dict[str, Any],
+    runs: Sequence[tuple[Picture, int]],
+    problems: Problem,
+    outcome: Outcome,
+    calls: int,
 ) -> None:
-    """Append a row a run: PSNR, SSIM and LPIPS against the truth."""
-    truths = jnp.asarray(np.stack([picture.pixels for picture, _ in runs]))
-    scores = _metrics(jnp.asarray(outcome.x), truths)
+    """Append a row a run: PSNR, SSIM and LPIPS against the truth, NaN where it diverged."""
+    found = scores(outcome.x, np.stack([picture.pixels for picture, _ in runs]), problems)
     for i, (picture, seed) in enumerate(runs):
         row = {**shared, "image": picture.name, "in_distribution": picture.in_distribution, "seed": seed}
-        row |= {name: float(values[i]) for name, values in scores.items()}
+        row |= {name: float(found[name][i]) for name in ("psnr", "ssim", "lpips")}
         row |= {"seconds": outcome.seconds / len(runs), "network_calls": calls}
         results.rows.append(row)
-
-
-@jax.jit
-def _metrics(images: jax.Array, truths: jax.Array) -> dict[str, jax.Array]:
-    return {
-        "psnr": jax.vmap(metrics.psnr)(images, truths),
-        "ssim": jax.vmap(metrics.ssim)(images, truths),
-        "lpips": jax.vmap(metrics.lpips)(images, truths),
-    }

@@ -67,8 +67,9 @@ class Setup(NamedTuple):
     Attributes:
         name: of the preset.
         operator: A.
-        noise_std: σ on [-1, 1] (0 for Poisson noise).
-        noise: the model to draw from and to take the likelihood of; None where there is no noise.
+        noise_std: σ on [-1, 1] (0 for Poisson noise, which ``observe`` does not draw: ``noise.sample`` does).
+        noise: the model to draw from and to take the likelihood of; None where there is no noise. Samplers know one σ: for
+            Poisson noise give ``Problem`` one near its spread, √(2 (y + 1)/(255 rate)).
         published: the noise level as the source prints it.
         about: one line.
     """

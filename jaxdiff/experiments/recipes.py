@@ -40,19 +40,28 @@ def prior_for(method: str, denoiser: Any) -> Any:
 
 
 def grid_of(method: str, sampler: Sampler, denoiser: DenoiserLike, steps: int, spacing: str | None = None) -> TimeGrid:
-    """The timesteps of a run of ``steps``, spread as the method asks for unless ``spacing`` is given."""
+    """The timesteps of a run of ``steps``, spread as the method asks for unless ``spacing`` is given.
+
+    Raises:
+        ValueError: if the spacing has no grid of so many steps, or none lies below the sampler's start.
+    """
     if spacing is None and method in RANGES:
         low, high = RANGES[method]
         return grid_for(denoiser, sampler, karras_grid(denoiser.schedule, steps, sigma_min=low, sigma_max=high))
-    return grid_for(denoiser, sampler, steps, spacing or spacing_of(method))
+    try:
+        return grid_for(denoiser, sampler, steps, spacing or spacing_of(method))
+    except RepeatedTimestepError as error:
+        raise RepeatedTimestepError(f"{method} cannot run so long: {error}") from None
 
 
-def grid_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int) -> TimeGrid:
+def grid_within(
+    method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int, spacing: str | None = None
+) -> TimeGrid:
     """The timesteps of the longest run of at most ``calls`` forward passes of the network; see ``steps_within``."""
-    return grid_of(method, sampler, denoiser, steps_within(method, sampler, denoiser, calls))
+    return grid_of(method, sampler, denoiser, steps_within(method, sampler, denoiser, calls, spacing), spacing)
 
 
-def steps_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int) -> int:
+def steps_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: int, spacing: str | None = None) -> int:
     """The largest ``steps`` whose run makes at most ``calls`` forward passes of the network.
 
     Raises:
@@ -64,7 +73,7 @@ def steps_within(method: str, sampler: Sampler, denoiser: DenoiserLike, calls: i
 
     def length(steps: int) -> int:
         try:
-            return len(grid_of(method, sampler, denoiser, steps).t)
+            return len(grid_of(method, sampler, denoiser, steps, spacing).t)
         except RepeatedTimestepError:
             return allowed + 1
         except ValueError:  # so few steps that none lies below the sampler's start

@@ -18,6 +18,7 @@ __all__ = [
     "Claim",
     "Results",
     "claims",
+    "diverged",
     "face_drift",
     "mean_and_error",
     "rounded",
@@ -51,7 +52,7 @@ TITLES = {"sdedit": "SDEdit", "score_ald": "Score ALD", "dps": "DPS"}
 
 
 class Cell(NamedTuple):
-    """A mean over images, its standard error, and how many images."""
+    """A mean over images (NaN if one of them diverged), its standard error, and how many images."""
 
     mean: float
     error: float
@@ -59,10 +60,7 @@ class Cell(NamedTuple):
 
     def text(self, digits: int) -> str:
         """Such as ``23.41±0.12``: narrow, for tables in a terminal."""
-        if self.images == 0:
-            return "–"
-        error = f"±{self.error:.{digits}f}" if self.images > 1 else ""
-        return f"{self.mean:.{digits}f}{error}"
+        return rounded(self.mean, digits, "±", self.error)
 
 
 def rounded(value: float, digits: int, sign: str = " ± ", error: float = math.nan) -> str:
@@ -162,6 +160,18 @@ def run_time_ratios(results: Results, study: Study) -> Table:
     return header, lines
 
 
+def diverged(results: Results) -> str:
+    """Which runs are not finite, in a sentence; empty if none."""
+    lost = [row for row in results.rows if math.isnan(row["psnr"])]
+    if not lost:
+        return ""
+    where = dict.fromkeys(f"{TITLES.get(row['method'], row['method'])} on {row['task']}" for row in lost)
+    return (
+        f"{len(lost)} of {len(results.rows)} runs diverged ({', '.join(where)}): they have no scores in runs.csv, means over "
+        "them are –, and no claim that needs one holds."
+    )
+
+
 def claims(results: Results, study: Study, drift: dict[int, float] | None = None) -> list[Claim]:
     """Each claim of the study, judged by this run's means."""
     found = _claims_of_table_1(results, study, drift or {})
@@ -176,11 +186,12 @@ def _claims_of_table_1(results: Results, study: Study, drift: dict[int, float]) 
     def values(metric: str, inside: bool) -> list[float]:
         return [_select(results.rows, metric, table=1, forward_steps=n, in_distribution=inside).mean for n in steps]
 
+    others = any(row["table"] == 1 and not row["in_distribution"] for row in results.rows)
     inside, outside = values("psnr", True), values("psnr", False)
     far_in, far_out = values("lpips", True), values("lpips", False)
     found = []
-    falls = all(np.diff(inside) < 0) and all(np.diff(outside) < 0 if not np.isnan(outside[0]) else [True])
-    rises = all(np.diff(far_in) > 0) and all(np.diff(far_out) > 0 if not np.isnan(far_out[0]) else [True])
+    falls = all(np.diff(inside) < 0) and (not others or all(np.diff(outside) < 0))
+    rises = all(np.diff(far_in) > 0) and (not others or all(np.diff(far_out) > 0))
     found.append(
         Claim(
             "Fewer steps restore better (PSNR falls, LPIPS rises with N).",
@@ -188,7 +199,7 @@ def _claims_of_table_1(results: Results, study: Study, drift: dict[int, float]) 
             bool(falls and rises),
         )
     )
-    if not np.isnan(outside[0]):
+    if others:
         found.append(
             Claim(
                 "In distribution is better than out of distribution (PSNR at every N).",
@@ -239,16 +250,16 @@ def _claims_of_table_2(results: Results, study: Study) -> list[Claim]:
             )
         )
     spreads = {
-        (m, task): max(psnr(m, task, s) for s in study.noise_stds) - min(psnr(m, task, s) for s in study.noise_stds)
+        (m, task): float(np.ptp([psnr(m, task, s) for s in study.noise_stds]))
         for m in study.methods
         for task in study.tasks
     }
-    widest = max(spreads, key=lambda pair: spreads[pair])
+    widest = max(spreads, key=lambda pair: math.inf if math.isnan(spreads[pair]) else spreads[pair])
     found.append(
         Claim(
             "The noise level has little effect (PSNR changes by less than 1.5 dB from σ = "
             f"{min(study.noise_stds):g} to {max(study.noise_stds):g}; the study's own largest change is 1.2).",
-            f"largest change {spreads[widest]:.1f} dB, {TITLES[widest[0]]} on {widest[1]}",
+            f"largest change {rounded(spreads[widest], 1)} dB, {TITLES[widest[0]]} on {widest[1]}",
             spreads[widest] < 1.5,
         )
     )
@@ -265,7 +276,7 @@ def _claims_of_time(results: Results) -> list[Claim]:
 
 
 def _list(values: Iterable[float], digits: int) -> str:
-    return ", ".join(f"{value:.{digits}f}" for value in values)
+    return ", ".join(rounded(value, digits) for value in values)
 
 
 def face_drift(
@@ -313,6 +324,7 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
         [
             "# Diffusion Models for Inverse Problems, reproduced",
             about,
+            *([lost] if (lost := diverged(results)) else []),
             "## Table 1: N forward steps, then N reverse steps",
             "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
             markdown(*first),
@@ -363,7 +375,8 @@ def _method_figure(results: Results, study: Study, method: str, number: int) -> 
             row += list(results.triplets[method, task, std][-1])
             wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": 0}
             scores = [r for r in results.rows if all(r.get(k) == v for k, v in wanted.items())][-1]
-            caption += ["", "", f"{scores['psnr']:.1f} dB, LPIPS {rounded(scores['lpips'], 3)}"]
+            shown = f"{scores['psnr']:.1f} dB, LPIPS {rounded(scores['lpips'], 3)}"
+            caption += ["", "", "diverged" if math.isnan(scores["psnr"]) else shown]
         rows.append(row)
         captions.append(caption)
     return plots.image_table(

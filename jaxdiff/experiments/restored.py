@@ -1,5 +1,6 @@
 """What ``jaxdiff restore`` writes: pictures, scores, and what many draws say of what is certain."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import metrics, plots
+from jaxdiff import plots
+from jaxdiff.engine import stack
 from jaxdiff.experiments.commands.common import console
-from jaxdiff.experiments.evaluate import lpips_where_possible
+from jaxdiff.experiments.evaluate import scores
 from jaxdiff.experiments.report import rounded, write_rows
 from jaxdiff.files import save_image
 from jaxdiff.problems import Problem
@@ -22,9 +24,8 @@ __all__ = ["CALIBRATED", "check", "write"]
 
 CALIBRATED = 8
 """Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
-PICTURES = ("measured", "truth", "restored_*", "mean", "std", "calibration", "overview")
-WRITTEN = (*(f"{name}.png" for name in PICTURES), "metrics.csv", "calibration.csv")
-"""All that may be written, the overview last; what an earlier run left of it goes."""
+WRITTEN = re.compile(r"(measured|truth|restored_\d+|mean|std|calibration|overview)\.png|(metrics|calibration)\.csv")
+"""Names of all that may be written; what an earlier run left of it goes."""
 SHOWN = 3
 """Draws that the overview shows."""
 
@@ -40,7 +41,7 @@ def check(out: Path, inputs: Sequence[str | None]) -> None:
         ValueError: if an input would be overwritten, or a folder has a name of these.
     """
     read = {Path(name).resolve() for name in inputs if name is not None}
-    for file in (file for name in WRITTEN for file in out.glob(name)):
+    for file in _written(out):
         if file.resolve() in read:
             raise ValueError(f"{file} is read by this run, which would overwrite it; choose another --out.")
         if file.is_dir():
@@ -59,7 +60,7 @@ def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | No
     view = np.asarray(problem.operator.view(problem.y))
     rows = [] if truth is None else _scores(draws, truth, problem)
     if (out / "overview.png").exists():  # an earlier run into the same folder; else files of these names are the user's
-        for file in [file for name in WRITTEN for file in out.glob(name)]:
+        for file in sorted(_written(out), key=lambda file: file.stem == "overview"):  # last: where it is, all may go
             file.unlink()
     save_image(out / "measured.png", view)
     for i, image in enumerate(draws):
@@ -93,6 +94,11 @@ def write(out: Path, draws: np.ndarray, problem: Problem, truth: np.ndarray | No
     if rows:
         Console(highlight=False).print(_table(rows))
     console.print(f"written to {out}: overview.png, restored_*.png{also}")
+
+
+def _written(out: Path) -> list[Path]:
+    """What a run wrote into a folder, or may overwrite there."""
+    return [file for file in out.iterdir() if WRITTEN.fullmatch(file.name)] if out.is_dir() else []
 
 
 def _std(draws: np.ndarray) -> np.ndarray:
@@ -143,17 +149,13 @@ def _scores(restored: np.ndarray, truth: np.ndarray, problem: Problem) -> list[d
     images = {f"sample {i}": image for i, image in enumerate(restored)}
     if len(restored) > 1:
         images["mean of the samples' images"] = restored.mean(0)
-    reference = jnp.asarray(truth)
-    rows = []
-    for name, image in images.items():
-        x = jnp.asarray(image)
-        misfit = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(problem.residual(x)))))
-        values = (metrics.psnr(x, reference), metrics.ssim(x, reference), lpips_where_possible(x, reference), misfit)
-        rows.append(
-            {"image": name}
-            | {k: round(float(v), 4) for k, v in zip(("psnr", "ssim", "lpips", "misfit_rms"), values, strict=True)}
-        )
-    return rows
+    count = len(images)
+    found = scores(np.stack([*images.values()]), np.stack([truth] * count), stack([problem] * count))
+    found["misfit_rms"] = found.pop("misfit")
+    return [
+        {"image": name} | {score: round(float(values[i]), 4) for score, values in found.items()}
+        for i, name in enumerate(images)
+    ]
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -76,7 +76,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown_tables(summary: Sequence[dict[str, Any]]) -> str:
-    """A table a task: mean ± standard error with the 95 % interval under PSNR, the best of each column in bold."""
+    """A table a task: mean ± standard error with the 95 % interval under PSNR; bold: the best of what never diverged."""
     parts = []
     for task in dict.fromkeys(line["task"] for line in summary):
         lines = [line for line in summary if line["task"] == task]
@@ -107,7 +107,8 @@ def latex(summary: Sequence[dict[str, Any]]) -> str:
     for task in dict.fromkeys(line["task"] for line in summary):
         lines.append(r"\midrule")
         for line in (line for line in summary if line["task"] == task):
-            cells = [_escape(task), _escape(line["method"])]
+            lost = f" ({line['diverged']} of {line['runs']} diverged)" if line["diverged"] else ""
+            cells = [_escape(task), _escape(line["method"]) + lost]
             for metric in metrics:
                 mean, error, digits = line[f"{metric}_mean"], line[f"{metric}_error"], METRICS[metric][1]
                 text = "--" if math.isnan(mean) else f"{mean:.{digits}f}"
@@ -117,7 +118,8 @@ def latex(summary: Sequence[dict[str, Any]]) -> str:
 
 
 def _best(lines: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    known = [line for line in lines if not math.isnan(line[f"{metric}_mean"])]
+    # What is left of a method that diverged on some images is no mean over the same images.
+    known = [line for line in lines if not math.isnan(line[f"{metric}_mean"]) and not line["diverged"]]
     if metric == "misfit" or len(known) < 2:  # a misfit below σ is no merit
         return None
     return (min if metric in LOWER_IS_BETTER else max)(known, key=lambda line: line[f"{metric}_mean"])

@@ -9,7 +9,16 @@ import numpy as np
 
 from jaxdiff.typing import Array, Shape
 
-__all__ = ["check_divides", "check_image_shape", "check_range", "check_side", "check_size", "concrete", "leaf"]
+__all__ = [
+    "check_divides",
+    "check_factor",
+    "check_image_shape",
+    "check_range",
+    "check_side",
+    "check_size",
+    "concrete",
+    "leaf",
+]
 
 
 def check_image_shape(image_shape: Shape) -> Shape:
@@ -67,11 +76,17 @@ def check_side(name: str, size: int, *, odd: bool = False) -> int:
     return check_size(name, size, odd=odd)[0]
 
 
-def check_divides(factor: int, image_shape: Shape) -> int:
-    """A factor that divides both sides of the image."""
+def check_factor(factor: int) -> int:
+    """A positive int."""
     if not isinstance(factor, int | np.integer) or factor < 1:
         raise ValueError(f"factor must be a positive integer, got {factor!r}.")
+    return int(factor)
+
+
+def check_divides(factor: int, image_shape: Shape) -> int:
+    """A factor that divides both sides of the image."""
+    factor = check_factor(factor)
     height, width = image_shape[:2]
     if height % factor or width % factor:
         raise ValueError(f"factor {factor} must divide the image's sides {height} and {width}; crop or pad it first.")
-    return int(factor)
+    return factor

@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -43,7 +44,9 @@ class LinearComposition(Composition, LinearOperator):
     inner: LinearOperator
 
     def adjoint(self, y: Measurement) -> Image:
-        """Bᵀ Aᵀ y."""
+        """Bᵀ Aᵀ y, at once where B measures complex numbers: Aᵀ y alone would be a real image."""
+        if _measures_complex(self.inner):
+            return LinearOperator.adjoint(self, y)
         return self.inner.adjoint(self.outer.adjoint(y))
 
     def initial(self, y: Measurement) -> Image:
@@ -162,11 +165,11 @@ class LinearScaled(Scaled, LinearOperator):
 
     def adjoint(self, y: Measurement) -> Image:
         """The adjoint Aᵀ, times c."""
-        return self.factor.astype(y.dtype) * self.operator.adjoint(y)
+        return self.factor.astype(y.real.dtype) * self.operator.adjoint(y)
 
     def pinv(self, y: Measurement) -> Image:
         """A⁺ y / c."""
-        return self.operator.pinv(y) / self.factor.astype(y.dtype)
+        return self.operator.pinv(y) / self.factor.astype(y.real.dtype)
 
     def solve(self, rho: float | Array, b: Image) -> Image:
         """(Aᵀ A + ρ/c² I)⁻¹ b / c²."""
@@ -175,8 +178,8 @@ class LinearScaled(Scaled, LinearOperator):
 
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
         """(Aᵀ A + ρ/c² I)⁻¹ Aᵀ y / c."""
-        factor = self.factor.astype(y.dtype)
-        return self.operator.ridge(jnp.asarray(rho, y.dtype) / jnp.square(factor), y) / factor
+        factor = self.factor.astype(y.real.dtype)
+        return self.operator.ridge(jnp.asarray(rho, factor.dtype) / jnp.square(factor), y) / factor
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
@@ -199,7 +202,7 @@ def sum_operators(*terms: Operator) -> Operator:
     """Σ A_i(x), also written ``A + B``; linear where all are.
 
     Raises:
-        ValueError: if the operators do not take and make the same shapes.
+        ValueError: if the operators do not take and make the same shapes, or some measure complex numbers and others do not.
     """
     _check_same_image(terms, "add")
     shapes = {term.measurement_shape for term in terms}
@@ -215,7 +218,7 @@ def stack(*parts: Operator) -> Operator:
     """[A; B; …]: several measurements of one image, flattened into one vector; linear where all are.
 
     Raises:
-        ValueError: if the operators do not take the same image.
+        ValueError: if the operators do not take the same image, or some measure complex numbers and others do not.
     """
     _check_same_image(parts, "stack")
     linear = tuple(part for part in parts if isinstance(part, LinearOperator))
@@ -246,6 +249,16 @@ def _check_same_image(operators: tuple[Operator, ...], verb: str) -> None:
     shapes = {tuple(operator.image_shape) for operator in operators}
     if len(shapes) > 1:
         raise ValueError(f"cannot {verb} operators of images of shapes {sorted(shapes)}; they must be the same.")
+    if len({_measures_complex(operator) for operator in operators}) > 1:  # noise of one σ is not the same on both
+        raise ValueError(
+            f"cannot {verb} operators that measure complex numbers and ones that do not; put real and imaginary parts "
+            "side by side first, in a from_linear_function."
+        )
+
+
+def _measures_complex(operator: Operator) -> bool:
+    image = jax.ShapeDtypeStruct(operator.image_shape, jnp.float32)
+    return jnp.issubdtype(jax.eval_shape(operator.__call__, image).dtype, jnp.complexfloating)
 
 
 def _split(parts: tuple[Any, ...], y: Measurement) -> tuple[Measurement, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_divides, check_image_shape, check_range, check_size
+from jaxdiff.operators._validation import check_divides, check_factor, check_image_shape, check_range, check_size
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.operators.convolution import CircularBlur, Padding, blur
 from jaxdiff.operators.separable import RCOND, Separable, separable
@@ -225,24 +225,25 @@ def block_average(*, image_shape: Shape, factor: int) -> BlockAverage:
 
 
 def super_resolution(*, image_shape: Shape, factor: int = 4, rcond: float = RCOND) -> Separable:
-    """Antialiased bicubic reduction, the operator of DPS and DAPS (their ``Resizer``).
+    """Antialiased bicubic reduction, the operator of DPS and DAPS (their ``Resizer``): [⌈H/f⌉, ⌈W/f⌉, C].
 
     Separable, with every closed form. Their ``transpose`` is nearest upsampling; ours is the transpose.
 
     Args:
         image_shape: (H, W, C).
-        factor: by which both sides shrink.
+        factor: f, by which both sides shrink; a side that it does not divide is sampled about its middle.
         rcond: see :class:`jaxdiff.operators.Separable`.
 
     Raises:
-        ValueError: if the factor does not divide both sides.
+        ValueError: if the factor is no whole number of at least 1.
 
     >>> super_resolution(image_shape=(64, 64, 3), factor=4).measurement_shape
     (16, 16, 3)
     """
     shape = check_image_shape(image_shape)
-    check_divides(factor, shape)
-    return resize(image_shape=shape, size=(shape[0] // factor, shape[1] // factor), rcond=rcond)
+    factor = check_factor(factor)
+    rows, columns = (resize_matrix(side, -(-side // factor), scale=1 / factor) for side in shape[:2])
+    return separable(image_shape=shape, rows=rows, columns=columns, rcond=rcond)
 
 
 def resize(
@@ -317,18 +318,21 @@ def blur_downsample(
     )
 
 
-def resize_matrix(n: int, m: int, *, method: Method = "bicubic", antialias: bool = True) -> np.ndarray:
-    """The matrix [m, n] of a one-dimensional resize, float64.
+def resize_matrix(
+    n: int, m: int, *, method: Method = "bicubic", antialias: bool = True, scale: float | None = None
+) -> np.ndarray:
+    """The matrix [m, n] of a one-dimensional resize by s = m/n, or another s of which m is nearly n s, float64.
 
-    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised; what
-    lies beyond an end is mirrored back about the edge of its last sample.
+    Row i holds the kernel, widened by 1/s where the signal shrinks, sampled around (i + ½ − (m − n s)/2)/s − ½ and
+    normalised; what lies beyond an end is mirrored back about the edge of its last sample.
     """
     kernel, support = _INTERPOLATION[method]
-    scale = min(m / n, 1.0) if antialias else 1.0
-    reach = int(np.ceil(support / scale)) + 1
-    centre = (np.arange(m) + 0.5) * n / m - 0.5
+    scale = m / n if scale is None else scale
+    width = min(scale, 1.0) if antialias else 1.0
+    reach = int(np.ceil(support / width)) + 1
+    centre = (np.arange(m) + 0.5 - (m - n * scale) / 2) / scale - 0.5
     source = np.floor(centre).astype(int)[:, None] + np.arange(-reach, reach + 1)[None, :]
-    weights = kernel(scale * (centre[:, None] - source))
+    weights = kernel(width * (centre[:, None] - source))
     weights /= weights.sum(axis=1, keepdims=True)
     phase = source % (2 * n)
     matrix = np.zeros((m, n))

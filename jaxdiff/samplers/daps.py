@@ -90,7 +90,7 @@ def daps(
     ode_steps: int = 5,
     mcmc_steps: int = 100,
     inner: str = "langevin",
-    momentum: float | Array = 0.5,
+    momentum: float | Array | None = None,
 ) -> DAPS:
     """Decoupled annealing posterior sampling, for any differentiable operator.
 
@@ -107,20 +107,22 @@ def daps(
         ode_steps: Euler steps of the flow.
         mcmc_steps: inner steps.
         inner: "langevin" or "hmc" (with momentum).
-        momentum: m in [0, 0.999], for "hmc".
+        momentum: m in [0, 0.999], for "hmc" only; 0.5 by default.
 
     Raises:
-        ValueError: if an option is out of range.
+        ValueError: if an option is out of range, or a momentum given without "hmc".
 
     Reference:
         Zhang et al. 2025, "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", Algorithm 1.
         Departures: τ is σ by default, and the step decays with t (the authors: with the index of the level).
     """
+    if momentum is not None and inner == "langevin":
+        raise ValueError("momentum is for inner='hmc'; name that, or leave momentum out.")
     return DAPS(
         number("step_size", step_size, open_low=True),
         number("decay", decay, high=1.0),
         None if tau is None else number("tau", tau, open_low=True),
-        number("momentum", momentum, high=0.999),
+        number("momentum", 0.5 if momentum is None else momentum, high=0.999),
         count("ode_steps", ode_steps),
         count("mcmc_steps", mcmc_steps),
         choice("inner", inner, INNER),

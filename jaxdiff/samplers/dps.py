@@ -8,7 +8,7 @@ from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler
-from jaxdiff.samplers.measurement import residual_at
+from jaxdiff.samplers.measurement import divide, residual_at
 from jaxdiff.samplers.options import move_of, schedule, value_at
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
@@ -68,7 +68,7 @@ class DPS(GuidedSampler):
         """Step against the gradient."""
         scale = value_at("zeta", self.zeta, t, denoiser).astype(x_s.dtype)
         if self.norm == "gradient":
-            scale = scale / jnp.maximum(safe_norm(guidance), jnp.finfo(x_s.dtype).tiny)
+            scale = divide(scale, safe_norm(guidance))  # where x̂₀ is clipped all over, there is no gradient
         return x_s - expand(scale, x_s) * guidance
 
 

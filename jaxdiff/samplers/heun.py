@@ -58,20 +58,23 @@ def _second_slope(denoiser: DenoiserLike, x: Array, level: Level, sigma: Array, 
     return (x - x0) / expand(jnp.where(last, jnp.ones_like(sigma), sigma), x)
 
 
-def heun(*, churn: float | Array | None = None, churn_noise: float | Array = 1.0) -> Heun:
+def heun(*, churn: float | Array | None = None, churn_noise: float | Array | None = None) -> Heun:
     """Heun's solver of the probability-flow ODE: 2 network calls a step, error O(h²).
 
     Use it with ``steps=karras_grid(denoiser.schedule, n)``.
 
     Args:
         churn: γ ∈ [0, √2−1], how far the noise is raised before each step (stochastic sampler); None for none.
-        churn_noise: S_noise, about 1.003 to 1.007 in the paper.
+        churn_noise: S_noise, 1 by default, about 1.003 to 1.007 in the paper.
 
     Raises:
-        ValueError: if one is no number, negative or infinite.
+        ValueError: if one is no number, negative or infinite, or there is ``churn_noise`` without churn.
 
     Reference:
         Karras et al. 2022, Algorithms 1 and 2. Departure: γ is one number for all levels (the paper switches it off
         outside [S_tmin, S_tmax]), and levels raised beyond the schedule's largest are clamped to it.
     """
-    return Heun(None if churn is None else number("churn", churn), number("churn_noise", churn_noise))
+    if churn is None and churn_noise is not None:
+        raise ValueError("churn_noise scales the noise that churn adds; give churn too, or leave it out.")
+    scale = 1.0 if churn_noise is None else churn_noise
+    return Heun(None if churn is None else number("churn", churn), number("churn_noise", scale))

@@ -69,22 +69,24 @@ class ScoreALD(GuidedSampler):
 
 def score_ald(
     *,
-    strength: float | Array = 1.0,
+    strength: float | Array | None = None,
     gamma: float | Array | None = None,
     transition: Transition | GuidedSampler | None = None,
 ) -> ScoreALD:
     """Score-based annealed Langevin guidance (Jalal et al. 2021, in the study's form).
 
     Args:
-        strength: multiple of the annealed default, one number or [T]; below 2/‖A‖² it is stable.
-        gamma: [T] values γ_t (or one number for all t) in place of the default.
+        strength: multiple of the annealed default, one number (1) or [T]; below 2/‖A‖² it is stable.
+        gamma: [T] values γ_t (or one number for all t) in place of strength and default.
         transition: the unconditional move; DDPM by default.
 
     Raises:
-        ValueError: if the strength is not positive, or either is neither a number nor [T].
+        ValueError: if the strength is not positive, either is neither a number nor [T], or both are given.
     """
+    if strength is not None and gamma is not None:
+        raise ValueError("give strength or gamma to score_ald, not both.")
     return ScoreALD(
-        schedule("strength", strength, open_low=True),
+        schedule("strength", 1.0 if strength is None else strength, open_low=True),
         None if gamma is None else schedule("gamma", gamma),
         transition=move_of(transition),
     )

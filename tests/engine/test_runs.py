@@ -50,6 +50,16 @@ def test_there_are_as_many_runs_as_asked_for_or_none(tiny):
                 runner.restore_many(runner.batch_keys(KEY, keys), tiny, given, sampler, steps=4)
 
 
+def test_every_problem_is_looked_at_and_none_may_be_missing(tiny):
+    made, sampler = problems(3), jd.samplers.dps(zeta=0.5)
+    spoilt = jd.Problem(made[2].operator, made[2].y.at[0, 0, 0].set(jnp.nan), made[2].noise_std)
+    for given in ([*made[:2], spoilt], iter([*made[:2], spoilt])):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            jd.restore(KEY, tiny, given, sampler, steps=4, batch_size=1, count=3)
+    with pytest.raises(ValueError, match="5 runs are not possible: the iterator ended after 3 problems"):
+        jd.restore(KEY, tiny, iter(made), sampler, steps=4, batch_size=2, count=5)
+
+
 def test_draws_need_no_problem(tiny):
     outcome = runner.restore_many(runner.batch_keys(KEY, 3), tiny, None, jd.samplers.ddpm(), steps=5, batch_size=2)
     assert outcome.x.shape == (3, 32, 32, 3)

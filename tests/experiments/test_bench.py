@@ -257,6 +257,19 @@ def test_a_method_that_cannot_do_a_task_is_left_out_with_its_reason(data, tiny, 
     assert "ddrm cannot do jpeg" in (tmp_path / "summary.md").read_text()
 
 
+def test_a_method_whose_spacing_has_not_so_many_steps_is_left_out(data, tiny, tmp_path):
+    grid = bench.Grid(
+        tasks=("denoise",), methods=("diffpir", "ddnm"), seeds=(0,), steps=40, prior="none", pictures=False
+    )
+    outcome = bench.Job(grid, data, tmp_path / "both", tiny, most=1).run()
+    assert "diffpir cannot run so long: spacing 'quad' with 40 steps" in outcome.refused["denoise", "diffpir"]
+    assert {row["method"] for row in outcome.rows} == {"ddnm"}
+    assert "diffpir cannot do denoise" in (tmp_path / "both" / "summary.md").read_text("utf-8")
+    with pytest.raises(ValueError, match="fewer steps, or another spacing"):
+        bench.Job(replace(grid, methods=("diffpir",)), data, tmp_path / "none", tiny)
+    assert not (tmp_path / "none").exists()
+
+
 def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, unbroken, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     names = []
@@ -321,6 +334,20 @@ def test_tables_as_latex_and_markdown(unbroken):
     tex = summary.latex(lines)
     assert tex.count(r"\\") == 1 + len(lines)
     assert r"inpaint\_random" in tex
+
+
+def test_what_is_left_of_a_method_that_diverged_is_not_the_best(unbroken):
+    rows = [row | {"seconds": "0.1"} for row in unbroken]
+    best = [row for row in rows if (row["task"], row["method"]) == ("grayscale", "dps")]
+    for row in best:
+        row["psnr"] = "90.0"
+    assert "**90.00" in summary.markdown_tables(summary.summarise(rows))
+    best[0]["status"] = "diverged"
+    lines = summary.summarise(rows)
+    table = summary.markdown_tables([line for line in lines if line["task"] == "grayscale"])
+    assert "**90.00" not in table
+    assert "90.00" in table
+    assert rf"grayscale & dps (1 of {len(best)} diverged) & " in summary.latex(lines)
 
 
 def test_from_the_command_line(data, tmp_path, capsys):

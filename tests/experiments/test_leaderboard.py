@@ -118,6 +118,21 @@ def test_cells_of_other_weights_or_options_are_measured_again(run, tmp_path):
     assert len(rows) == 4
 
 
+def test_another_noise_level_is_another_table(run, tmp_path, capsys):
+    flags = ("--tasks", "inpaint_box", "--methods", "ddrm", "--calls", "20")
+    run(*flags)
+    before = (tmp_path / "leaderboard.md").read_text("utf-8")
+    rows, started = run(*flags, "--noise_std", "0.01")
+    assert (started, len(rows)) == (1, 2)
+    assert "σ = 0.01 on" in (tmp_path / "leaderboard.md").read_text("utf-8")
+    _, started = run(*flags)
+    assert started == 0
+    assert (tmp_path / "leaderboard.md").read_text("utf-8") == before
+    run.priors["faces64"] = Smooth(jd.schedules.linear(1000), image_shape=(16, 16, 3))
+    with pytest.raises(SystemExit, match="LPIPS, which needs 31 pixels"):
+        run(*flags)
+
+
 def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):
     rows, started = run(*FLAGS, "--budget-minutes", "0")
     assert (rows, started) == ([], 0) or len(rows) == 1

@@ -97,6 +97,21 @@ def test_only_an_earlier_runs_pictures_are_cleared(tmp_path):
     restored.write(tmp_path, draws[:1], problem, truth)
     assert not (tmp_path / "mean.png").exists(), "of the run with two draws"
     assert not (tmp_path / "restored_1.png").exists()
+    for name in ("restored_best.png", "restored_0.png.bak"):
+        (tmp_path / name).write_text("the user's")
+    restored.write(tmp_path, draws, problem, truth)
+    assert {"restored_best.png", "restored_0.png.bak"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_misfit_is_over_what_was_observed(tmp_path):
+    """An image that fits the noise exactly where it was measured has none, however noise is drawn on hidden pixels."""
+    truth = np.zeros(SHAPE, np.float32)
+    operator = operators.inpaint_box(image_shape=SHAPE, size=16)
+    problem = observe(jax.random.key(0), operator, truth, 0.05)
+    exact = np.asarray(operator.keep_observed(problem.y))
+    assert restored._scores(exact[None], truth, problem)[0]["misfit_rms"] == 0
+    restored_truth = restored._scores(truth[None], truth, problem)[0]["misfit_rms"]
+    assert restored_truth == pytest.approx(0.05, rel=0.1)
 
 
 def test_what_a_run_reads_is_not_overwritten(tmp_path):

@@ -68,6 +68,51 @@ def test_functions_may_be_complex_or_in_float64():
         np.testing.assert_allclose(double(x), 0.5 * x)
 
 
+def _spectrum(x):
+    return jnp.fft.fft2(x, axes=(0, 1), norm="ortho") * jnp.complex64(1 + 0.5j)
+
+
+COMPLEX = ops.from_linear_function(_spectrum, image_shape=SHAPE)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        2.0 * COMPLEX,
+        COMPLEX + COMPLEX,
+        ops.stack(COMPLEX, 0.5 * COMPLEX),
+        ops.denoise(image_shape=SHAPE) @ COMPLEX,
+        ops.from_linear_function(lambda z: z[::2] - z[1::2], image_shape=SHAPE) @ COMPLEX,
+        ops.block_average(image_shape=SHAPE, factor=2) @ COMPLEX,
+        2.0 * (COMPLEX @ ops.denoise(image_shape=SHAPE)),
+    ],
+    ids=["scaled", "sum", "stack", "denoise", "function", "blocks", "inner"],
+)
+def test_what_is_made_of_complex_operators_goes_back_to_real_images(operator):
+    x, u = (
+        jax.random.normal(jax.random.key(0), SHAPE),
+        jax.random.normal(jax.random.key(1), (2, *operator.measurement_shape)),
+    )
+    y, u = operator(x), u[0] + 1j * u[1]
+    assert y.dtype == jnp.complex64
+    for image in (operator.adjoint(u), operator.pinv(y), operator.ridge(0.1, y), operator.solve(0.1, x)):
+        assert image.dtype == jnp.float32
+    np.testing.assert_allclose(jnp.vdot(operator.adjoint(u), x), jnp.vdot(u, y).real, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(operator(operator.pinv(y)), y, atol=1e-3)
+    wanted = operator.adjoint(y)
+    back = operator.adjoint(operator(operator.ridge(0.1, y))) + 0.1 * operator.ridge(0.1, y)
+    np.testing.assert_allclose(back, wanted, atol=1e-3)
+
+
+def test_complex_and_real_measurements_do_not_mix():
+    for mix in (
+        lambda: ops.stack(COMPLEX, ops.denoise(image_shape=SHAPE)),
+        lambda: COMPLEX + ops.denoise(image_shape=SHAPE),
+    ):
+        with pytest.raises(ValueError, match="operators that measure complex numbers and ones that do not"):
+            mix()
+
+
 def test_linear_function_has_its_adjoint_and_inverse():
     operator = ops.from_linear_function(lambda x: x[::2] - 2 * x[1::2], image_shape=SHAPE)
     u = jnp.ones(operator.measurement_shape)

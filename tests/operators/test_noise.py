@@ -107,6 +107,24 @@ def test_no_light_has_a_finite_gradient():
         assert np.isfinite(jax.grad(model.log_likelihood, argnums=1)(jnp.asarray([-0.9, -1.0]), clean)).all()
 
 
+def test_light_above_white_is_white_as_in_the_reference_code():
+    """Chung et al. clip the image before they count photons: what lies above white is not more certain than white."""
+    draws = noise.poisson(0.02).sample(jax.random.key(0), jnp.full((4000,), 1.3))
+    white = noise.poisson(0.02).sample(jax.random.key(0), jnp.full((4000,), 1.0))
+    np.testing.assert_array_equal(draws, white)
+    assert np.std(np.asarray(white)) > 0.2
+
+
+def test_photons_below_black_lead_back():
+    """Where light was seen the likelihood rises from below black, evenly; where none was, it does not change there."""
+    model, clean = noise.poisson(1.0), jnp.asarray([-1.3, -1.05, -1.0, -0.9])
+    gradient = jax.grad(model.log_likelihood, argnums=1)
+    seen = np.asarray(gradient(jnp.full(4, 100 / 127.5 - 1), clean))
+    np.testing.assert_allclose(seen[:3], 100 * 127.5 / noise.FEWEST, rtol=1e-5)
+    np.testing.assert_allclose(seen[3], 100 / 0.1 - 127.5, rtol=1e-4)
+    np.testing.assert_array_equal(gradient(jnp.full(4, -1.0), clean)[:3], 0)
+
+
 @pytest.mark.parametrize(
     "call",
     [

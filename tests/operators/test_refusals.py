@@ -55,7 +55,8 @@ BAD = {
     "weights that do not fit": lambda: ops.varying_blur(
         **IMAGE, kernels=np.ones((2, 3, 3)), weights=np.ones((3, 16, 16))
     ),
-    "factor that does not divide": lambda: ops.super_resolution(**IMAGE, factor=3),
+    "factor that does not divide": lambda: ops.block_average(**IMAGE, factor=3),
+    "half a factor": lambda: ops.super_resolution(**IMAGE, factor=2.5),
     "factor of zero": lambda: ops.block_average(**IMAGE, factor=0),
     "offset too large": lambda: ops.nearest_downsample(**IMAGE, factor=2, offset=2),
     "unknown method": lambda: ops.resize(**IMAGE, size=8, method="spline"),

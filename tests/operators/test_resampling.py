@@ -52,6 +52,31 @@ def test_blur_downsample_composes():
         assert operator.closed_solve == operator.closed_pinv == (padding == "circular")
 
 
+def _imresize_weights(n, factor):
+    """One dimension of MATLAB's imresize, bicubic and antialiased, counted from 1 as there, about the middle of the signal."""
+    scale, count = 1 / factor, -(-n // factor)
+    mirror = np.concatenate([np.arange(n), np.arange(n)[::-1]])
+    weights = np.zeros((count, n))
+    for i in range(count):
+        u = (i + 1 - (count - n * scale) / 2) / scale + 0.5 * (1 - 1 / scale)
+        left = int(np.floor(u - 2 * factor))
+        taps = np.arange(left, left + 4 * factor + 2)
+        d = np.abs(u - taps) * scale
+        near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+        w = np.where(d <= 1, near, np.where(d <= 2, far, 0))
+        np.add.at(weights[i], mirror[(taps - 1) % (2 * n)], w / w.sum())
+    return weights
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((50, 66, 1), 4), ((63, 64, 2), 2), ((17, 12, 3), 5), ((9, 9, 1), 1)])
+def test_super_resolution_of_any_side_is_imresize(shape, factor):
+    x = _image(shape)
+    rows, columns = (_imresize_weights(side, factor) for side in shape[:2])
+    found = ops.super_resolution(image_shape=shape, factor=factor)
+    assert found.measurement_shape == (-(-shape[0] // factor), -(-shape[1] // factor), shape[2])
+    np.testing.assert_allclose(found(jnp.asarray(x)), np.einsum("ih,jw,hwc->ijc", rows, columns, x), atol=2e-6)
+
+
 def test_super_resolution_pinv_solves_exactly():
     operator = ops.super_resolution(image_shape=(64, 48, 3), factor=4)
     y = jnp.asarray(_image((16, 12, 3)))

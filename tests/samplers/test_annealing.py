@@ -23,7 +23,7 @@ def dense(problem):
 @pytest.mark.parametrize("inner", ["langevin", "hmc"])
 def test_daps_chain_draws_around_the_flow(world, x_t, inner):
     here, sigma = world("blur"), 0.3
-    sampler = daps(mcmc_steps=300, inner=inner, momentum=0.6)
+    sampler = daps(mcmc_steps=300, inner=inner, momentum=0.6 if inner == "hmc" else None)
     chain = jax.jit(jax.vmap(lambda key: sampler._chain(key, here.problem, x_t, jnp.asarray(sigma), jnp.asarray(2e-3))))
     images = chain(jax.random.split(jax.random.key(0), 2000))
     a, variance = dense(here.problem), here.problem.noise_std**2
@@ -173,7 +173,7 @@ def test_refusals(world):
         with pytest.raises(ValueError, match="give a problem"):
             sample(key, prior, None, make(), steps=2)
     for make, options in (
-        (daps, {"momentum": 1.0}),
+        (daps, {"momentum": 1.0, "inner": "hmc"}),
         (daps, {"tau": 0.0}),
         (annealed_langevin, {"inner_steps": 0}),
         (tds, {"particles": 0}),

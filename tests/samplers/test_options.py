@@ -119,11 +119,25 @@ def test_a_schedule_has_the_gradient_of_finite_differences(world):
         (lambda: jd.samplers.dps(zeta=jnp.ones((2, 3))), "one per training timestep"),
         (lambda: jd.samplers.score_ald(gamma=jnp.ones(0)), "gamma"),
         (lambda: jd.samplers.score_ald(strength=0.0), "strength must be above 0"),
+        (lambda: jd.samplers.score_ald(strength=1.0, gamma=0.1), "strength or gamma"),
+        (lambda: jd.samplers.daps(momentum=0.9), "momentum is for inner='hmc'"),
+        (lambda: jd.samplers.heun(churn_noise=1.003), "give churn too"),
     ],
 )
 def test_impossible_schedules_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("norm", ["residual", "gradient", "squared"])
+def test_where_there_is_no_gradient_dps_takes_no_step(world, norm):
+    """As where x̂₀ is clipped all over, inside the graph; large steps are not divided by nothing."""
+    here = world("mask")
+    shape = here.problem.y.shape
+    sampler = jd.samplers.dps(zeta=100.0, norm=norm)
+    x, nothing = jnp.ones(shape), jnp.zeros(shape)
+    t = jnp.asarray(999)
+    np.testing.assert_array_equal(sampler.correct(x, x, t, t - 1, nothing, here.problem, here.prior), x)
 
 
 def test_runs_that_would_change_their_precision_are_refused(world):

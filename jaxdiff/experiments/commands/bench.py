@@ -119,13 +119,16 @@ def _print(outcome: Outcome) -> None:
     for task in dict.fromkeys(line["task"] for line in outcome.summary):
         table = Table(title=task, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("method")
-        for name in (*(title for title, _ in METRICS.values()), "calls", "s/image"):
+        lines = [line for line in outcome.summary if line["task"] == task]
+        lost = ["diverged"] if any(line["diverged"] for line in lines) else []
+        for name in (*(title for title, _ in METRICS.values()), "calls", "s/image", *lost):
             table.add_column(name, justify="right", no_wrap=True)
-        for line in (line for line in outcome.summary if line["task"] == task):
+        for line in lines:
             cells = [line["method"]]
             for metric, (_, digits) in METRICS.items():
                 cells.append(rounded(line[f"{metric}_mean"], digits, "±", line[f"{metric}_error"]))
-            table.add_row(*cells, str(line["network_calls"]), f"{line['seconds_per_image']:.2f}")
+            cells += [str(line["network_calls"]), f"{line['seconds_per_image']:.2f}"]
+            table.add_row(*cells, *(f"{line[name]} of {line['runs']}" if line[name] else "–" for name in lost))
         out.print(table)
 
 

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
     written = report.write_report(out, results, study, about, judged)
     shutil.rmtree(out / ".runs", ignore_errors=True)
     _print(results, study, judged)
+    if lost := report.diverged(results):
+        console.print(f"note: {lost}")
     console.print(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}, begin with {written[0]}")
 
 

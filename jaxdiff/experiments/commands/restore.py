@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> None:
     options = {k: v for k in IMPLIED if (v := getattr(args, k)) is not None}
     sampler = _sampler(args, chosen, options)
     grid = (
-        recipes.grid_within(chosen.method, sampler, denoiser, chosen.calls or args.steps)
-        if args.method is None and args.spacing is None
+        recipes.grid_within(chosen.method, sampler, denoiser, chosen.calls or args.steps, args.spacing)
+        if args.method is None
         else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
     )
     problem = _problem(args, loaded.pixels)

@@ -100,6 +100,10 @@ def run(args: argparse.Namespace) -> None:
         flags += f" --noise_std {args.noise_std:g}"
     if args.prior != "faces64":
         flags += f" --prior {shlex.quote(args.prior)}"
+    if args.label is not None:
+        flags += f" --label {args.label}"
+    if args.dtype != "float32":
+        flags += f" --dtype {args.dtype}"
     console.print(f"use it: jaxdiff restore PICTURE {flags} --settings {shlex.quote(str(out))}", soft_wrap=True)
 
 

@@ -242,7 +242,7 @@ def super_resolution(*, image_shape: Shape, factor: int = 4, rcond: float = RCON
     """
     shape = check_image_shape(image_shape)
     factor = check_factor(factor)
-    rows, columns = (resize_matrix(side, -(-side // factor), scale=1 / factor) for side in shape[:2])
+    rows, columns = (resize_matrix(side, -(-side // factor), step=factor) for side in shape[:2])
     return separable(image_shape=shape, rows=rows, columns=columns, rcond=rcond)
 
 
@@ -319,20 +319,22 @@ def blur_downsample(
 
 
 def resize_matrix(
-    n: int, m: int, *, method: Method = "bicubic", antialias: bool = True, scale: float | None = None
+    n: int, m: int, *, method: Method = "bicubic", antialias: bool = True, step: float | None = None
 ) -> np.ndarray:
-    """The matrix [m, n] of a one-dimensional resize by s = m/n, or another s of which m is nearly n s, float64.
+    """The matrix [m, n] of a one-dimensional resize, float64.
 
-    Row i holds the kernel, widened by 1/s where the signal shrinks, sampled around (i + ½ − (m − n s)/2)/s − ½ and
-    normalised; what lies beyond an end is mirrored back about the edge of its last sample.
+    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised; what
+    lies beyond an end is mirrored back about the edge of its last sample. With a ``step`` in place of n/m, the m samples
+    are so far apart, about the middle of the signal.
     """
     kernel, support = _INTERPOLATION[method]
-    scale = m / n if scale is None else scale
-    width = min(scale, 1.0) if antialias else 1.0
-    reach = int(np.ceil(support / width)) + 1
-    centre = (np.arange(m) + 0.5 - (m - n * scale) / 2) / scale - 0.5
+    centre = (np.arange(m) + 0.5) * n / m - 0.5
+    if step is not None:
+        centre = (np.arange(m) + 0.5) * step - (m * step - n) / 2 - 0.5
+    scale = min(m / n if step is None else 1 / step, 1.0) if antialias else 1.0
+    reach = int(np.ceil(support / scale)) + 1
     source = np.floor(centre).astype(int)[:, None] + np.arange(-reach, reach + 1)[None, :]
-    weights = kernel(width * (centre[:, None] - source))
+    weights = kernel(scale * (centre[:, None] - source))
     weights /= weights.sum(axis=1, keepdims=True)
     phase = source % (2 * n)
     matrix = np.zeros((m, n))

@@ -328,9 +328,8 @@ def resize_matrix(
     are so far apart, about the middle of the signal.
     """
     kernel, support = _INTERPOLATION[method]
-    centre = (np.arange(m) + 0.5) * n / m - 0.5
-    if step is not None:
-        centre = (np.arange(m) + 0.5) * step - (m * step - n) / 2 - 0.5
+    place = np.arange(m) + 0.5
+    centre = (place * n / m if step is None else place * step - (m * step - n) / 2) - 0.5
     scale = min(m / n if step is None else 1 / step, 1.0) if antialias else 1.0
     reach = int(np.ceil(support / scale)) + 1
     source = np.floor(centre).astype(int)[:, None] + np.arange(-reach, reach + 1)[None, :]

@@ -137,6 +137,10 @@ class Denoiser:
         return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
 
 
+_product = partial(jnp.matmul, precision="highest")
+"""Accelerators otherwise round float32 to bfloat16 or TF32, and what is exact here would not be."""
+
+
 @struct.dataclass
 class GaussianPrior:
     """x₀ ~ N(mean, covariance) with its exact denoiser, for tests against closed-form posteriors.
@@ -163,7 +167,7 @@ class GaussianPrior:
     @property
     def covariance(self) -> Array:
         """Σ, [D, D]."""
-        return (self.basis * self.eigenvalues[None, :]) @ self.basis.T
+        return _product(self.basis * self.eigenvalues[None, :], self.basis.T)
 
     def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
         """The exact posterior mean of x₀ given x_t, and the ε that belongs to it."""
@@ -171,9 +175,8 @@ class GaussianPrior:
         level = self.schedule.at(t)
         signal = jnp.sqrt(level.alpha_bar)
         gain = signal * self.eigenvalues / (level.alpha_bar * self.eigenvalues + level.one_minus_alpha_bar)
-        exactly = partial(jnp.matmul, precision="highest")  # accelerators otherwise round to bfloat16 or TF32
-        centred = exactly(self.basis.T, jnp.ravel(x_t - signal * self.mean))
-        x0 = self.mean + jnp.reshape(exactly(self.basis, gain * centred), self.mean.shape)
+        centred = _product(self.basis.T, jnp.ravel(x_t - signal * self.mean))
+        x0 = self.mean + jnp.reshape(_product(self.basis, gain * centred), self.mean.shape)
         return Prediction(x0, diffusion.eps_from_x0(x_t, x0, level), None)
 
 
@@ -235,7 +238,7 @@ class GaussianMixturePrior:
         )
         responsibility = jax.nn.softmax(log_weight)
         gain = jnp.reshape(signal * self.variances / total, (-1,) + (1,) * x_t.ndim)
-        x0 = jnp.tensordot(responsibility, self.means + gain * offset, axes=1)
+        x0 = jnp.tensordot(responsibility, self.means + gain * offset, axes=1, precision="highest")
         return Prediction(x0, diffusion.eps_from_x0(x_t, x0, level), None)
 
 

@@ -13,7 +13,7 @@ from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
 from jaxdiff.typing import Array, Key
 
-__all__ = ["SCORES", "lpips_where_possible", "measure", "scores"]
+__all__ = ["SCORES", "measure", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
 EXACT = 150.0
@@ -52,7 +52,7 @@ def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Pro
     return {name: np.where(finite, np.asarray(found[name], np.float64), np.nan) for name in SCORES}
 
 
-def lpips_where_possible(x: Array, reference: Array) -> Array:
+def _lpips_where_possible(x: Array, reference: Array) -> Array:
     """LPIPS, or NaN where the images are too small for its network."""
     return metrics.lpips(x, reference) if min(x.shape[:2]) >= SMALLEST["alex"] else jnp.full((), jnp.nan)
 
@@ -67,6 +67,6 @@ def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]
     return {
         "psnr": jax.vmap(metrics.psnr)(images, truths),
         "ssim": jax.vmap(metrics.ssim)(images, truths),
-        "lpips": jax.vmap(lpips_where_possible)(images, truths),
+        "lpips": jax.vmap(_lpips_where_possible)(images, truths),
         "misfit": jax.vmap(misfit)(images, problems),
     }

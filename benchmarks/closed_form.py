@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdiff as jd
-from jaxdiff import operators, samplers, schedules
+from jaxdiff import evaluation, operators, samplers, schedules
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
 
 SHAPE = (4, 4, 1)
@@ -105,9 +105,9 @@ def cases() -> dict[str, Case]:
     out = {}
     for name, operator in (("mask", mask), ("blur", blur)):
         problem = jd.observe(jax.random.key(2), operator, image, SIGMA)
-        out[name] = Case(gaussian, problem, samplers.gaussian_posterior(gaussian, problem))
+        out[name] = Case(gaussian, problem, evaluation.gaussian_posterior(gaussian, problem))
     problem = jd.observe(jax.random.key(3), corner, 0.5 * (means[0] + means[1]), 0.5)
-    out["mixture"] = Case(mixture, problem, samplers.mixture_posterior(mixture, problem))
+    out["mixture"] = Case(mixture, problem, evaluation.mixture_posterior(mixture, problem))
     return out
 
 
@@ -118,7 +118,7 @@ def priors() -> dict[str, Case]:
     blind = here["mixture"].problem.replace(noise_std=jnp.asarray(1e4))  # a measurement that says nothing
     return {
         "gaussian": Case(gaussian, None, (gaussian.mean, gaussian.covariance)),
-        "mixture": Case(mixture, None, samplers.mixture_posterior(mixture, blind)),
+        "mixture": Case(mixture, None, evaluation.mixture_posterior(mixture, blind)),
     }
 
 
@@ -156,12 +156,12 @@ def judge(case: Case, images: jax.Array) -> tuple[str, ...]:
         exact, digits = case.truth.draw(jax.random.key(11), flat.shape[0]), 3
 
         def figures(flat: jax.Array) -> jax.Array:
-            return samplers.sliced_wasserstein(jax.random.key(12), flat, exact)[None]
+            return evaluation.sliced_wasserstein(jax.random.key(12), flat, exact)[None]
     else:
         digits = 2
 
         def figures(flat: jax.Array) -> jax.Array:
-            errors = samplers.moment_errors(flat, *case.truth)
+            errors = evaluation.moment_errors(flat, *case.truth)
             return jnp.stack([errors.mean, errors.covariance, errors.spread])
 
     again = jax.random.randint(jax.random.key(13), (RESAMPLES, len(flat)), 0, len(flat))
@@ -191,7 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     here = cases()
     mean, covariance = here["mask"].truth
-    floor = samplers.moment_errors(jnp.zeros((options.draws, SIZE)), mean, covariance)
+    floor = evaluation.moment_errors(jnp.zeros((options.draws, SIZE)), mean, covariance)
     lines = [
         f"{options.draws} draws, {options.steps} steps, sigma {SIGMA}; for the mask, {options.draws} exact draws show on "
         f"average: mean error {float(floor.mean_floor):.2f}, covariance error {float(floor.covariance_floor):.2f}, "

@@ -8,10 +8,10 @@ A cell is a task, a method, its settings ("published", or "tuned": what ``benchm
 this prior) and a number of network calls: methods with several calls a step get fewer steps. Cells are kept in
 ``docs/leaderboard.csv``, one row each, as they are finished; the same command goes on with those that are missing, or were
 measured with other weights of the prior or other options, and ``docs/leaderboard.md`` is written from all. ``--settle`` writes
-the best of each task into ``jaxdiff/experiments/defaults.json``, from which ``jaxdiff restore`` takes its method where none is
+the best of each task into ``jaxdiff/tasks/best.json``, from which ``jaxdiff restore`` takes its method where none is
 named.
 
-Network calls are forward passes, counted in the traced program (``jaxdiff.experiments.recipes``); backward passes are beside
+Network calls are forward passes, counted in the traced program (``jaxdiff.network_calls``); backward passes are beside
 them. Seconds are run time an image, compilation apart. A method that cannot serve a task, or not in so few calls, is "–".
 """
 
@@ -30,18 +30,20 @@ import numpy as np
 
 import jaxdiff as jd
 from jaxdiff import compilation_cache
+from jaxdiff import network_calls as recipes
+from jaxdiff.cli.console import progress
 from jaxdiff.engine import batch_keys, forget, restore_many
 from jaxdiff.engine.bookmark import fingerprint
-from jaxdiff.experiments import recipes, tasks, tuning
-from jaxdiff.experiments.commands.common import progress
-from jaxdiff.experiments.evaluate import SCORES, measure, scores
-from jaxdiff.experiments.pictures import from_folder
-from jaxdiff.experiments.report import markdown
+from jaxdiff.evaluation.pictures import from_folder
+from jaxdiff.evaluation.scores import SCORES, measure, scores
 from jaxdiff.files import atomic
 from jaxdiff.metrics.lpips import SMALLEST
+from jaxdiff.tables import markdown
+from jaxdiff.tasks import settings as tasks
+from jaxdiff.tune import search as tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
-DEFAULTS = ROOT / "jaxdiff" / "experiments" / "defaults.json"
+DEFAULTS = ROOT / "jaxdiff" / "tasks" / "best.json"
 TASKS = (
     "inpaint_box",
     "inpaint_random",
@@ -356,7 +358,7 @@ def main() -> None:
     parser.add_argument("--noise_std", type=float, default=0.05, help="σ on [-1, 1]")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--budget-minutes", type=float, default=math.inf, help="start no cell that would end later")
-    parser.add_argument("--settings", type=pathlib.Path, default=ROOT / "jaxdiff" / "experiments" / "settings.json")
+    parser.add_argument("--settings", type=pathlib.Path, default=ROOT / "jaxdiff" / "tasks" / "settings.json")
     parser.add_argument("--metric", default="psnr", choices=list(SENSE), help="what the best is judged by")
     parser.add_argument("--settle", action="store_true", help="write the best of each task into the defaults")
     parser.add_argument("--defaults", type=pathlib.Path, default=DEFAULTS, help="the file that --settle writes")

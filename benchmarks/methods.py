@@ -15,13 +15,14 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
+from jaxdiff import network_calls as recipes
 from jaxdiff import plots
+from jaxdiff.cli.console import progress
 from jaxdiff.engine import batch_keys, forget, restore_many
-from jaxdiff.experiments import recipes, tasks
-from jaxdiff.experiments.commands.common import progress
-from jaxdiff.experiments.evaluate import measure, scores
-from jaxdiff.experiments.pictures import without_download
+from jaxdiff.evaluation.pictures import without_download
+from jaxdiff.evaluation.scores import measure, scores
 from jaxdiff.files import load_image
+from jaxdiff.tasks import settings as tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLUMNS = 8

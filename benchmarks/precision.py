@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdiff as jd
-from jaxdiff.experiments.tasks import get_task, make_sampler
 from jaxdiff.files import find_images, load_image
+from jaxdiff.tasks.settings import get_task, make_sampler
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ class Work:
         import jax.numpy as jnp
 
         import jaxdiff as jd
-        from jaxdiff.experiments.tasks import make_sampler
+        from jaxdiff.tasks.settings import make_sampler
 
         self.jax, self.jd, self.steps, self.count = jax, jd, options.steps, options.images
         self.denoiser = jd.load_denoiser("faces64")

@@ -1,9 +1,9 @@
-"""The search for default hyper-parameters: methods × tasks on faces that no table evaluates, by ``jaxdiff.experiments.tuning``.
+"""The search for default hyper-parameters: methods × tasks on faces that no table evaluates, by ``jaxdiff.tune.search``.
 
 Run: ``python -m benchmarks.search --images FOLDER [--num_images 4] [--calls 100] [--budget 9] [--tasks …] [--methods …]``.
 Every figure goes into ``docs/search.json`` (and ``docs/search.csv``, one row a setting), which the same command takes up
-again after a kill; the best setting of each pair goes into ``jaxdiff/experiments/settings.json`` under the prior's name, and
-a table of all into ``docs/search.md``. What each method's options may be is in ``jaxdiff/experiments/search_space.py``.
+again after a kill; the best setting of each pair goes into ``jaxdiff/tasks/settings.json`` under the prior's name, and
+a table of all into ``docs/search.md``. What each method's options may be is in ``jaxdiff/tune/proposals.py``.
 """
 
 import argparse
@@ -16,16 +16,17 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
+from jaxdiff.cli.console import progress
 from jaxdiff.engine import forget
-from jaxdiff.experiments import tasks, tuning
-from jaxdiff.experiments.commands.common import progress
-from jaxdiff.experiments.evaluate import measure
-from jaxdiff.experiments.pictures import from_folder
-from jaxdiff.experiments.report import markdown
+from jaxdiff.evaluation.pictures import from_folder
+from jaxdiff.evaluation.scores import measure
 from jaxdiff.files import atomic
+from jaxdiff.tables import markdown
+from jaxdiff.tasks import settings as tasks
+from jaxdiff.tune import search as tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
-SETTINGS = ROOT / "jaxdiff" / "experiments" / "settings.json"
+SETTINGS = ROOT / "jaxdiff" / "tasks" / "settings.json"
 KEY = 2026
 """Of masks, kernels and noise, the same for all settings."""
 

@@ -4,11 +4,11 @@ from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, s
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
-from jaxdiff.experiments import presets as tasks
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
 from jaxdiff.samplers.posterior import posterior
 from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.tasks import catalogue as tasks
 
 __version__ = "0.1.0"
 

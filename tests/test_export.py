@@ -14,12 +14,12 @@ from flax import traverse_util
 
 import jaxdiff as jd
 from jaxdiff import cli, export, operators, samplers, schedules
+from jaxdiff import network_calls as recipes
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.experiments import recipes
-from jaxdiff.experiments.tasks import make_sampler
 from jaxdiff.models import UNet, UNetConfig, parameter_shapes
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
+from jaxdiff.tasks.settings import make_sampler
 
 SHAPE = (16, 16, 3)
 STEPS = 3

@@ -13,9 +13,9 @@ from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, stretch
 from jaxdiff.samplers.options import check_arguments, count
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Image, Key, Scalar
+from jaxdiff.typing import Array, Image, Key
 
-__all__ = ["Calibration", "Posterior", "calibration", "coverage", "posterior"]
+__all__ = ["Posterior", "credible_levels", "posterior"]
 
 
 class Posterior(NamedTuple):
@@ -39,14 +39,14 @@ class Posterior(NamedTuple):
         The ends are the quantiles at place p (n + 1) of the ordered draws, between which a new draw falls with the
         probability ``level``, for any n; a level above (n − 1)/(n + 1) would need more draws, and gets their extremes.
         """
-        level, n = _levels(level, self.samples.dtype), self.samples.shape[0]
+        level, n = credible_levels(level, self.samples.dtype), self.samples.shape[0]
         tail = jnp.clip(((1 - level) / 2 * (n + 1) - 1) / max(n - 1, 1), 0, 0.5)
         ends = jnp.quantile(self.samples, jnp.stack([tail, 1 - tail]).ravel(), axis=0)
         low, high = ends.reshape(2, *level.shape, *self.samples.shape[1:])
         return low, high
 
 
-def _levels(level: float | Array, dtype: Any) -> Array:
+def credible_levels(level: float | Array, dtype: Any) -> Array:
     level = jnp.asarray(level, dtype)
     if not isinstance(level, jax.core.Tracer) and not bool(jnp.all((level >= 0) & (level <= 1))):
         raise ValueError(f"a credible level lies in [0, 1], got {level}.")
@@ -126,64 +126,3 @@ def _draws(
         return state.x, info
 
     return jax.lax.map(draw, jnp.arange(n), batch_size=batch_size)
-
-
-def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
-    """Share of pixels whose true value lies in their central credible interval; its mean is ``level``, if the draws are right.
-
-    If they are, the rank of the truth among n draws is one of n + 1, all equally likely, so intervals of whole ranks have
-    few levels only. The rank r = #{draws < truth} is therefore given the whole stretch of width 1 around j = r − n/2, and
-    counts by how much of it lies in [−h, h], h = level (n + 1)/2; the mean over all ranks is exactly ``level``, for
-    every n, and no quantile is interpolated. Draws that equal the truth (to rounding) may stand on either side of it: its
-    stretch is then as much wider, and a pixel that all draws know exactly counts as ``level``, for or against nothing.
-    NaN where a draw or the truth is: a run that diverged covers nothing.
-
-    Args:
-        samples: [n, H, W, C].
-        truth: [H, W, C].
-        level: in [0, 1]; ``vmap`` for several.
-
-    Raises:
-        ValueError: if the shapes do not fit, or the level lies outside.
-    """
-    if truth.shape != samples.shape[1:]:
-        raise ValueError(
-            f"draws of shape {samples.shape} need a truth of shape {samples.shape[1:]}, got {truth.shape}."
-        )
-    level, n = _levels(level, samples.dtype), samples.shape[0]
-    if level.ndim:
-        raise ValueError(f"coverage is of one level, got shape {level.shape}; vmap over levels, or take calibration().")
-    same = 16 * jnp.finfo(samples.dtype).eps * jnp.maximum(1, jnp.abs(truth))
-    low = jnp.sum(samples < truth - same, axis=0).astype(samples.dtype) - (n + 1) / 2
-    high = (n + 1) / 2 - jnp.sum(samples > truth + same, axis=0).astype(samples.dtype)
-    h = level * (n + 1) / 2
-    covered = jnp.mean(jnp.maximum(jnp.minimum(high, h) - jnp.maximum(low, -h), 0) / (high - low))
-    unknown = jnp.any(jnp.isnan(samples)) | jnp.any(jnp.isnan(truth))
-    return jnp.where(unknown, jnp.full_like(covered, jnp.nan), covered)
-
-
-class Calibration(NamedTuple):
-    """Coverage by level, and its mean absolute distance from the diagonal."""
-
-    levels: Array
-    coverage: Array
-    error: Scalar
-
-
-def calibration(samples: Array, truth: Image, *, levels: int = 19) -> Calibration:
-    """The calibration curve: coverage at ``levels`` evenly spaced levels in ]0, 1[.
-
-    Below the diagonal the draws are over-confident. Pixels of one image are not independent: average over images.
-
-    Args:
-        samples: [n, H, W, C].
-        truth: [H, W, C].
-        levels: number of levels.
-
-    Raises:
-        ValueError: if the shapes do not fit, or there is not one level.
-    """
-    count("levels", levels)
-    at = jnp.linspace(0, 1, levels + 2, dtype=samples.dtype)[1:-1]
-    covered = jax.vmap(lambda level: coverage(samples, truth, level))(at)
-    return Calibration(at, covered, jnp.mean(jnp.abs(covered - at)))

@@ -5,9 +5,9 @@ import functools
 import pytest
 
 from benchmarks import costs
-from jaxdiff.experiments.tasks import METHODS
 from jaxdiff.models import PRESETS
 from jaxdiff.models.config import layout
+from jaxdiff.tasks.settings import METHODS
 
 RISE = 1.02
 SLACK = {"temporary": 2**18}

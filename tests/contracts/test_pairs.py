@@ -19,9 +19,9 @@ import pytest
 from jaxdiff import operators as ops
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.experiments import tasks
 from jaxdiff.operators import LinearOperator, SpectralOperator
 from jaxdiff.problems import observe
+from jaxdiff.tasks import settings as tasks
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)

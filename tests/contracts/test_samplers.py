@@ -11,9 +11,9 @@ from flax import struct
 
 from jaxdiff import operators, samplers, schedules
 from jaxdiff.denoisers import Denoiser, gaussian_prior
-from jaxdiff.experiments import tasks
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
+from jaxdiff.tasks import settings as tasks
 from jaxdiff.typing import Array
 
 SHAPE = (8, 8, 1)

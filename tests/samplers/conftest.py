@@ -10,10 +10,10 @@ from flax import struct
 
 from jaxdiff import operators, schedules
 from jaxdiff.denoisers import GaussianPrior, gaussian_prior
+from jaxdiff.evaluation.exact import dense_matrix, gaussian_posterior
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers import karras_grid, sample
-from jaxdiff.samplers.exact import dense_matrix, gaussian_posterior
 from jaxdiff.typing import Array, static
 
 SHAPE = (4, 4, 1)

@@ -7,11 +7,11 @@ import pytest
 
 from jaxdiff import operators as ops
 from jaxdiff.denoisers import gaussian_prior
+from jaxdiff.evaluation.exact import dense_matrix, moment_errors
 from jaxdiff.problems import observe
 from jaxdiff.samplers import annealed_langevin, daps, fps, karras_grid, log_snr_grid, sample, tds
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.continuous import ode_ve, sigma_of
-from jaxdiff.samplers.exact import dense_matrix, moment_errors
 from jaxdiff.samplers.particles import effective_sample_size, pick, resample, systematic_indices
 from jaxdiff.schedules import linear
 

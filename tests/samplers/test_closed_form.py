@@ -86,7 +86,7 @@ def run(name, steps, kind="mask"):
     case = cases()[kind]
     images = np.asarray(closed_form.draws(name, case, DRAWS, steps), np.float64).reshape(DRAWS, -1)
     mean, covariance = (np.asarray(part, np.float64) for part in case.truth)
-    errors = closed_form.samplers.moment_errors(images.astype(np.float32), *case.truth)
+    errors = closed_form.evaluation.moment_errors(images.astype(np.float32), *case.truth)
     found = tuple(float(v) for v in (errors.mean, errors.covariance, errors.spread))
     return Run(found, (images.mean(0) - mean.ravel(), np.cov(images.T)), covariance)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxdiff import operators
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import dps, dsg, lgd_mc, mcg, mmps, pigdm, sample, tmpd, transitions
 from jaxdiff.samplers.base import State
-from jaxdiff.samplers.exact import moment_errors
 
 TIMES = [700, 300, 40]
 

@@ -7,10 +7,10 @@ import pytest
 from flax import struct
 
 from jaxdiff import operators
+from jaxdiff.evaluation.exact import dense_matrix
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import ddnm, ddrm, diffpir, karras_grid, sample, score_ald
-from jaxdiff.samplers.exact import dense_matrix
 from jaxdiff.samplers.measurement import (
     cg_steps,
     dot,

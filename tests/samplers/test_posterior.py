@@ -7,10 +7,11 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
+from jaxdiff.evaluation import calibration, coverage
+from jaxdiff.evaluation.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
 from jaxdiff.numerics import conjugate_gradient, safe_norm, safe_sqrt
 from jaxdiff.problems import observe
-from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample, score_ald
-from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
+from jaxdiff.samplers import ddim, dps, mmps, posterior, sample, score_ald
 from jaxdiff.samplers.loop import _depth, _scan
 from jaxdiff.samplers.posterior import Posterior
 from jaxdiff.schedules import TimeGrid

@@ -7,10 +7,10 @@ import pytest
 from flax import struct
 
 from jaxdiff.denoisers import Prediction
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import ddnm, ddrm, repaint, resampling_grid, sample
 from jaxdiff.samplers.base import State
-from jaxdiff.samplers.exact import moment_errors
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
 

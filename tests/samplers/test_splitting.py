@@ -7,17 +7,17 @@ import optax
 import pytest
 from flax import struct
 
+from jaxdiff import network_calls as recipes
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.experiments import recipes
+from jaxdiff.evaluation.exact import dense_matrix, moment_errors
 from jaxdiff.operators import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import diffpir, fast_dips, pnp_dm, reddiff, sample, sitcom
+from jaxdiff.samplers._methods.pnp_dm import _exact
 from jaxdiff.samplers.adam import adam_init, adam_step
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.continuous import reverse_ve, sigma_of
-from jaxdiff.samplers.exact import dense_matrix, moment_errors
-from jaxdiff.samplers.pnp_dm import _exact
 from jaxdiff.typing import Array
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.samplers import ddim, ddpm, dpm_solver, heun, karras_grid, log_snr_grid, sample
 from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, polynomial_sigmas, sigma_of
-from jaxdiff.samplers.exact import moment_errors
 
 SHAPE = (3, 3, 1)
 SCHEDULE = schedules.linear(1000)

@@ -8,8 +8,8 @@ import pytest
 
 from jaxdiff import schedules
 from jaxdiff.checkpoints import load_checkpoint
+from jaxdiff.cli.train import add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, bundled, load_config
-from jaxdiff.training.command import add_arguments, config_from, run
 from jaxdiff.training.config import FEWEST_STEPS
 
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import Checkpoint, save_checkpoint
+from jaxdiff.cli.train import _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
-from jaxdiff.training.command import _absolute, add_arguments, config_from, run
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
 from jaxdiff.training.state import init_state

@@ -1,0 +1,157 @@
+"""``jaxdiff bench``: a grid of images × tasks × methods × seeds, resumable, with a table of rows and summaries."""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxdiff import hosts, plots
+from jaxdiff.bench.job import Grid, Job, Outcome
+from jaxdiff.bench.summary import METRICS
+from jaxdiff.cli.console import (
+    add_batch_size,
+    add_network,
+    check_batch_size,
+    check_noise,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
+from jaxdiff.engine.placement import choose_devices
+from jaxdiff.files import load_image
+from jaxdiff.tables import rounded
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("--data", required=True, help="folder of true pictures, searched below too")
+    parser.add_argument("--out", required=True, help="folder of the job; one that was stopped goes on")
+    parser.add_argument("--tasks", nargs="+", required=True, help="see jaxdiff info, or published ones: jaxdiff tasks")
+    parser.add_argument("--methods", nargs="+", required=True, help="see jaxdiff info")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every image (default 0)")
+    parser.add_argument("--steps", type=int, default=100, help="of a run (default 100)")
+    parser.add_argument("--spacing", default=None, help="how the steps are spread; each method's own by default")
+    parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
+    parser.add_argument("--num_images", type=int, default=None, help="at most so many (all by default)")
+    parser.add_argument("--prior", default="faces64", help="an embedded prior, or the path of a converted checkpoint")
+    add_network(parser)
+    add_batch_size(parser)
+    parser.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
+    parser.add_argument(
+        "--part", type=int, default=None, help="images a unit of work (16, or 256 a device that is no CPU)"
+    )
+    parser.add_argument("--no_pictures", action="store_true", help="write no PNGs")
+    parser.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, run what is open, show the summary."""
+    batch_size = _check(args)
+    if args.distributed:
+        hosts.join()
+    denoiser = load_prior(args)
+    check_steps(denoiser, args.steps)
+    choose_devices(args.devices, 1)  # refuses what this process has not, before anything is made
+    cpu = jax.local_devices()[0].platform == "cpu"
+    grid = Grid(
+        tasks=tuple(dict.fromkeys(args.tasks)),
+        methods=tuple(dict.fromkeys(args.methods)),
+        seeds=tuple(dict.fromkeys(args.seeds)),
+        steps=args.steps,
+        prior=args.prior,
+        noise_std=args.noise_std,
+        spacing=args.spacing,
+        dtype=args.dtype,
+        part=args.part or (16 if cpu else 256 * jax.local_device_count()),
+        pictures=not args.no_pictures,
+    )
+    job = Job(grid, args.data, Path(args.out), denoiser, args.num_images)
+    todo = job.open_parts()
+    total, everything = len(job.parts()), sum(map(job.cost, todo))
+    console.print(f"{len(job.images)} images, {total} parts, {len(todo)} of them open for this process")
+    steps = round(np.mean([len(job.grids[part.task, part.method].t) for part in todo])) if todo else 1
+    with progress() as bar:
+        report = bar("bench", everything, steps) if todo else None
+        outcome = job.run(batch_size=batch_size, devices=args.devices, report=report)
+    _tell(job, outcome)
+
+
+def _check(args: argparse.Namespace) -> int | str:
+    for name in ("steps", "num_images", "part", "devices"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
+    check_noise(args.noise_std)
+    return check_batch_size(args.batch_size)
+
+
+def _tell(job: Job, outcome: Outcome) -> None:
+    for (task, method), why in outcome.refused.items():
+        console.print(f"left out: {method} on {task}: {why}")
+    for why in outcome.unreadable.values():
+        console.print(f"not read: {why}")
+    if outcome.missing:
+        console.print(f"{outcome.missing} parts are still open in other processes; the last of them writes the tables.")
+        return
+    if not outcome.rows:
+        raise ValueError("nothing could be run: no method serves a task, or no picture could be read.")
+    diverged = sum(row["status"] == "diverged" for row in outcome.rows)
+    if diverged:
+        console.print(
+            f"{diverged} of {len(outcome.rows)} runs diverged (status in results.csv); the others are unaffected."
+        )
+    _print(outcome)
+    figures = _overviews(job) if job.grid.pictures else []
+    names = ["results.csv", "summary.md", "summary.csv", "summary.tex", *figures]
+    console.print(f"{len(outcome.rows)} rows; written to {job.out}: {', '.join(names)}")
+
+
+def _print(outcome: Outcome) -> None:
+    out = Console(highlight=False)
+    for task in dict.fromkeys(line["task"] for line in outcome.summary):
+        table = Table(title=task, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("method")
+        lines = [line for line in outcome.summary if line["task"] == task]
+        lost = ["diverged"] if any(line["diverged"] for line in lines) else []
+        for name in (*(title for title, _ in METRICS.values()), "calls", "s/image", *lost):
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in lines:
+            cells = [line["method"]]
+            for metric, (_, digits) in METRICS.items():
+                cells.append(rounded(line[f"{metric}_mean"], digits, "±", line[f"{metric}_error"]))
+            cells += [str(line["network_calls"]), f"{line['seconds_per_image']:.2f}"]
+            table.add_row(*cells, *(f"{line[name]} of {line['runs']}" if line[name] else "–" for name in lost))
+        out.print(table)
+
+
+def _overviews(job: Job, rows: int = 4) -> list[str]:
+    """A figure a task: the first few images, measured and by each method, first seed."""
+    written = []
+    height, width, _ = job.denoiser.image_shape
+    for task in job.grid.tasks:
+        methods = [m for m in job.grid.methods if (task, m) not in job.refused]
+        lines, titles = [], ["truth", "measured", *methods]
+        for place in range(min(rows, len(job.images))):
+            files = [job.picture(task, m, job.grid.seeds[0], place) for m in ("measured", *methods)]
+            if not all(map(Path.exists, files)):  # not read, or diverged
+                continue
+            truth = load_image(job.images[place], size=(height, width), resize=True).pixels
+            lines.append([truth, *(load_image(file).pixels for file in files)])
+        if not lines or not methods:
+            continue
+        try:
+            figure = plots.image_table(lines, column_titles=titles, title=task)
+        except ValueError as error:  # no matplotlib
+            console.print(f"no overview figures: {error}")
+            return []
+        written.append(f"overview_{task.replace('/', '-')}.png")
+        plots.save_figure(job.out / written[-1], figure)
+    return written

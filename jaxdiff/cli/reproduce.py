@@ -1,0 +1,149 @@
+"""``jaxdiff reproduce``: the study's tables, figures and claims."""
+
+import argparse
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxdiff import metrics
+from jaxdiff.cli.console import (
+    add_batch_size,
+    add_prior,
+    check_batch_size,
+    check_steps,
+    console,
+    load_prior,
+    progress,
+)
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.evaluation.pictures import Picture, from_folder, without_download
+from jaxdiff.files import check_folder, out_folder
+from jaxdiff.study import claims, paper, report
+from jaxdiff.study.paper import Study, plan, run_study
+from jaxdiff.tasks.settings import settings_for
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_prior(parser)
+    parser.add_argument("--out", default="out", help="folder for tables and figures (default out)")
+    parser.add_argument(
+        "--images", default=None, help="folder of in-distribution truths; draws from the prior by default"
+    )
+    parser.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
+    parser.add_argument(
+        "--num_images", type=int, default=None, help="at most so many from each folder (all by default)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="runs an image (default 1)")
+    add_batch_size(parser)
+    parser.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
+    parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the study, judge its claims, write the report, print the tables."""
+    for name, least in (("seeds", 1), ("num_images", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value} is not possible: it is at least {least}.")
+    check_folder(args.out)
+    denoiser = load_prior(args)
+    study = _study(args, denoiser)
+    check_steps(denoiser, study.steps)
+    begun = time.monotonic()
+    with progress() as bar:
+        pictures = _pictures(args, denoiser, bar)
+        out = out_folder(args.out)
+        faces = sum(picture.in_distribution for picture in pictures)
+        stages = plan(study, denoiser, faces, len(pictures) - faces)
+        bars = {name: bar(name, total, per_image) for name, (total, per_image) in stages.items()}
+        results = run_study(study, denoiser, pictures, report=bars.get, resume=out_folder(out / ".runs"))
+    lpips = jax.jit(jax.vmap(metrics.lpips))
+    drift = claims.face_drift(results, study, lambda a, b: np.asarray(lpips(a, b)))
+    judged = claims.claims(results, study, drift)
+    about = _about(args, study, denoiser, pictures)
+    written = report.write_report(out, results, study, about, judged)
+    shutil.rmtree(out / ".runs", ignore_errors=True)
+    _print(results, study, judged)
+    if lost := report.diverged(results):
+        console.print(f"note: {lost}")
+    console.print(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}, begin with {written[0]}")
+
+
+def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
+    total, steps = denoiser.schedule.num_steps, args.steps if args.steps is None else check_steps(denoiser, args.steps)
+    study = Study(seeds=args.seeds, seed=args.seed, batch_size=check_batch_size(args.batch_size), prior=args.prior)
+    if args.smoke:
+        return dataclasses.replace(study, steps=steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
+    return dataclasses.replace(study, steps=steps or (total if args.full else min(100, total)))
+
+
+def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list[Picture]:
+    """Truths: from the folders where they are named, else without any download."""
+    size = (denoiser.image_shape[0], denoiser.image_shape[1])
+    pictures = []
+    if args.images is not None:
+        pictures += from_folder(args.images, size, in_distribution=True, most=args.num_images)
+    if args.ood is not None:
+        pictures += from_folder(args.ood, size, in_distribution=False, most=args.num_images)
+    if args.images is None or args.ood is None:
+        steps, draws = (4, 1) if args.smoke else (100, 2)
+        ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)
+        wanted = {True: args.images is None, False: args.ood is None}
+        pictures += [picture for picture in ours if wanted[picture.in_distribution]]
+    pictures = sorted(pictures, key=lambda picture: not picture.in_distribution)
+    faces = {picture.name for picture in pictures if picture.in_distribution}
+    return [p if p.in_distribution or p.name not in faces else p._replace(name=f"{p.name} (out)") for p in pictures]
+
+
+def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures: list[Picture]) -> str:
+    """What was run, in a paragraph: a table without its setting says nothing."""
+    height, width, _ = denoiser.image_shape
+    inside = [p.name for p in pictures if p.in_distribution]
+    outside = [p.name for p in pictures if not p.in_distribution]
+    settings = "; ".join(
+        f"{method} on {task} ({ours}): "
+        + ", ".join(f"{k} = {v:g}" for k, v in settings_for(method, ours, study.prior).items())
+        for task, ours in study.tasks.items()
+        for method in study.methods
+    )
+    device = jax.devices()[0].device_kind
+    return (
+        f"Prior {Path(args.prior).name}, {height}×{width}, {study.steps} reverse steps of {denoiser.schedule.num_steps} "
+        f"(Table 1 takes N of N), {study.seeds} seed(s) an image, device {device}. In distribution: {', '.join(inside)}. "
+        f"Out of distribution: {', '.join(outside) or 'none'}. σ is on the [-1, 1] scale. Settings: {settings}."
+    )
+
+
+def _print(results: paper.Results, study: Study, judged: list[claims.Claim]) -> None:
+    out = Console(highlight=False)
+    parts = {
+        f"Table 1, {where}: N forward steps, then N reverse steps": report.table_1(results, study, (inside,))
+        for inside, where in ((True, "in distribution"), (False, "out of distribution"))
+    }
+    parts |= {f"Table 2, {task}": report.table_2(results, study, [task]) for task in study.tasks}
+    parts["Run time (warm)"] = report.run_time_ratios(results, study)
+    for title, (header, lines) in parts.items():
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for name in header:
+            table.add_column(
+                name.split()[-1] if "PSNR" in name else name, justify="left" if name == "method" else "right"
+            )
+        for line in lines:
+            table.add_row(*line)
+        out.print(table)
+    for claim in judged:
+        mark = "[green]holds        [/]" if claim.holds else "[red]does not hold[/]"
+        out.print(f"{mark}  {claim.sentence}\n               seen: {claim.seen}", soft_wrap=True)

@@ -1,0 +1,48 @@
+"""``jaxdiff tasks``: every published task by name, and a contact sheet of what each makes of one picture."""
+
+import argparse
+
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from jaxdiff.cli.console import check_picture_path, console
+from jaxdiff.files import atomic, load_image, out_folder
+from jaxdiff.tasks import catalogue as presets
+from jaxdiff.tasks.contact_sheet import SHEET, contact_sheet
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument(
+        "image", nargs="?", default=None, help="a picture for the contact sheet; names alone without one"
+    )
+    parser.add_argument(
+        "--size", type=int, default=128, help="side of the square that the picture is fitted to (default 128)"
+    )
+    parser.add_argument("--out", default="tasks.png", help="the contact sheet (default tasks.png)")
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+
+
+def run(args: argparse.Namespace) -> None:
+    """List the presets; draw the sheet where a picture is given."""
+    if args.image is None:
+        table = Table(title="published tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name in presets.names():
+            preset = presets.PRESETS[name]
+            table.add_row(
+                f"  {name}", f"{preset.about}; σ = {preset.noise.std:g} on {preset.noise.scale}".replace("[", r"\[")
+            )
+        Console(highlight=False).print(table)
+        return
+    out = check_picture_path(args.out, "tasks.png")
+    if args.size < 32 or args.size % 16:
+        raise ValueError(f"--size {args.size} is not possible: take a multiple of 16, at least 32.")
+    image = load_image(args.image, size=(args.size, args.size), resize=True).pixels
+    out_folder(out.parent)
+    sheet = contact_sheet(jnp.asarray(image))
+    with atomic(out) as temporary:
+        sheet.save(temporary)
+    console.print(f"{len(SHEET)} measurements of {args.image} in {out}")

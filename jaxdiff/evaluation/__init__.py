@@ -1,0 +1,27 @@
+"""What draws and restorations are judged by: posteriors in closed form, calibration, scores."""
+
+from jaxdiff.evaluation.calibration import Calibration, calibration, coverage
+from jaxdiff.evaluation.exact import (
+    MixturePosterior,
+    MomentErrors,
+    gaussian_posterior,
+    mixture_posterior,
+    moment_errors,
+    sliced_wasserstein,
+)
+from jaxdiff.evaluation.scores import SCORES, measure, scores
+
+__all__ = [
+    "SCORES",
+    "Calibration",
+    "MixturePosterior",
+    "MomentErrors",
+    "calibration",
+    "coverage",
+    "gaussian_posterior",
+    "measure",
+    "mixture_posterior",
+    "moment_errors",
+    "scores",
+    "sliced_wasserstein",
+]

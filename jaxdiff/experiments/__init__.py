@@ -1,1 +1,0 @@
-"""Tasks by name, grids of runs, and the study's tables and figures."""

@@ -1,0 +1,1 @@
+"""The study that jaxdiff reproduces: its runs, tables, figures and claims."""

@@ -1,0 +1,222 @@
+"""The study "Diffusion Models for Inverse Problems": its runs, as rows of one table.
+
+Table 1 noises clean images by N forward steps and denoises them by N reverse steps. Table 2 restores blurred and masked
+images at three noise levels by SDEdit, Score ALD and DPS. Figure 1 draws from the prior. ``report`` turns the rows into
+tables, figures and claims.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import operators, samplers
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.engine import Outcome, batch_keys, restore_many, stack
+from jaxdiff.engine.runs import Report
+from jaxdiff.evaluation.pictures import Picture
+from jaxdiff.evaluation.scores import scores
+from jaxdiff.metrics.lpips import SMALLEST
+from jaxdiff.problems import Problem, observe
+from jaxdiff.samplers.loop import grid_for
+from jaxdiff.schedules import TimeGrid, timestep_grid
+from jaxdiff.tasks.settings import make_operator, make_sampler
+from jaxdiff.typing import Key
+
+__all__ = ["Results", "Study", "plan", "run_study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to run.
+
+    Attributes:
+        steps: network calls of a whole reverse process (Table 2 and Figure 1).
+        forward_steps: N of Table 1.
+        noise_stds: σ of Table 2.
+        tasks: the study's name of a task → ours.
+        methods: the rows of Table 2.
+        seeds: runs an image.
+        samples: draws of Figure 1.
+        seed: of everything random.
+        batch_size: runs at a time.
+        prior: name under which settings were recorded.
+    """
+
+    steps: int = 100
+    forward_steps: tuple[int, ...] = (10, 100, 500)
+    noise_stds: tuple[float, ...] = (0.01, 0.05, 0.1)
+    tasks: dict[str, str] = field(
+        default_factory=lambda: {"deconvolution": "gaussian_blur", "inpainting": "inpaint_box"}
+    )
+    methods: tuple[str, ...] = ("sdedit", "score_ald", "dps")
+    seeds: int = 1
+    samples: int = 3
+    seed: int = 0
+    batch_size: int | str = "auto"
+    prior: str = "faces64"
+
+
+class Results(NamedTuple):
+    """What came out.
+
+    Attributes:
+        rows: one mapping a run: table, method, task, forward_steps or noise_std, image, in_distribution, seed, psnr, ssim,
+            lpips, seconds, network_calls.
+        samples: [n, H, W, C], Figure 1.
+        triplets: (table 1: N, or table 2: (method, task, σ)) → list of (measured, truth, restored) by image, first seed.
+    """
+
+    rows: list[dict[str, Any]]
+    samples: np.ndarray
+    triplets: dict[Any, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]
+
+
+def plan(study: Study, denoiser: DenoiserLike, faces: int, others: int) -> dict[str, tuple[int, int]]:
+    """By stage: its (image × network call)s, what a progress bar counts to, and the calls of one image."""
+    total = denoiser.schedule.num_steps
+    stages = {"Figure 1": (study.samples * study.steps, study.steps)}
+    for count in study.forward_steps:
+        calls = min(count, total)
+        stages[f"Table 1, {count} steps"] = (calls * (faces + others) * study.seeds, calls)
+    for task, ours in study.tasks.items():
+        for method in study.methods:
+            calls = len(grid_for(denoiser, make_sampler(method, ours, study.prior), study.steps).t)
+            stages[f"{task}, {method}"] = (calls * faces * study.seeds * len(study.noise_stds), calls)
+    return stages
+
+
+def run_study(
+    study: Study,
+    denoiser: DenoiserLike,
+    pictures: Sequence[Picture],
+    *,
+    report: Any = None,
+    resume: Path | None = None,
+) -> Results:
+    """Run every stage; ``report(stage)`` gives the callback that a stage's chunks call.
+
+    Args:
+        study: what to run.
+        denoiser: the prior.
+        pictures: truths, all of one shape; Table 2 uses those in distribution.
+        report: stage name → callback with the number of (image × network call)s done, or None.
+        resume: folder for the state of unfinished stages.
+
+    Returns:
+        Rows, samples and triplets.
+
+    Raises:
+        ValueError: if two pictures have one name, or the prior's images are too small for LPIPS.
+    """
+    if len({picture.name for picture in pictures}) < len(pictures):
+        raise ValueError("two pictures have the same name; each needs its own.")
+    if min(denoiser.image_shape[:2]) < SMALLEST["alex"]:
+        raise ValueError(
+            f"the study is scored by LPIPS, which needs images of at least {SMALLEST['alex']} pixels a side; use jaxdiff bench."
+        )
+    key = jax.random.key(study.seed)
+    run = _Runner(study, denoiser, report or (lambda stage: None), resume)
+    draws = run("Figure 1", batch_keys(jax.random.fold_in(key, 0), study.samples), None, samplers.ddpm(), study.steps)
+    results = Results([], np.asarray(draws.x), {})
+    for count in study.forward_steps:
+        _table_1(run, jax.random.fold_in(key, 1), pictures, count, results)
+    faces = [picture for picture in pictures if picture.in_distribution]
+    for task in study.tasks:
+        for method in study.methods:
+            _table_2(run, jax.random.fold_in(key, 2), faces, task, method, results)
+    return results
+
+
+class _Runner:
+    """``restore_many`` with the study's options filled in."""
+
+    def __init__(self, study: Study, denoiser: DenoiserLike, report: Any, resume: Path | None) -> None:
+        self.study, self.denoiser, self.report, self.resume = study, denoiser, report, resume
+
+    def __call__(self, stage: str, keys: Any, problems: Problem | None, sampler: Any, steps: int | TimeGrid) -> Outcome:
+        name = "".join(c if c.isalnum() else "_" for c in stage)
+        callback: Report | None = self.report(stage)
+        return restore_many(
+            keys,
+            self.denoiser,
+            problems,
+            sampler,
+            steps=steps,
+            batch_size=self.study.batch_size,
+            report=callback,
+            resume=None if self.resume is None else self.resume / f"{name}.npz",
+        )
+
+
+def _table_1(run: _Runner, key: Key, pictures: Sequence[Picture], count: int, results: Results) -> None:
+    study, denoiser = run.study, run.denoiser
+    total = denoiser.schedule.num_steps
+    shape = pictures[0].pixels.shape
+    identity = operators.denoise(image_shape=shape)
+    runs = [(picture, seed) for seed in range(study.seeds) for picture in pictures]
+    problems = stack(
+        [Problem(identity, jnp.asarray(picture.pixels), jnp.asarray(0.0, jnp.float32)) for picture, _ in runs]
+    )
+    # A grid cut by hand rather than by sdedit(start=N), so that all N share one compiled program.
+    grid = timestep_grid(total, total).below(count)
+    sampler = samplers.sdedit(start=total)
+    keys = batch_keys(key, len(runs))
+    outcome = run(f"Table 1, {count} steps", keys, problems, sampler, grid)
+    noisy = jax.vmap(lambda key, problem: sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0])).x)(
+        jax.vmap(jax.random.split)(keys)[:, 0], problems
+    )
+    shared = {"table": 1, "method": "sdedit", "task": "denoising", "forward_steps": count}
+    _score(results, shared, runs, problems, outcome, len(grid.t))
+    results.triplets[count] = [
+        (np.asarray(noisy[i]), picture.pixels, outcome.x[i]) for i, picture in enumerate(pictures)
+    ]
+
+
+def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, method: str, results: Results) -> None:
+    study = run.study
+    ours = study.tasks[task]
+    shape = pictures[0].pixels.shape
+    sampler = make_sampler(method, ours, study.prior)
+    names = [picture.name for picture in pictures]
+    runs = [(picture, seed, std) for std in study.noise_stds for seed in range(study.seeds) for picture in pictures]
+    problems = []
+    for picture, seed, std in runs:
+        # Noise and mask depend on image and seed alone: every method and every σ meets the same ones.
+        place = jax.random.fold_in(jax.random.fold_in(key, seed), names.index(picture.name))
+        operator_key, noise_key = jax.random.split(place)
+        operator = make_operator(ours, operator_key, shape)
+        problems.append(observe(noise_key, operator, jnp.asarray(picture.pixels), std))
+    outcome = run(f"{task}, {method}", batch_keys(key, len(runs)), stack(problems), sampler, study.steps)
+    calls = len(grid_for(run.denoiser, sampler, study.steps).t)
+    for std in study.noise_stds:
+        index = [i for i, entry in enumerate(runs) if entry[2] == std]
+        part = Outcome(outcome.x[index], outcome.residual[index], outcome.seconds * len(index) / len(runs))
+        shared = {"table": 2, "method": method, "task": task, "noise_std": std}
+        _score(results, shared, [runs[i][:2] for i in index], stack([problems[i] for i in index]), part, calls)
+        results.triplets[method, task, std] = [
+            (np.asarray(problems[i].operator.view(problems[i].y)), runs[i][0].pixels, outcome.x[i])
+            for i in index
+            if runs[i][1] == 0
+        ]
+
+
+def _score(
+    results: Results,
+    shared: dict[str, Any],
+    runs: Sequence[tuple[Picture, int]],
+    problems: Problem,
+    outcome: Outcome,
+    calls: int,
+) -> None:
+    """Append a row a run: PSNR, SSIM and LPIPS against the truth, NaN where it diverged."""
+    found = scores(outcome.x, np.stack([picture.pixels for picture, _ in runs]), problems)
+    for i, (picture, seed) in enumerate(runs):
+        row = {**shared, "image": picture.name, "in_distribution": picture.in_distribution, "seed": seed}
+        row |= {name: float(found[name][i]) for name in ("psnr", "ssim", "lpips")}
+        row |= {"seconds": outcome.seconds / len(runs), "network_calls": calls}
+        results.rows.append(row)

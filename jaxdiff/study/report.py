@@ -1,0 +1,200 @@
+"""From the study's rows to tables with standard errors, claims that hold or do not, figures, and one readable report."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdiff import plots
+from jaxdiff.files import write_text
+from jaxdiff.study.cells import TITLES, select
+from jaxdiff.study.claims import Claim
+from jaxdiff.study.paper import Results, Study
+from jaxdiff.tables import csv_text, markdown, rounded, write_rows
+
+__all__ = [
+    "Results",
+    "diverged",
+    "run_time_ratios",
+    "table_1",
+    "table_2",
+    "write_report",
+]
+
+STUDY_TABLE_1 = {10: (41.6, 0.012, 38.8, 0.008), 100: (32.5, 0.101, 27.6, 0.167), 500: (23.4, 0.323, 20.3, 0.701)}
+"""Forward steps → in-distribution PSNR, LPIPS, out-of-distribution PSNR, LPIPS, as the study prints them."""
+
+STUDY_TABLE_2 = {
+    ("sdedit", 0.01): (20.052, 0.230, 20.322, 0.203),
+    ("sdedit", 0.05): (20.542, 0.187, 20.186, 0.204),
+    ("sdedit", 0.1): (20.108, 0.230, 20.579, 0.195),
+    ("score_ald", 0.01): (22.404, 0.141, 27.031, 0.086),
+    ("score_ald", 0.05): (22.100, 0.162, 28.148, 0.061),
+    ("score_ald", 0.1): (21.953, 0.153, 28.188, 0.057),
+    ("dps", 0.01): (28.213, 0.052, 35.032, 0.023),
+    ("dps", 0.05): (28.828, 0.058, 34.730, 0.024),
+    ("dps", 0.1): (28.066, 0.070, 34.034, 0.022),
+}
+"""(method, σ) → deconvolution PSNR, LPIPS, inpainting PSNR, LPIPS."""
+
+Table = tuple[list[str], list[list[str]]]
+"""A header and lines."""
+
+
+def table_1(results: Results, study: Study, where: Sequence[bool] = (True, False)) -> Table:
+    """Table 1, the study's own numbers beside ours; ``where``: in distribution, out of it, or both side by side."""
+    header = ["forward steps"]
+    for inside in where:
+        header += [f"{'in' if inside else 'out-of'}-dist. PSNR", "study", "LPIPS", "study"]
+    lines = []
+    for count in study.forward_steps:
+        line, given = [str(count)], STUDY_TABLE_1.get(count)
+        for inside in where:
+            chosen = {"table": 1, "forward_steps": count, "in_distribution": inside}
+            offset = 0 if inside else 2
+            line += [
+                select(results.rows, "psnr", **chosen).text(2),
+                f"{given[offset]:.1f}" if given else "–",
+                select(results.rows, "lpips", **chosen).text(3),
+                f"{given[offset + 1]:.3f}" if given else "–",
+            ]
+        lines.append(line)
+    return header, lines
+
+
+def table_2(results: Results, study: Study, tasks: Sequence[str] | None = None) -> Table:
+    """Table 2, the study's own numbers beside ours, for some tasks or all side by side."""
+    chosen_tasks = list(study.tasks) if tasks is None else tasks
+    header = ["method", "σ"]
+    for task in chosen_tasks:
+        header += [f"{task} PSNR", "study", "LPIPS", "study", "SSIM"]
+    lines = []
+    for method in study.methods:
+        for std in study.noise_stds:
+            line = [TITLES.get(method, method), f"{std:g}"]
+            given = STUDY_TABLE_2.get((method, std))
+            for task in chosen_tasks:
+                chosen = {"table": 2, "method": method, "task": task, "noise_std": std}
+                offset = 0 if task == "deconvolution" else 2
+                line += [
+                    select(results.rows, "psnr", **chosen).text(2),
+                    f"{given[offset]:.2f}" if given else "–",
+                    select(results.rows, "lpips", **chosen).text(3),
+                    f"{given[offset + 1]:.3f}" if given else "–",
+                    select(results.rows, "ssim", **chosen).text(3),
+                ]
+            lines.append(line)
+    return header, lines
+
+
+def run_time_ratios(results: Results, study: Study) -> Table:
+    """Seconds and network calls an image by method, compilation apart, as multiples of the one before."""
+    header = ["method", "s an image", "network calls", "ms a call", "× the one above", "study"]
+    claimed = {"score_ald": "about 2", "dps": "2–3"}
+    lines: list[list[str]] = []
+    before = math.nan
+    for method in study.methods:
+        seconds = select(results.rows, "seconds", table=2, method=method).mean
+        calls = select(results.rows, "network_calls", table=2, method=method).mean
+        ratio = "–" if math.isnan(before) else f"{seconds / before:.2f}"
+        lines.append(
+            [TITLES.get(method, method), f"{seconds:.2f}", f"{calls:.0f}", f"{1000 * seconds / calls:.1f}", ratio]
+            + [claimed.get(method, "–")]
+        )
+        before = seconds
+    return header, lines
+
+
+def diverged(results: Results) -> str:
+    """Which runs are not finite, in a sentence; empty if none."""
+    lost = [row for row in results.rows if math.isnan(row["psnr"])]
+    if not lost:
+        return ""
+    where = dict.fromkeys(f"{TITLES.get(row['method'], row['method'])} on {row['task']}" for row in lost)
+    return (
+        f"{len(lost)} of {len(results.rows)} runs diverged ({', '.join(where)}): they have no scores in runs.csv, means over "
+        "them are –, and no claim that needs one holds."
+    )
+
+
+def write_report(out: Path, results: Results, study: Study, about: str, judged: Sequence[Claim]) -> list[Path]:
+    """Write tables (CSV, Markdown), figures and ``report.md`` into ``out``; returns the paths."""
+    first, second, times = table_1(results, study), table_2(results, study), run_time_ratios(results, study)
+    written = [write_rows(out / "runs.csv", results.rows)]
+    for name, (header, lines) in (("table1", first), ("table2", second), ("run_times", times)):
+        written.append(write_text(out / f"{name}.csv", csv_text(header, lines)))
+    written += _figures(out, results, study)
+    verdicts = [[c.sentence, c.seen, "holds" if c.holds else "does not hold"] for c in judged]
+    text = "\n\n".join(
+        [
+            "# Diffusion Models for Inverse Problems, reproduced",
+            about,
+            *([lost] if (lost := diverged(results)) else []),
+            "## Table 1: N forward steps, then N reverse steps",
+            "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
+            markdown(*first),
+            "## Table 2: deconvolution and inpainting",
+            markdown(*second),
+            "## Run time",
+            "Warm: compilation is not counted.",
+            markdown(*times),
+            "## The study's claims",
+            markdown(["claim", "seen here", "verdict"], verdicts),
+            "## Figures",
+            "\n".join(f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"),
+        ]
+    )
+    return [write_text(out / "report.md", text + "\n"), *written]
+
+
+def _figures(out: Path, results: Results, study: Study) -> list[Path]:
+    figures = {}
+    if len(results.samples):
+        figures["figure1"] = plots.image_table(
+            [list(results.samples)], title=f"Figure 1. Unconditional samples, {study.steps} reverse steps"
+        )
+    names = {row["image"]: row["in_distribution"] for row in results.rows if row["table"] == 1}
+    inside = [i for i, here in enumerate(names.values()) if here][-1:]
+    outside = [i for i, here in enumerate(names.values()) if not here][-1:]
+    rows = [[part for i in inside + outside for part in results.triplets[n][i]] for n in study.forward_steps]
+    figures["figure2"] = plots.image_table(
+        _order(rows, (1, 0, 2)),
+        column_titles=["truth", "noisy", "restored"] * 2,
+        row_titles=[f"N = {n}" for n in study.forward_steps],
+        separators=(3,),
+        title="Figure 2. Denoising: in distribution | out of distribution",
+    )
+    for number, method in enumerate(study.methods, start=3):
+        figures[f"figure{number}"] = _method_figure(results, study, method, number)
+    for name, figure in figures.items():
+        plots.save_figure(out / f"{name}.png", figure)
+    return [out / f"{name}.png" for name in figures]
+
+
+def _method_figure(results: Results, study: Study, method: str, number: int) -> Any:
+    rows, captions = [], []
+    for std in study.noise_stds:
+        row: list[np.ndarray] = []
+        caption: list[str] = []
+        for task in study.tasks:
+            row += list(results.triplets[method, task, std][-1])
+            wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": 0}
+            scores = [r for r in results.rows if all(r.get(k) == v for k, v in wanted.items())][-1]
+            shown = f"{scores['psnr']:.1f} dB, LPIPS {rounded(scores['lpips'], 3)}"
+            caption += ["", "", "diverged" if math.isnan(scores["psnr"]) else shown]
+        rows.append(row)
+        captions.append(caption)
+    return plots.image_table(
+        rows,
+        column_titles=["measured", "truth", "restored"] * len(study.tasks),
+        row_titles=[f"σ = {std:g}" for std in study.noise_stds],
+        captions=captions,
+        separators=tuple(range(3, 3 * len(study.tasks), 3)),
+        title=f"Figure {number}. {TITLES.get(method, method)}: " + " | ".join(study.tasks),
+    )
+
+
+def _order(rows: list[list[np.ndarray]], order: tuple[int, ...]) -> list[list[np.ndarray]]:
+    return [[row[base + i] for base in range(0, len(row), 3) for i in order] for row in rows]

@@ -1,0 +1,104 @@
+"""A contact sheet: what every operator makes of one image."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.tasks import catalogue as presets
+from jaxdiff.typing import Image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+__all__ = ["SHEET", "contact_sheet", "measurement_picture"]
+
+SHEET: tuple[str, ...] = (
+    "ddrm/denoise",
+    "dps/inpaint_box",
+    "daps/inpaint_random",
+    "dps/inpaint_random_92",
+    *presets.names("jaxdiff")[:4],
+    "dps/gaussian_blur",
+    "dps/motion_blur",
+    "diffpir/gaussian_blur",
+    "ddrm/deblur_gauss",
+    *presets.names("jaxdiff")[4:7],
+    "dps/sr4",
+    "ddrm/sr4",
+    *presets.names("jaxdiff")[7:9],
+    "ddrm/color",
+    *presets.names("jaxdiff")[9:18],
+    "dps/phase_retrieval",
+    "jaxdiff/coded_phase_retrieval",
+    "daps/hdr",
+    *presets.names("jaxdiff")[19:],
+    "dps/gaussian_blur_poisson",
+)
+"""The presets on the sheet."""
+
+
+def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.ndarray:
+    """What a preset's measurement of an image looks like, [h, w, 3], bytes.
+
+    Args:
+        name: of the preset.
+        image: [H, W, C] in [-1, 1].
+        noise: whether the preset's noise is added.
+    """
+    image = jnp.asarray(image)
+    setup = presets.get(name, image.shape)
+    model = setup.noise if noise else None
+
+    @jax.jit
+    def look(operator, x):  # type: ignore[no-untyped-def]
+        y = operator(x)
+        return operator.view(y if model is None else model.sample(jax.random.key(1), y))
+
+    picture = np.asarray(look(setup.operator, image))
+    levels = np.rint((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return np.broadcast_to(levels, (*levels.shape[:2], 3))
+
+
+def contact_sheet(
+    image: Image, *, names: Iterable[str] = SHEET, columns: int = 8, tile: int = 144, noise: bool = True
+) -> "Picture":
+    """The image, and its measurement by each preset, with their names.
+
+    Args:
+        image: [H, W, C] in [-1, 1].
+        names: of the presets.
+        columns: tiles a row.
+        tile: side of a tile, pixels.
+        noise: whether each preset's noise is added.
+
+    Returns:
+        A Pillow image; save it with ``.save(path)``.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    image = jnp.asarray(image)
+    truth = np.rint((np.clip(np.asarray(image), -1, 1) + 1) * 127.5).astype(np.uint8)
+    pictures = [("the image", np.broadcast_to(truth, (*truth.shape[:2], 3)))]
+    pictures += [(name, measurement_picture(name, image, noise=noise)) for name in names]
+
+    margin, caption = 6, 28
+    rows = -(-len(pictures) // columns)
+    size = (columns * (tile + margin) + margin, rows * (tile + caption + margin) + margin)
+    sheet = Pillow.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for place, (name, levels) in enumerate(pictures):
+        left = margin + (place % columns) * (tile + margin)
+        top = margin + (place // columns) * (tile + caption + margin)
+        picture = Pillow.fromarray(np.ascontiguousarray(levels))
+        scale = tile / max(picture.size)
+        fit = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        fitted = picture.resize(fit, Pillow.Resampling.BOX if scale < 1 else Pillow.Resampling.NEAREST)
+        sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
+        origin, _, task = name.rpartition("/")
+        draw.text((left + tile / 2, top + tile + 1), task, fill="black", font=font, anchor="ma")
+        draw.text((left + tile / 2, top + tile + 13), origin, fill="grey", font=font, anchor="ma")
+    return sheet

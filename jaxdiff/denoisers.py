@@ -115,6 +115,10 @@ class Denoiser:
         s = t - 1 if s is None else jnp.asarray(s)
         return Prediction(x0, eps, jnp.broadcast_to(self._log_variance(values, t, s), x_t.shape).astype(x_t.dtype))
 
+    def lean(self) -> "Denoiser":
+        """The same prior with less memory: layers of its network are computed twice, where the network can do that."""
+        return self.replace(module=self.module.clone(remat=True)) if hasattr(self.module, "remat") else self  # type: ignore[attr-defined]
+
     def _network(self, x_t: Array, t: Array) -> Array:
         seen = t
         if self.rescale_timesteps:

@@ -63,7 +63,7 @@ def export_restoration(
     sampler: Sampler,
     *,
     steps: int | str | TimeGrid | None = None,
-    spacing: str = "dps",
+    spacing: str | None = None,
     batch_size: int = 1,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     inputs: str = "measurement",

@@ -29,10 +29,25 @@ __all__ = [
 
 
 class Level(NamedTuple):
-    """The noise level at one time: ᾱ_t and 1 − ᾱ_t."""
+    """The noise level at one time: ᾱ_t and 1 − ᾱ_t, so that x_t = signal · x₀ + noise · ε."""
 
     alpha_bar: Array
     one_minus_alpha_bar: Array
+
+    @property
+    def signal(self) -> Array:
+        """√ᾱ_t."""
+        return jnp.sqrt(self.alpha_bar)
+
+    @property
+    def noise(self) -> Array:
+        """√(1−ᾱ_t)."""
+        return jnp.sqrt(self.one_minus_alpha_bar)
+
+    @property
+    def sigma(self) -> Array:
+        """σ_t = √((1−ᾱ_t)/ᾱ_t), the noise of x_t/√ᾱ_t; 0 for the clean image."""
+        return jnp.sqrt(self.one_minus_alpha_bar / self.alpha_bar)
 
 
 @struct.dataclass
@@ -205,6 +220,16 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
         )
     t = np.sort(ascending)[::-1].astype(np.int32)
     return TimeGrid(t, np.append(t[1:], np.int32(-1)))
+
+
+def longest_grid(num_train_steps: int, spacing: str) -> TimeGrid:
+    """The run of most steps that a spacing can place without visiting a timestep twice."""
+    for steps in range(num_train_steps, 1, -1):
+        try:
+            return timestep_grid(num_train_steps, steps, spacing)
+        except RepeatedTimestepError:
+            continue
+    return timestep_grid(num_train_steps, 1, spacing)
 
 
 def whole_steps(steps: int) -> int:

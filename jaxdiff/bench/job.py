@@ -27,8 +27,9 @@ from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import SCORES, measure, scores
 from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
 from jaxdiff.hosts import share
-from jaxdiff.network_calls import calls_of, grid_of, prior_for
+from jaxdiff.network_calls import calls_of
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import RepeatedTimestepError, TimeGrid
 from jaxdiff.tables import write_rows
 from jaxdiff.tasks.settings import get_task, make_sampler
@@ -173,7 +174,7 @@ class Job:
         grids = {}
         for (task, method), sampler in self.samplers.items():
             try:
-                grids[task, method] = grid_of(method, sampler, self.denoiser, self.grid.steps, self.grid.spacing)
+                grids[task, method] = grid_for(self.denoiser, sampler, self.grid.steps, self.grid.spacing)
             except RepeatedTimestepError as error:
                 self.refused[task, method] = str(error)
         if not grids:
@@ -294,7 +295,7 @@ class Job:
         try:
             outcome = restore_many(
                 keys,
-                prior_for(part.method, self.denoiser),
+                self.denoiser,
                 problems,
                 sampler,
                 steps=grid,
@@ -316,7 +317,7 @@ class Job:
 
     def _row(self, part: Part, place: int, i: int, found: dict, seconds: float, problems: Problem) -> Row:
         pair = (part.task, part.method)
-        calls = calls_of(self.samplers[pair], self.denoiser, len(self.grids[pair].t)).forward
+        calls = calls_of(self.samplers[pair], len(self.grids[pair].t)).forward
         values = {name: round(float(found[name][i]), DIGITS[name]) for name in SCORES}
         return {
             "task": part.task,

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxdiff import export
-from jaxdiff import network_calls as recipes
 from jaxdiff.cli.console import add_prior, check_steps, console, load_prior
+from jaxdiff.samplers.loop import grid_for
 from jaxdiff.tasks.settings import get_task, make_sampler, settings_for
 
 __all__ = ["add_arguments", "run"]
@@ -39,14 +39,14 @@ def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
     export.check_free(args.out)
     task = get_task(args.task)
-    denoiser = recipes.prior_for(args.method, load_prior(args))
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator = task.make(place, denoiser.image_shape)
     sampler = make_sampler(args.method, args.task, args.prior)
-    grid = recipes.grid_of(args.method, sampler, denoiser, args.steps, args.spacing)
+    grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps")}
-    about["spacing"] = args.spacing or recipes.spacing_of(args.method)
+    about["spacing"] = args.spacing or sampler.spacing
     artifact = export.export_restoration(
         denoiser,
         operator,

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import network_calls as recipes
 from jaxdiff import operators
 from jaxdiff.cli import restored
 from jaxdiff.cli.console import (
@@ -25,10 +24,11 @@ from jaxdiff.cli.console import (
 )
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.files import load_image, load_mask, out_folder
+from jaxdiff.network_calls import grid_within
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import sample
+from jaxdiff.samplers.loop import grid_for, sample
 from jaxdiff.tasks.best import Default, default_for
 from jaxdiff.tasks.settings import TASKS, get_task, make_sampler, nearest
 from jaxdiff.tune.search import read_presets
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, restore, score, write."""
     _check(args)
     chosen = _method(args)
-    denoiser = recipes.prior_for(chosen.method, load_prior(args))
+    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     total = denoiser.schedule.num_steps
     if args.start is not None and args.start > total:
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> None:
     options = {k: v for k in IMPLIED if (v := getattr(args, k)) is not None}
     sampler = _sampler(args, chosen, options)
     grid = (
-        recipes.grid_within(chosen.method, sampler, denoiser, chosen.calls or args.steps, args.spacing)
+        grid_within(sampler, denoiser, chosen.calls or args.steps, args.spacing)
         if args.method is None
-        else recipes.grid_of(chosen.method, sampler, denoiser, args.steps, args.spacing)
+        else grid_for(denoiser, sampler, args.steps, args.spacing)
     )
     problem = _problem(args, loaded.pixels)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be

@@ -25,7 +25,8 @@ from jaxdiff.evaluation.pictures import from_folder
 from jaxdiff.evaluation.scores import measure
 from jaxdiff.files import check_folder, out_folder
 from jaxdiff.network_calls import steps_within
-from jaxdiff.tasks.settings import METHODS, TASKS, get_task, nearest
+from jaxdiff.samplers import METHODS
+from jaxdiff.tasks.settings import TASKS, get_task, nearest
 from jaxdiff.tune.search import METRICS, Search, Trial, read_presets, tune
 from jaxdiff.typing import Key
 
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     console.print(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}: {out}")
     steps = args.steps
     if args.calls is not None:
-        steps = steps_within(args.method, METHODS[args.method](**best["options"]), denoiser, args.calls)
+        steps = steps_within(METHODS[args.method](**best["options"]), denoiser, args.calls)
     flags = f"--task {args.task} --method {args.method} --steps {steps}"
     if args.noise_std is not None:
         flags += f" --noise_std {args.noise_std:g}"

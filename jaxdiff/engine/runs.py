@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +19,14 @@ from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
-from jaxdiff.samplers.options import check_arguments, check_finite
+from jaxdiff.samplers.options import check_finite, check_run
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key, PyTree
 
 __all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]
+
+ENDLESS = 10**9
+"""Runs of an iterator whose length is not known."""
 
 Report = Callable[[int], None]
 """Called after each chunk with the number of (image × step)s that it advanced."""
@@ -72,7 +74,7 @@ def restore(
     *,
     count: int | None = None,
     steps: int | str | TimeGrid | None = None,
-    spacing: str = "dps",
+    spacing: str | None = None,
     batch_size: int | str = "auto",
     devices: int | Sequence[Any] | None = None,
     report: Report | None = None,
@@ -120,10 +122,8 @@ def restore(
         raise ValueError(f"count={count} is not possible: there are {known} problems.")
     if problems is None and count is None:
         raise ValueError("say how many images to draw: count=N.")
-    engine = _Engine(
-        denoiser, sampler, grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, count or 10**9)
-    )
-    engine.report, engine.resume = report, None if resume is None else Path(resume)
+    grid, placement = grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, count or ENDLESS)
+    engine = _Engine(denoiser, sampler, grid, placement, report, resume)
     return engine(lambda first, n: batch_keys(key, n, first), problems, count, batch_size)
 
 
@@ -134,11 +134,11 @@ def restore_many(
     sampler: Sampler,
     *,
     steps: int | str | TimeGrid | None = None,
-    spacing: str = "dps",
+    spacing: str | None = None,
     batch_size: int | str = "auto",
     devices: int | Sequence[Any] | None = None,
     report: Report | None = None,
-    resume: Path | None = None,
+    resume: str | Path | None = None,
 ) -> Outcome:
     """``restore`` with the key of each run given: ``keys`` [B]; run i equals ``jd.sample`` on ``keys[i]`` and problem i.
 
@@ -147,8 +147,8 @@ def restore_many(
     """
     if _length(problems) not in (None, len(keys)):
         raise ValueError(f"each run needs its key: there are {_length(problems)} problems and {len(keys)} keys.")
-    engine = _Engine(denoiser, sampler, grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, len(keys)))
-    engine.report, engine.resume = report, resume
+    grid, placement = grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, len(keys))
+    engine = _Engine(denoiser, sampler, grid, placement, report, resume)
     return engine(lambda first, n: keys[first : first + n], problems, len(keys), batch_size)
 
 
@@ -161,12 +161,18 @@ def _length(problems: Any) -> int | None:
 class _Engine:
     """One sampler on one placement: cuts what there is to do into batches of one size and runs them."""
 
-    report: Report | None = None
-    resume: Path | None = None
-
-    def __init__(self, denoiser: Any, sampler: Any, grid: TimeGrid, placement: Placement) -> None:
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        sampler: Sampler,
+        grid: TimeGrid,
+        placement: Placement,
+        report: Report | None,
+        resume: str | Path | None,
+    ) -> None:
         self.placement, self.grid, self.size = placement, grid, 0
-        self.model = placement.whole((denoiser, sampler))
+        self.denoiser, self.sampler = placement.whole((denoiser, sampler))
+        self.report, self.resume = report, None if resume is None else Path(resume)
 
     def __call__(self, keys_of: Any, problems: Any, count: int | None, batch_size: int | str) -> Outcome:
         if count is not None and count < 1:
@@ -204,7 +210,7 @@ class _Engine:
         rest = itertools.islice(problems, count)
         ahead = list(itertools.islice(rest, 1))
         if ahead:
-            self._settle(stack(ahead), count or 10**9, batch_size)
+            self._settle(stack(ahead), count or ENDLESS, batch_size)
         found = 0
         while ahead := ahead + list(itertools.islice(rest, self.size - len(ahead))):
             side_by_side = stack(ahead)
@@ -227,8 +233,7 @@ class _Engine:
                 )
             check_finite(problems.y)
             problems = jax.tree.map(lambda leaf: leaf[0], problems)
-        denoiser, sampler = self.model
-        check_arguments(denoiser, problems, sampler)
+        check_run(self.denoiser, problems, self.sampler)
 
     def _settle(self, example: Problem | None, count: int, batch_size: int | str) -> None:
         """Fix the batch size, by the first problems, if they are possible ones."""
@@ -240,11 +245,10 @@ class _Engine:
             self.size = -(-min(batch_size, count) // devices) * devices
             return
         self.size, fits = largest_batch(count, self.placement, lambda size: self._needs(example, size))
-        module = getattr(self.model[0], "module", None)
-        if not fits and getattr(module, "remat", True) is False:
+        lean = getattr(self.denoiser, "lean", None)
+        if not fits and lean is not None:
             logging.warning("not even one image fits into memory: layers are computed twice to save some.")
-            lean = replace(self.model[0], module=module.clone(remat=True))  # type: ignore[union-attr]
-            self.model = (lean, self.model[1])
+            self.denoiser = lean()
             self.size, _ = largest_batch(count, self.placement, lambda size: self._needs(example, size))
 
     def _needs(self, example: Problem | None, size: int) -> float:
@@ -258,17 +262,17 @@ class _Engine:
         return memory(self._program(keys, self._state(keys, problem), problem, self._pieces(size)[-1]))
 
     def _pieces(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        height, width = self.model[0].image_shape[:2]
+        height, width = self.denoiser.image_shape[:2]
         return chunks(self.grid, chunk_size(len(self.grid.t), height * width * size))
 
     def _state(self, keys: Any, problem: Any) -> Any:
         """Shapes of the states of a batch."""
-        arguments = (keys, problem, *self.model, jnp.asarray(self.grid.t[0]))
+        arguments = (keys, problem, self.denoiser, self.sampler, jnp.asarray(self.grid.t[0]))
         return jax.eval_shape(lambda *a: initial(self.placement, problem is not None, *a), *arguments)
 
     def _program(self, keys: Any, state: Any, problem: Any, piece: Any) -> Any:
         batch = self.placement.split_shapes((keys, state, problem))
-        return compiled(self.placement, problem is not None, *batch, *self.model, piece)
+        return compiled(self.placement, problem is not None, *batch, self.denoiser, self.sampler, piece)
 
     def _rows(self, keys: Array, problem: Problem | None, used: int, first: int) -> list[Outcome]:
         """Run the rows of a batch; in smaller ones where the devices run out of memory."""
@@ -282,7 +286,7 @@ class _Engine:
             if self.resume is not None:
                 path = self.resume.with_name(f"{self.resume.stem}-{first + done}{self.resume.suffix}")
             try:
-                outcome = self._batch(*batch, Bookmark(path, (*batch, *self.model, self.grid)), here)
+                outcome = self._batch(*batch, Bookmark(path, (*batch, self.denoiser, self.sampler, self.grid)), here)
             except Exception as error:
                 if not _out_of_memory(error) or self.size <= self.placement.width:
                     raise
@@ -301,14 +305,18 @@ class _Engine:
         shape = self._state(init_keys, problem)
         done, state, residuals, seconds = mark.read(shape)
         if state is None:
-            state = initial(placement, batched, init_keys, problem, *self.model, jnp.asarray(self.grid.t[0]))
+            state = initial(
+                placement, batched, init_keys, problem, self.denoiser, self.sampler, jnp.asarray(self.grid.t[0])
+            )
         state = placement.split(state)
         pieces = self._pieces(len(keys))
         for number, piece in enumerate(pieces):
             if number >= done:
                 program = self._program(run_keys, state, problem, piece)
                 begun = time.perf_counter()
-                state, residual = jax.block_until_ready(program(run_keys, state, problem, *self.model, piece))
+                state, residual = jax.block_until_ready(
+                    program(run_keys, state, problem, self.denoiser, self.sampler, piece)
+                )
                 seconds += time.perf_counter() - begun
                 residuals.append(np.asarray(residual))
                 mark.write(number + 1, state, residuals, seconds, last=number + 1 == len(pieces))

@@ -26,7 +26,7 @@ def adam_init(x: Array) -> AdamState:
 def adam_step(
     x: Array, gradient: Array, state: AdamState, rate: Array, *, betas: tuple[float, float] = (0.9, 0.999)
 ) -> tuple[Array, AdamState]:
-    """X − rate · m̂/(√v̂ + 1e-8) with bias-corrected moments (Kingma & Ba 2015, Algorithm 1)."""
+    """The step x − rate · m̂/(√v̂ + 1e-8) with bias-corrected moments (Kingma & Ba 2015, Algorithm 1)."""
     first = betas[0] * state.first + (1 - betas[0]) * gradient
     second = betas[1] * state.second + (1 - betas[1]) * gradient**2
     steps = state.steps + 1

@@ -1,17 +1,21 @@
-"""The contract of samplers, and the shared body of all guided ones."""
+"""The contract of samplers: what a method says of itself, how its run begins, and how it moves."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import normal, safe_norm
+from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.ranges import Range
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import DDPM, Transition
+from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Image, Key, Scalar, Shape
 
-__all__ = ["FromNoise", "GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "pure_noise", "residual_norm"]
+__all__ = ["Calls", "GuidedSampler", "Info", "Sampler", "State", "image_shape_of", "pure_noise", "residual_norm"]
 
 
 class State(NamedTuple):
@@ -26,26 +30,18 @@ class Info(NamedTuple):
     residual: Scalar
 
 
-class Sampler(Protocol):
-    """A posterior sampler: a pytree whose hyper-parameters are leaves.
+class Calls(NamedTuple):
+    """Passes through the network of one step.
 
-    ``start``: how many forward steps the run begins at; None begins at pure noise.
+    Attributes:
+        forward: network calls.
+        backward: gradients through the network.
+        at_end: further network calls of the last step.
     """
 
-    @property
-    def start(self) -> int | None:
-        """Forward steps at which the run begins."""
-        ...
-
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> Any:
-        """The state at the first timestep ``t``; it has a field ``x``."""
-        ...
-
-    def step(
-        self, key: Key, state: Any, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Any, Any]:
-        """Move from t to s; returns the new state and what to report."""
-        ...
+    forward: int
+    backward: int = 0
+    at_end: int = 0
 
 
 def image_shape_of(problem: Problem | None, denoiser: DenoiserLike) -> Shape:
@@ -62,9 +58,9 @@ def image_shape_of(problem: Problem | None, denoiser: DenoiserLike) -> Shape:
     return shape
 
 
-def pure_noise(key: Key, problem: Problem | None, denoiser: DenoiserLike) -> Image:
+def pure_noise(at: Step) -> Image:
     """x_T ~ N(0, I), in the precision of the prior's schedule, which is that of the whole run."""
-    return normal(key, image_shape_of(problem, denoiser), denoiser.schedule.alpha_bar.dtype)
+    return normal(at.randomness, image_shape_of(at.problem, at.denoiser), at.denoiser.schedule.alpha_bar.dtype)
 
 
 def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
@@ -73,27 +69,80 @@ def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
 
 
 @struct.dataclass
-class FromNoise:
-    """How most runs begin.
+class Sampler:
+    """A method: a pytree whose hyper-parameters are leaves, and which states what it needs.
+
+    A method of your own derives from this class, states its facts as class attributes, and writes ``advance``::
+
+        @struct.dataclass
+        class Mine(Sampler):
+            title = "mine"
+
+            def advance(self, state, at):
+                prediction = at.predict(state.x)
+                x_s = …
+                return State(x_s), Info(residual_norm(at.problem, prediction.x0))
 
     Attributes:
         start: forward steps at which the run begins; None for pure noise.
     """
 
+    title: ClassVar[str] = "this sampler"
+    """Its name in sentences and tables."""
+    needs: ClassVar[type[Operator] | None] = Operator
+    """The least that its operator must be; None for samplers of the prior, which take no measurement."""
+    wants: ClassVar[str] = ""
+    """What it asks of the operator, in words, where ``needs`` is more than any operator."""
+    instead: ClassVar[str] = "dps, mmps or daps"
+    """Methods for operators that cannot serve it."""
+    spacing: ClassVar[str] = "dps"
+    """How its steps are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr"."""
+    sigma_range: ClassVar[tuple[float, float] | None] = None
+    """Ends of its Karras grid, for a method that neither begins at pure noise nor ends at the clean image."""
+    clips: ClassVar[bool] = True
+    """Whether x̂₀ may be clipped to [-1, 1]; False where derivatives of x̂₀ stand for its covariance."""
+    search: ClassVar[dict[str, Range]] = {}
+    """Option → where its best value may lie, for ``jaxdiff tune``."""
+    calls: ClassVar[Calls] = Calls(1)
+    """What a step costs; a property where it depends on options."""
+
     start: int | None = struct.field(pytree_node=False, default=None, kw_only=True)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        return State(pure_noise(key, problem, denoiser))
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that ``needs`` cannot tell apart, with a ValueError."""
+
+    def adapt_grid(self, grid: TimeGrid) -> TimeGrid:
+        """The timesteps as the method goes through them."""
+        return grid
+
+    def begin(self, at: Step) -> Any:
+        """The state at the first timestep, with a field ``x``: pure noise by default."""
+        return State(pure_noise(at))
+
+    def restart(self, state: Any, x: Image) -> Any:
+        """The state with ``x`` in place of its iterate."""
+        return state._replace(x=x)
+
+    def advance(self, state: Any, at: Step) -> tuple[Any, Any]:
+        """Move from t to s; returns the new state, and what to report."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how to move; write its method advance(state, at)."
+        )
+
+    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> Any:
+        """``begin``, from its parts."""
+        return self.begin(Step(key, t, t, problem, denoiser))  # type: ignore[arg-type]
+
+    def step(
+        self, key: Key, state: Any, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
+    ) -> tuple[Any, Any]:
+        """``advance``, from its parts; ``key`` may be the step's recorded noise."""
+        return self.advance(state, Step(key, t, s, problem, denoiser))  # type: ignore[arg-type]
 
 
 @struct.dataclass
-class GuidedSampler(FromNoise):
-    """The body that guided samplers share: predict, move by a transition, correct.
-
-    A method acts in one or both of two places: ``predict`` (on x̂₀, before the transition) and ``correct`` (on x_s,
-    after it). With neither it is the unconditional sampler of its transition.
+class GuidedSampler(Sampler):
+    """A method that guides an unconditional transition: in ``guide`` before it, or in ``advance`` around it.
 
     Attributes:
         transition: the unconditional move, DDPM's by default.
@@ -101,26 +150,16 @@ class GuidedSampler(FromNoise):
 
     transition: Transition = struct.field(default=DDPM(), kw_only=True)
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, Any, Scalar]:
-        """The prediction that the transition uses, something for ``correct``, and ‖y − A(x̂₀)‖."""
-        prediction = denoiser(x_t, t, s)
-        return prediction, None, residual_norm(problem, prediction.x0)
+    def guide(self, x_t: Array, at: Step) -> tuple[Prediction, Scalar]:
+        """The prediction that the transition is to use, and ‖y − A(x̂₀)‖ of the network's own."""
+        prediction = at.predict(x_t)
+        return prediction, residual_norm(at.problem, prediction.x0)
 
-    def correct(
-        self, x_s: Array, x_t: Array, t: Array, s: Array, guidance: Any, problem: Problem | None, denoiser: DenoiserLike
-    ) -> Array:
-        """The guided x_s."""
-        del x_t, t, s, guidance, problem, denoiser
-        return x_s
+    def advance(self, state: Any, at: Step) -> tuple[Any, Any]:
+        """One network call, one transition."""
+        prediction, residual = self.guide(state.x, at)
+        return State(self.move(prediction, state.x, at, at.normal(state.x))), Info(residual)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One network call, one transition, one correction; ``key`` may be the step's recorded noise."""
-        prediction, guidance, residual = self.predict(state.x, t, s, problem, denoiser)
-        noise = normal(key, state.x.shape, state.x.dtype)
-        x_s = self.transition(prediction, state.x, t, s, noise, denoiser.schedule)
-        x_s = self.correct(x_s, state.x, t, s, guidance, problem, denoiser)
-        return State(x_s), Info(residual)
+    def move(self, prediction: Prediction, x_t: Array, at: Step, noise: Array) -> Array:
+        """x_s by the transition."""
+        return self.transition(prediction, x_t, at.t, at.s, noise, at.denoiser.schedule)

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, normal, safe_sqrt
-from jaxdiff.schedules import Level, NoiseSchedule
+from jaxdiff.numerics import normal, safe_sqrt
+from jaxdiff.samplers.measurement import times
+from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, Key
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "ode_ve",
     "polynomial_sigmas",
     "reverse_ve",
-    "sigma_of",
 ]
 
 
@@ -39,13 +39,8 @@ class NoisyLevel(NamedTuple):
     alpha_bar: Array
 
 
-def sigma_of(level: Level) -> Array:
-    """σ = √((1−ᾱ)/ᾱ), the noise of x_t/√ᾱ_t; 0 for the clean image."""
-    return jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
-
-
 def log_sigma_table(schedule: NoiseSchedule) -> Array:
-    """Log σ_t of every timestep, [T], increasing."""
+    """The logarithm of σ_t for every timestep, [T], increasing."""
     return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
 
 
@@ -67,8 +62,7 @@ def denoise_ve(denoiser: DenoiserLike, x: Array, sigma: Array) -> Prediction:
         sigma: its noise level, a scalar.
     """
     level = level_of_sigma(denoiser.schedule, sigma)
-    scale = jnp.sqrt(level.alpha_bar).astype(x.dtype)
-    return denoiser(x * expand(scale, x), level.t)
+    return denoiser(times(jnp.sqrt(level.alpha_bar), x), level.t)
 
 
 def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float = 7.0) -> Array:
@@ -87,7 +81,7 @@ def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float
 
 
 def _levels_down(denoiser: DenoiserLike, sigma: Array, steps: int, smallest: float) -> Array:
-    own = sigma_of(denoiser.schedule.at(jnp.asarray(0))).astype(sigma.dtype)
+    own = denoiser.schedule.at(jnp.asarray(0)).sigma.astype(sigma.dtype)
     return polynomial_sigmas(sigma, jnp.minimum(jnp.maximum(own, smallest), sigma), steps + 1).at[-1].set(0)
 
 
@@ -102,7 +96,7 @@ def ode_ve(denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smalle
     def body(x: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         now, after = pair
         x0 = denoise_ve(denoiser, x, now).x0
-        return x0 + expand(after / now, x) * (x - x0), None
+        return x0 + times(after / now, x - x0), None
 
     return jax.lax.scan(body, x, (levels[:-1], levels[1:]))[0]
 
@@ -119,6 +113,6 @@ def reverse_ve(
         share = (after / now) ** 2
         noise = normal(key, x.shape, x.dtype)
         spread = after * safe_sqrt(1 - share)
-        return x0 + expand(share, x) * (x - x0) + expand(spread, x) * noise, None
+        return x0 + times(share, x - x0) + times(spread, noise), None
 
     return jax.lax.scan(body, x, (levels[:-1], levels[1:], jax.random.split(key, steps)))[0]

@@ -5,7 +5,10 @@ schedule interpolates its log-SNR there and the network is given the fraction (s
 ``integer=True`` each level is moved to the nearest training timestep, as DiffPIR and deepinv do; repeats are dropped.
 """
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.schedules import NoiseSchedule, TimeGrid, whole_steps
@@ -25,7 +28,7 @@ def karras_grid(
     """Levels σ_i = (σ_max^{1/ρ} + i/(N−1)(σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, then the clean image.
 
     Args:
-        schedule: of the prior; its arrays must be concrete (make the grid outside ``jit``).
+        schedule: of the prior. Where it is traced, the times are traced too, in its own precision.
         steps: N, the number of steps.
         rho: 7 in the paper; larger puts more steps at low noise.
         sigma_min: smallest σ, by default (and at least) the schedule's own.
@@ -33,7 +36,7 @@ def karras_grid(
         integer: move each level to the nearest training timestep.
 
     Raises:
-        ValueError: if steps is below 1, the range is empty, or the schedule is being traced.
+        ValueError: if steps is below 1 or the range is empty; or if ``integer`` is asked of a traced schedule.
 
     Reference:
         Karras et al. 2022, Eq. 5.
@@ -46,9 +49,9 @@ def karras_grid(
         raise ValueError(f"rho must lie between 0.1 and 1000, got {rho}.")
     table = _table(schedule, steps)
     low, high = _range(table, sigma_min, sigma_max)
-    fraction = np.linspace(0, 1, steps)
-    start, end = np.exp(high / rho), np.exp(low / rho)
-    return _grid(table, rho * np.log(start + fraction * (end - start)), integer)
+    xp, fraction = _library(table), np.linspace(0, 1, steps, dtype=table.dtype)
+    start, end = xp.exp(high / rho), xp.exp(low / rho)
+    return _grid(table, rho * xp.log(start + fraction * (end - start)), integer)
 
 
 def log_snr_grid(
@@ -62,53 +65,59 @@ def log_snr_grid(
     """Levels evenly spaced in log σ (half the log signal-to-noise ratio, negated), then the clean image.
 
     Args:
-        schedule: of the prior; its arrays must be concrete (make the grid outside ``jit``).
+        schedule: of the prior. Where it is traced, the times are traced too, in its own precision.
         steps: N, the number of steps.
         sigma_min: smallest σ, by default (and at least) the schedule's own.
         sigma_max: largest σ, by default (and at most) the schedule's own.
         integer: move each level to the nearest training timestep.
 
     Raises:
-        ValueError: if steps is below 1, the range is empty, or the schedule is being traced.
+        ValueError: if steps is below 1 or the range is empty; or if ``integer`` is asked of a traced schedule.
 
     Reference:
         Lu et al. 2022, "DPM-Solver", section 3.4 ("uniform in λ").
     """
     table = _table(schedule, steps)
     low, high = _range(table, sigma_min, sigma_max)
-    return _grid(table, np.linspace(high, low, steps), integer)
+    return _grid(table, _library(table).linspace(high, low, steps), integer)
 
 
 NOISE_SPACINGS = {"karras": karras_grid, "log_snr": log_snr_grid}
 
 
-def _table(schedule: NoiseSchedule, steps: int) -> np.ndarray:
+def _table(schedule: NoiseSchedule, steps: int) -> Any:
+    """The logarithm of σ_t for every timestep: in NumPy's float64, or as a traced array where the schedule is one."""
     if whole_steps(steps) < 1:
         raise ValueError(f"a grid needs at least one step, got {steps}.")
     if isinstance(schedule.alpha_bar, jax.core.Tracer):
-        raise ValueError(
-            "this grid is placed by the schedule's values, which are being traced; make it outside jit with "
-            "jd.samplers.karras_grid or log_snr_grid, and give it as steps=."
-        )
+        return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
     alpha_bar = np.asarray(schedule.alpha_bar, np.float64)
     return (np.log(np.asarray(schedule.one_minus_alpha_bar, np.float64)) - np.log(alpha_bar)) / 2
 
 
-def _range(table: np.ndarray, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
+def _library(table: Any) -> Any:
+    return jnp if isinstance(table, jax.core.Tracer) else np
+
+
+def _range(table: Any, sigma_min: float | None, sigma_max: float | None) -> tuple[Any, Any]:
     for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value}; leave it out for the schedule's own.")
-    low = table[0] if sigma_min is None else max(np.log(sigma_min), table[0])
-    high = table[-1] if sigma_max is None else min(np.log(sigma_max), table[-1])
-    if not low <= high:
+    xp = _library(table)
+    low = table[0] if sigma_min is None else xp.maximum(np.log(sigma_min), table[0])
+    high = table[-1] if sigma_max is None else xp.minimum(np.log(sigma_max), table[-1])
+    if xp is np and not low <= high:
         raise ValueError(f"no noise level lies between sigma_min={sigma_min} and sigma_max={sigma_max} here.")
-    return float(low), float(high)
+    return low, high
 
 
-def _grid(table: np.ndarray, log_sigma: np.ndarray, integer: bool) -> TimeGrid:
-    t = np.interp(log_sigma, table, np.arange(len(table)))
+def _grid(table: Any, log_sigma: Any, integer: bool) -> TimeGrid:
+    xp = _library(table)
+    t = xp.interp(log_sigma, table, np.arange(len(table), dtype=table.dtype))
     if integer:
+        if xp is jnp:
+            raise ValueError("which timesteps are nearest depends on the schedule's values, which are being traced.")
         whole = np.unique(np.round(t).astype(np.int32))[::-1]
         return TimeGrid(whole, np.append(whole[1:], np.int32(-1)))
     t = t.astype(np.float32)
-    return TimeGrid(t, np.append(t[1:], np.float32(-1)))
+    return TimeGrid(t, xp.append(t[1:], np.float32(-1)))

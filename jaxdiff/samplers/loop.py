@@ -1,8 +1,6 @@
 """The only scan: any sampler over any grid of timesteps, whole or in chunks."""
 
 import itertools
-import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,39 +11,67 @@ import numpy as np
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler, image_shape_of
-from jaxdiff.samplers.grids import NOISE_SPACINGS
-from jaxdiff.samplers.options import check_arguments
-from jaxdiff.schedules import SPACINGS, TimeGrid, timestep_grid
+from jaxdiff.samplers.grids import NOISE_SPACINGS, karras_grid
+from jaxdiff.samplers.options import check_run
+from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
+from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, longest_grid, timestep_grid
 from jaxdiff.typing import Array, Image, Key
 
-__all__ = ["grid_for", "run", "sample", "start"]
+__all__ = ["as_needed", "chunks", "grid_for", "run", "sample", "start", "whole"]
 
 
 def grid_for(
-    denoiser: DenoiserLike, sampler: Sampler, steps: int | str | TimeGrid | None, spacing: str = "dps"
+    denoiser: DenoiserLike, sampler: Sampler, steps: int | str | TimeGrid | None, spacing: str | None = None
 ) -> TimeGrid:
     """The timesteps of a run: ``steps`` over the whole schedule, kept below the sampler's ``start``.
 
-    A sampler that visits times more than once (RePaint) has a method ``adapt_grid`` that rewrites the grid.
+    Args:
+        denoiser: the prior.
+        sampler: the method.
+        steps: how many, guided-diffusion's strings, or a grid; None for as many as the spacing can place.
+        spacing: how they are spread; None for the method's own way.
+
+    Raises:
+        ValueError: if the spacing is unknown, or has no grid of so many steps.
     """
-    check_arguments(denoiser, None, sampler)
-    total = denoiser.schedule.num_steps
-    if spacing not in (*SPACINGS, *NOISE_SPACINGS):
-        raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join((*SPACINGS, *NOISE_SPACINGS))}.")
-    if not isinstance(steps, TimeGrid):
-        steps = total if steps is None else steps
-        if spacing in SPACINGS:
-            steps = timestep_grid(total, steps, spacing)
-        elif isinstance(steps, str):
+    if not isinstance(sampler, Sampler):
+        raise ValueError(f"{sampler!r} is not a sampler; make one, as in jd.samplers.dps().")
+    grid = steps if isinstance(steps, TimeGrid) else _spread(denoiser.schedule, sampler, steps, spacing)
+    _check_grid(grid, denoiser.schedule.num_steps)
+    return sampler.adapt_grid(grid.below(sampler.start))
+
+
+def _spread(schedule: NoiseSchedule, sampler: Sampler, steps: int | str | None, spacing: str | None) -> TimeGrid:
+    """``steps`` spread over the schedule."""
+    total = schedule.num_steps
+    if spacing is None:
+        if isinstance(steps, str):  # such a name is of guided-diffusion's timesteps
+            return timestep_grid(total, steps)
+        spacing = sampler.spacing
+        if sampler.sigma_range is not None:
+            low, high = sampler.sigma_range
+            return karras_grid(schedule, total if steps is None else steps, sigma_min=low, sigma_max=high)
+    if spacing in NOISE_SPACINGS:
+        if isinstance(steps, str):
             raise ValueError(
                 f"steps={steps!r} names timesteps, which spacing={spacing!r} places itself; give a number."
             )
-        else:
-            steps = NOISE_SPACINGS[spacing](denoiser.schedule, steps)
-    _check_grid(steps, total)
-    grid = steps.below(sampler.start)
-    adapt = getattr(sampler, "adapt_grid", None)
-    return grid if adapt is None else adapt(grid)
+        return NOISE_SPACINGS[spacing](schedule, total if steps is None else steps)
+    if spacing not in SPACINGS:
+        raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join((*SPACINGS, *NOISE_SPACINGS))}.")
+    if steps is None:
+        return longest_grid(total, spacing)
+    try:
+        return timestep_grid(total, steps, spacing)
+    except RepeatedTimestepError as error:
+        raise RepeatedTimestepError(f"{sampler.title} cannot run so long: {error}") from None
+
+
+def as_needed(denoiser: DenoiserLike, sampler: Sampler | type[Sampler]) -> DenoiserLike:
+    """The prior as the method needs it: x̂₀ not clipped where its derivatives stand for a covariance."""
+    if sampler.clips or not getattr(denoiser, "clip", False):
+        return denoiser
+    return denoiser.replace(clip=False)  # type: ignore[attr-defined]
 
 
 def _check_grid(grid: TimeGrid, total: int) -> None:
@@ -72,18 +98,14 @@ def start(
         ValueError: if ``x_init`` has not the image's shape, or y is not as the operator measures, not finite, or of a
             higher precision than the prior.
     """
-    check_arguments(denoiser, problem, sampler)
+    check_run(denoiser, problem, sampler)
     if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
         raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
-    state = sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0]))
-    if x_init is None:
-        return state
-    x_init = x_init.astype(state.x.dtype)
-    restart = getattr(sampler, "restart", None)  # samplers whose state holds more copies of x say how
-    return state._replace(x=x_init) if restart is None else restart(state, x_init)
+    state = sampler.init(key, problem, as_needed(denoiser, sampler), jnp.asarray(grid.t[0]))
+    return state if x_init is None else sampler.restart(state, x_init.astype(state.x.dtype))
 
 
-def stretch(grid: TimeGrid) -> tuple[Array, Array, Array]:
+def whole(grid: TimeGrid) -> tuple[Array, Array, Array]:
     """The whole of a grid as the (index, t, s) that ``run`` takes."""
     return jnp.arange(len(grid.t)), jnp.asarray(grid.t), jnp.asarray(grid.s)
 
@@ -117,6 +139,7 @@ def run(
     Returns:
         The state after the stretch, and the infos of its steps stacked.
     """
+    denoiser = as_needed(denoiser, sampler)
 
     def body(state: Any, inputs: tuple[Array, Array, Array, Array | None]) -> tuple[Any, Any]:
         index, t, s, recorded = inputs
@@ -124,55 +147,7 @@ def run(
         return sampler.step(step_key, state, t, s, problem, denoiser)
 
     count = steps[0].shape[0]
-    return _scan(body, state, (*steps, noise), count, _depth(checkpoint, count))
-
-
-def _depth(checkpoint: str | int | None, count: int) -> int:
-    depths = {None: 0, "step": 1, "sqrt": 2, "log": max(1, int(math.log2(max(count, 2))))}
-    if isinstance(checkpoint, int | np.integer) and not isinstance(checkpoint, bool) and checkpoint >= 1:
-        return min(int(checkpoint), depths["log"])  # deeper than that there is nothing left to cut
-    if checkpoint not in depths:
-        raise ValueError(
-            f"unknown checkpoint {checkpoint!r}; choose None, 'step', 'sqrt', 'log' or a depth of at least 1."
-        )
-    return depths[checkpoint]
-
-
-def _scan(body: Callable, state: Any, inputs: Any, count: int, depth: int) -> tuple[Any, Any]:
-    """The scan, nested ``depth`` deep in stretches that a backward pass computes anew.
-
-    The steps are cut into stretches of r^(depth−1), r = ⌊count^(1/depth)⌋, which nest evenly, so the whole nest holds
-    ``body`` once; what is left over is nested one level less.
-    """
-    if depth == 0 or count == 0:
-        return jax.lax.scan(body, state, inputs)
-    radix = max(2, int(count ** (1 / depth) + 1e-9))
-    size = radix ** (depth - 1)
-    if depth == 1 or size >= count:
-        return _nested(body, 1, radix)(state, inputs) if depth == 1 else _scan(body, state, inputs, count, depth - 1)
-    whole = count // size * size
-    first = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), inputs)
-    stretch = jax.checkpoint(_nested(body, depth - 1, radix), prevent_cse=False)  # type: ignore[arg-type]
-    state, infos = jax.lax.scan(stretch, state, first)
-    infos = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), infos)
-    if whole == count:
-        return state, infos
-    state, rest = _scan(body, state, jax.tree.map(lambda a: a[whole:], inputs), count - whole, depth - 1)
-    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), infos, rest)
-
-
-def _nested(body: Callable, depth: int, radix: int) -> Callable:
-    """A scan over radix^depth steps (any number for depth 1), each level of which is computed anew going back."""
-    if depth == 1:
-        return lambda state, inputs: jax.lax.scan(jax.checkpoint(body, prevent_cse=False), state, inputs)  # type: ignore[arg-type]
-    inner = jax.checkpoint(_nested(body, depth - 1, radix), prevent_cse=False)  # type: ignore[arg-type]
-
-    def run_level(state: Any, inputs: Any) -> tuple[Any, Any]:
-        cut = jax.tree.map(lambda a: a.reshape(radix, -1, *a.shape[1:]), inputs)
-        state, infos = jax.lax.scan(inner, state, cut)
-        return state, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), infos)
-
-    return run_level
+    return checkpointed_scan(body, state, (*steps, noise), count, checkpoint_depth(checkpoint, count))
 
 
 def sample(
@@ -182,7 +157,7 @@ def sample(
     sampler: Sampler,
     *,
     steps: int | str | TimeGrid | None = None,
-    spacing: str = "dps",
+    spacing: str | None = None,
     x_init: Image | None = None,
     noise: Array | None = None,
     checkpoint: str | int | None = None,
@@ -196,10 +171,11 @@ def sample(
         denoiser: the prior.
         problem: operator, measurement and noise level; None to sample from the prior.
         sampler: e.g. ``jd.samplers.dps(zeta=1.0)``.
-        steps: how many over the whole schedule (all of it by default; a step may be several network calls),
+        steps: how many over the whole schedule (by default as many as can be placed; a step may be several network calls),
             guided-diffusion's strings ("ddim50", "10,15,20"), or a ``TimeGrid``. A sampler with a ``start`` goes
             through the part of the grid below it.
-        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr".
+        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr"; None for the method's
+            own way, as ``jaxdiff restore`` runs it.
         x_init: start from this x_T instead of a draw.
         noise: recorded noise [number of steps, H, W, C], to replay a reference run.
         checkpoint: what a gradient through the run of N steps keeps: None everything; "step" one state a step; "sqrt"
@@ -217,7 +193,7 @@ def sample(
     if noise is not None and noise.shape[0] != len(grid.t):
         raise ValueError(f"noise holds {noise.shape[0]} draws, but this run takes {len(grid.t)} steps.")
     state = start(init_key, denoiser, problem, sampler, grid, x_init)
-    state, info = run(run_key, state, denoiser, problem, sampler, stretch(grid), noise, checkpoint)
+    state, info = run(run_key, state, denoiser, problem, sampler, whole(grid), noise, checkpoint)
     return state.x, info
 
 

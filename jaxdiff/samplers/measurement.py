@@ -40,7 +40,7 @@ def dot(a: Array, b: Array) -> Scalar:
 
 
 def divide(a: Array, b: Array) -> Array:
-    """A / b, 0 where b is not positive."""
+    """The quotient a / b, and 0 where b is not positive."""
     positive = b > 0
     return jnp.where(positive, a / jnp.where(positive, b, jnp.ones_like(b)), jnp.zeros_like(a))
 
@@ -98,7 +98,7 @@ def linearize(problem: Problem, x: Image) -> Linearization:
 
 
 def log_likelihood(problem: Problem, x: Image, extra_variance: Scalar | float = 0.0) -> Scalar:
-    """Log N(y; A(x), (σ² + extra) I) up to a constant, over what is observed."""
+    """The logarithm of N(y; A(x), (σ² + extra) I) up to a constant, over what is observed."""
     residual = problem.operator.keep_observed(problem.residual(x))
     return -dot(residual, residual) / (2 * (noise_variance(problem) + extra_variance))
 
@@ -159,11 +159,15 @@ def _rounding(b: Array) -> Scalar:
 SOLVERS = {"cg": cg_steps, "gmres": gcr_steps}
 
 
-def noised_projection(x: Image, operator: LinearOperator, y: Measurement, level: Level, noise: Image) -> Image:
-    """X with its measured part replaced by that of y noised to ``level``: x + A⁺(√ᾱ y + √(1−ᾱ) A z − A x)."""
-    y = operator.keep_observed(y)
-    sigma = expand(jnp.sqrt(level.one_minus_alpha_bar).astype(x.dtype), x)
-    return x + operator.pinv(times(jnp.sqrt(level.alpha_bar), y) + operator(sigma * noise - x))
+def noised_projection(x: Image, problem: Problem, level: Level, noise: Image) -> Image:
+    """The image x with its measured part replaced by that of y noised to ``level``.
+
+    x + A⁺(√ᾱ y + √(1−ᾱ) A z − A x), for linear A.
+    """
+    operator = problem.operator
+    y = operator.keep_observed(problem.y)
+    change = times(level.signal, y) + operator(times(level.noise, noise) - x)
+    return x + operator.pinv(change)  # type: ignore[attr-defined]
 
 
 def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 5, rounds: int = 3) -> Image:

@@ -8,26 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import is_key
-from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
-from jaxdiff.typing import Array, Key, Scalar
+from jaxdiff.typing import Array
 
 __all__ = [
-    "check_arguments",
     "check_finite",
+    "check_run",
     "choice",
     "count",
-    "move_of",
-    "need_key",
-    "need_linear",
-    "need_problem",
-    "need_spectral",
+    "noisy_transition_of",
     "number",
-    "schedule",
-    "value_at",
+    "scheduled",
+    "transition_of",
 ]
 
 
@@ -53,10 +47,10 @@ def number(
     return jnp.asarray(value, jnp.float32)
 
 
-def schedule(
+def scheduled(
     name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
 ) -> Array:
-    """As ``number``, or a schedule [T]: one value a training timestep, which ``value_at`` reads.
+    """As ``number``, or a schedule [T]: one value a training timestep, which ``Step.value`` reads.
 
     Raises:
         ValueError: if a number is out of range, or an array is empty or has more than one axis.
@@ -67,34 +61,58 @@ def schedule(
     return array
 
 
-def check_arguments(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler) -> None:
-    """See that a run is possible: of the right kinds, with a measurement as the operator makes them.
+def check_run(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler) -> None:
+    """See that a run is possible: arguments of the right kinds, a measurement of its operator, a method that can use it.
 
     Values are looked at where they are known, outside of ``jit``, ``vmap`` and ``grad``.
 
     Raises:
-        ValueError: if not.
+        ValueError: if not; the sentence says what to do.
     """
-    if isinstance(sampler, type) or not (hasattr(sampler, "init") and hasattr(sampler, "step")):
+    if not isinstance(sampler, Sampler):
         raise ValueError(f"{_shown(sampler)} is not a sampler; make one, as in jd.samplers.dps().")
     if isinstance(denoiser, type) or not (callable(denoiser) and hasattr(denoiser, "schedule")):
         raise ValueError(f"{_shown(denoiser)} is not a prior; load one, as in jd.load_denoiser('faces64').")
-    if problem is None:
-        return
+    if problem is not None:
+        _check_problem(problem, denoiser)
+    _check_served(sampler, problem)
+
+
+def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
     if not isinstance(problem, Problem):
         raise ValueError(
             f"{_shown(problem)} is not a problem; make one with jd.observe(...) or jd.Problem(A, y, sigma)."
         )
     y, operator = problem.y, problem.operator
-    if tuple(y.shape) != tuple(operator.measurement_shape):
+    if jnp.ndim(problem.noise_std) or tuple(y.shape) != tuple(operator.measurement_shape):
         raise ValueError(
-            f"y has shape {tuple(y.shape)}, but {type(operator).__name__} measures {tuple(operator.measurement_shape)} of an "
-            f"image {tuple(operator.image_shape)}; for several measurements use jd.restore, or vmap."
+            f"y has shape {tuple(y.shape)} and σ {jnp.shape(problem.noise_std)}, but {type(operator).__name__} makes one "
+            f"measurement {tuple(operator.measurement_shape)} of an image {tuple(operator.image_shape)}; for several "
+            "measurements use jd.restore, or jax.vmap."
         )
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:
         raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
     check_finite(y)
+
+
+def _check_served(sampler: Sampler, problem: Problem | None) -> None:
+    """See that the method has the measurement that it needs, by an operator that can do what it asks."""
+    title, needs = sampler.title, sampler.needs
+    if needs is None and problem is not None:
+        raise ValueError(
+            f"{title} draws from the prior and takes no measurement; give problem=None, or choose a method that "
+            "restores, such as jd.samplers.dps()."
+        )
+    if needs is None:
+        return
+    if problem is None:
+        raise ValueError(f"{title} restores a measurement; give a problem, or sample with jd.samplers.ddpm().")
+    if not isinstance(problem.operator, needs):
+        raise ValueError(
+            f"{title} needs {sampler.wants}, and {type(problem.operator).__name__} is none; use {sampler.instead}."
+        )
+    sampler.check(problem)
 
 
 def check_finite(y: Array) -> None:
@@ -111,27 +129,7 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str | int | float) else getattr(value, "__name__", type(value).__name__)
 
 
-def value_at(name: str, value: Array, t: Array, denoiser: DenoiserLike) -> Scalar:
-    """The hyper-parameter at timestep ``t``: itself, or its schedule's entry (a fraction lies between two).
-
-    Raises:
-        ValueError: if a schedule is not as long as the prior's.
-    """
-    if value.ndim == 0:
-        return value
-    total = denoiser.schedule.num_steps
-    if value.shape != (total,):
-        raise ValueError(
-            f"{name} has shape {value.shape}, but a schedule has one entry per training timestep, ({total},) here; "
-            "to try several values at once, vmap over the sampler."
-        )
-    t = jnp.asarray(t)
-    if jnp.issubdtype(t.dtype, jnp.floating):
-        return jnp.interp(t.astype(value.dtype), jnp.arange(total, dtype=value.dtype), value)
-    return value[t]
-
-
-def move_of(transition: Transition | GuidedSampler | None, default: Transition | None = None) -> Transition:
+def transition_of(transition: Transition | GuidedSampler | None, default: Transition | None = None) -> Transition:
     """The transition that a method is to use; an unconditional sampler (``jd.samplers.ddim(eta=1.0)``) lends its own.
 
     Args:
@@ -143,7 +141,7 @@ def move_of(transition: Transition | GuidedSampler | None, default: Transition |
     """
     if transition is None:
         return ddpm() if default is None else default
-    if type(transition) is GuidedSampler:  # methods are its subclasses: what they add to the move would be lost
+    if isinstance(transition, GuidedSampler) and transition.needs is None:  # a method would lose what it adds
         return transition.transition
     if isinstance(transition, types.FunctionType | type):
         name = transition.__name__
@@ -156,7 +154,7 @@ def move_of(transition: Transition | GuidedSampler | None, default: Transition |
     return transition
 
 
-def noisy_move_of(
+def noisy_transition_of(
     transition: Transition | GuidedSampler | None, method: str, default: Transition | None = None
 ) -> Transition:
     """The transition of a method that steers through its noise.
@@ -164,12 +162,12 @@ def noisy_move_of(
     Args:
         transition: what the caller gave.
         method: the method's name, for the sentence.
-        default: as in ``move_of``.
+        default: as in ``transition_of``.
 
     Raises:
         ValueError: if it is no transition, or adds no noise.
     """
-    move = move_of(transition, default)
+    move = transition_of(transition, default)
     silent = isinstance(move, DDPM) and move.noise == "none"
     if isinstance(move, DDIM) and not isinstance(move.eta, jax.core.Tracer):
         silent = not bool(jnp.any(move.eta > 0))
@@ -200,60 +198,3 @@ def choice(name: str, value: str, options: tuple[str, ...]) -> str:
     if value not in options:
         raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(options)}.")
     return value
-
-
-def need_problem(problem: Problem | None, method: str) -> Problem:
-    """The problem.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if problem is None:
-        raise ValueError(f"{method} restores a measurement; give a problem, or sample with jd.samplers.ddpm().")
-    return problem
-
-
-def need_linear(problem: Problem | None, method: str, what: str, instead: str = "dps, mmps or daps") -> LinearOperator:
-    """The problem's operator, if it is linear.
-
-    Args:
-        problem: what was measured.
-        method: the method's name, for the sentence.
-        what: what it asks of the operator: "a pseudo-inverse", …
-        instead: methods that can serve.
-
-    Raises:
-        ValueError: if it is not linear.
-    """
-    operator = need_problem(problem, method).operator
-    if not isinstance(operator, LinearOperator):
-        raise ValueError(
-            f"{method} needs {what}, and {type(operator).__name__} is not linear and has none; use {instead}."
-        )
-    return operator
-
-
-def need_spectral(problem: Problem | None, method: str, instead: str = "diffpir or mmps") -> SpectralOperator:
-    """The problem's operator, if its singular value decomposition is known.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    operator = need_problem(problem, method).operator
-    if not isinstance(operator, SpectralOperator):
-        raise ValueError(
-            f"{method} needs a singular value decomposition (a SpectralOperator), which {type(operator).__name__} "
-            f"does not have; use {instead}."
-        )
-    return operator
-
-
-def need_key(key: Key, method: str) -> Key:
-    """The key of a step that draws more than one array.
-
-    Raises:
-        ValueError: if it is recorded noise.
-    """
-    if not is_key(key):
-        raise ValueError(f"{method} draws more than one array a step, so it cannot replay recorded noise; give a key.")
-    return key

@@ -10,8 +10,8 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import grid_for, run, start, stretch
-from jaxdiff.samplers.options import check_arguments, count
+from jaxdiff.samplers.loop import grid_for, run, start, whole
+from jaxdiff.samplers.options import check_run, count
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Image, Key
 
@@ -47,6 +47,11 @@ class Posterior(NamedTuple):
 
 
 def credible_levels(level: float | Array, dtype: Any) -> Array:
+    """Levels of credible intervals, checked where they are known.
+
+    Raises:
+        ValueError: if one lies outside [0, 1].
+    """
     level = jnp.asarray(level, dtype)
     if not isinstance(level, jax.core.Tracer) and not bool(jnp.all((level >= 0) & (level <= 1))):
         raise ValueError(f"a credible level lies in [0, 1], got {level}.")
@@ -62,7 +67,7 @@ def posterior(
     n: int = 64,
     batch_size: int | None = None,
     steps: int | str | TimeGrid | None = None,
-    spacing: str = "dps",
+    spacing: str | None = None,
     x_init: Image | None = None,
     checkpoint: str | int | None = None,
 ) -> Posterior:
@@ -91,7 +96,7 @@ def posterior(
     Returns:
         Samples, mean, standard deviation (of n − 1 degrees of freedom; 0 for n = 1) and infos.
     """
-    check_arguments(denoiser, problem, sampler)
+    check_run(denoiser, problem, sampler)
     count("n, the number of draws,", n)
     if batch_size is not None:
         count("batch_size", batch_size)
@@ -122,7 +127,7 @@ def _draws(
     def draw(index: Array) -> tuple[Image, Any]:
         init_key, run_key = jax.random.split(jax.random.fold_in(key, index))
         state = start(init_key, denoiser, problem, sampler, grid, x_init)
-        state, info = run(run_key, state, denoiser, problem, sampler, stretch(grid), None, checkpoint)
+        state, info = run(run_key, state, denoiser, problem, sampler, whole(grid), None, checkpoint)
         return state.x, info
 
     return jax.lax.map(draw, jnp.arange(n), batch_size=batch_size)

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxdiff import operators, samplers
+from jaxdiff import operators
 from jaxdiff.operators.base import Operator
+from jaxdiff.samplers import METHODS
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.tasks import catalogue as presets
 from jaxdiff.typing import Array, Key, Shape
 
-__all__ = ["METHODS", "TASKS", "Task", "get_task", "make_operator", "make_sampler", "nearest", "settings_for"]
+__all__ = ["TASKS", "Task", "get_task", "make_operator", "make_sampler", "nearest", "settings_for"]
 
 
 class Task(NamedTuple):
@@ -79,31 +80,6 @@ TASKS: dict[str, Task] = {
     ),
     "jpeg": Task(lambda key, shape: operators.jpeg(image_shape=shape, quality=10), "JPEG of quality 10", 0.02),
 }
-
-METHODS: dict[str, Callable[..., Any]] = {
-    "sdedit": samplers.sdedit,
-    "score_ald": samplers.score_ald,
-    "dps": samplers.dps,
-    "mcg": samplers.mcg,
-    "dsg": samplers.dsg,
-    "lgd_mc": samplers.lgd_mc,
-    "pigdm": samplers.pigdm,
-    "tmpd": samplers.tmpd,
-    "mmps": samplers.mmps,
-    "ddnm": samplers.ddnm,
-    "ddrm": samplers.ddrm,
-    "repaint": samplers.repaint,
-    "diffpir": samplers.diffpir,
-    "reddiff": samplers.reddiff,
-    "sitcom": samplers.sitcom,
-    "pnp_dm": samplers.pnp_dm,
-    "fast_dips": samplers.fast_dips,
-    "annealed_langevin": samplers.annealed_langevin,
-    "daps": samplers.daps,
-    "tds": samplers.tds,
-    "fps": samplers.fps,
-}
-"""Posterior samplers by name: the factories of ``jaxdiff.samplers``."""
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
@@ -220,8 +196,8 @@ def make_sampler(
     if method not in METHODS:
         raise nearest("method", method, METHODS)
     settings = {**settings_for(method, task, prior, presets), **options}
-    known = inspect.signature(METHODS[method]).parameters
+    known = inspect.signature(METHODS[method].make).parameters
     for name in settings:
         if name not in known:
             raise ValueError(f"{method} does not take {name!r}; its options are {', '.join(known)}.")
-    return METHODS[method](**settings)
+    return METHODS[method].make(**settings)

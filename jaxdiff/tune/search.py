@@ -16,19 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff import network_calls as recipes
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import scores
 from jaxdiff.files import parse_json, write_text
 from jaxdiff.metrics.lpips import SMALLEST
+from jaxdiff.network_calls import grid_within
 from jaxdiff.problems import Problem
+from jaxdiff.samplers import METHODS
 from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers.loop import as_needed, grid_for
+from jaxdiff.samplers.options import check_run
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.tasks.settings import METHODS, nearest, settings_for
-from jaxdiff.tune.proposals import SPACES, proposals
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.tasks.settings import nearest, settings_for
+from jaxdiff.tune.proposals import proposals
+from jaxdiff.typing import Array, Key
 
 __all__ = ["METRICS", "Search", "best_of", "read_presets", "run_trials", "tune", "write_presets"]
 
@@ -48,10 +51,8 @@ class _Carried(Problem):
 
 
 @struct.dataclass
-class _Carrier:
+class _Carrier(Sampler):
     """The sampler that runs each problem with the sampler it brings."""
-
-    start: int | None = static(default=None)
 
     def init(self, key: Key, problem: Any, denoiser: DenoiserLike, t: Array) -> Any:
         """The state of the carried sampler."""
@@ -122,7 +123,7 @@ def run_trials(
     search = _over_seeds(search)
     done = {_name(trial["options"]): trial for trial in known}
     found: dict[int, Trial] = {i: done[_name(o)] for i, o in enumerate(settings) if _name(o) in done}
-    denoiser = recipes.prior_for(search.method, denoiser)
+    denoiser = as_needed(denoiser, METHODS[search.method].kind)
     batches, refused = _plan(search, denoiser, settings)
     found |= {i: trial for i, trial in refused.items() if i not in found}
     if report is not None:
@@ -154,9 +155,11 @@ def _plan(
     """Batches of settings that share a program, each with the number of settings of that program; those that cannot run."""
     groups: dict[Any, list[_Planned]] = {}
     refused: dict[int, Trial] = {}
+    example = jax.tree.map(lambda leaf: leaf[0], search.problems)
     for index, options in enumerate(settings):
-        sampler = METHODS[search.method](**options)
+        sampler = METHODS[search.method].make(**options)
         try:
+            check_run(denoiser, example, sampler)
             grid = _grid(search, denoiser, sampler)
         except ValueError as error:
             refused[index] = {"options": dict(options), **_failed(str(error))}
@@ -174,8 +177,8 @@ def _plan(
 
 def _grid(search: Search, denoiser: DenoiserLike, sampler: Sampler) -> TimeGrid:
     if search.calls is not None:
-        return recipes.grid_within(search.method, sampler, denoiser, search.calls)
-    return recipes.grid_of(search.method, sampler, denoiser, search.steps, search.spacing)
+        return grid_within(sampler, denoiser, search.calls)
+    return grid_for(denoiser, sampler, search.steps, search.spacing)
 
 
 def _run(search: Search, denoiser: DenoiserLike, batch: list[_Planned], width: int) -> list[Trial]:
@@ -269,7 +272,7 @@ def tune(
     before = _read_if_there(path).get("provenance", {}).get(prior, {}).get(task, {}).get(search.method, {})
     known = before.get("trials", []) if _same_figures(before, about) else []
     first = settings_for(search.method, task, prior)
-    settings = proposals(SPACES[search.method], budget, search.seed, first)
+    settings = proposals(METHODS[search.method].kind.search, budget, search.seed, first)
     trials: list[Trial] = []
     tried = {_name(options) for options in settings}
     others = [trial for trial in known if _name(trial["options"]) not in tried]  # a search of another budget found them
@@ -296,7 +299,7 @@ def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[s
     return {
         "metric": metric,
         **run,
-        "spacing": search.spacing or recipes.spacing_of(search.method),
+        "spacing": search.spacing or METHODS[search.method].kind.spacing,
         "noise_std": round(float(noise_std), 6),
         "images": len(search.truths),
         "source": source,

@@ -1,16 +1,21 @@
-"""Annealed Langevin dynamics with the measurement, as Jalal et al. first ran it."""
+"""Annealed Langevin dynamics with the measurement, as Jalal et al. (2021, Algorithm 1) first ran it.
+
+x̃ ← x_t/√ᾱ_t, h ← step · σ_t²
+repeat: x̃ ← x̃ + h (∇ log p_{σ_t}(x̃) + Aᵀ(y − A x̃)/(σ² + σ_t²)) + √(2h) z
+x_s ← √ᾱ_s x̃                                              the next level begins here
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal, safe_norm
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.continuous import sigma_of
-from jaxdiff.samplers.measurement import divide, linearize, noise_variance
-from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
+from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
+from jaxdiff.samplers.measurement import divide, linearize, noise_variance, times
+from jaxdiff.samplers.options import choice, count, number
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array, Key, static
 
 __all__ = ["AnnealedLangevin", "annealed_langevin"]
@@ -19,7 +24,7 @@ WEIGHTINGS = ("likelihood", "norm")
 
 
 @struct.dataclass
-class AnnealedLangevin(FromNoise):
+class AnnealedLangevin(Sampler):
     """x̃ ← x̃ + h (∇ log p_σ(x̃) + g) + √(2h) z, ``inner_steps`` times a level, h = step · σ_t², x̃ = x/√ᾱ.
 
     - ``likelihood``: g = Aᵀ(y − A x̃)/(σ_y² + γ_t²), γ_t = σ_t: the paper's annealed likelihood;
@@ -33,45 +38,49 @@ class AnnealedLangevin(FromNoise):
         denoise: return x̂₀ of the last level instead of its noisy iterate.
     """
 
+    title = "annealed Langevin"
+    spacing = "log_snr"
+    search = {"step_size": Log(0.02, 1.0), "weight": Log(0.1, 10.0), "inner_steps": Choice((1, 2, 3))}
+
     step_size: Array
     weight: Array
     inner_steps: int = static(default=3)
     weighting: str = static(default="likelihood")
     denoise: bool = static(default=True)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """``inner_steps``, and one at the end to denoise."""
+        return Calls(self.inner_steps, at_end=int(self.denoise))
+
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """``inner_steps`` network calls at this level (and one more to denoise); nothing moves to the next."""
-        problem = need_problem(problem, "annealed Langevin")
-        keys = jax.random.split(need_key(key, "annealed Langevin"), self.inner_steps)
-        dtype = state.x.dtype
-        level_t, level_s = denoiser.schedule.at(t), denoiser.schedule.at(s)
-        sigma2 = sigma_of(level_t).astype(dtype) ** 2
-        signal = expand(jnp.sqrt(level_t.alpha_bar).astype(dtype), state.x)
-        h = self.step_size.astype(dtype) * sigma2
-        weight = self.weight.astype(dtype)
+        keys = at.keys(self.inner_steps, self.title)
+        dtype, level = state.x.dtype, at.level_t
+        sigma2, signal = level.sigma.astype(dtype) ** 2, level.signal
+        h, weight = self.step_size.astype(dtype) * sigma2, self.weight.astype(dtype)
 
         def body(x: Array, key: Key) -> tuple[Array, Array]:
-            x0 = denoiser(signal * x, t, s).x0
+            x0 = at.predict(times(signal, x)).x0
             score = (x0 - x) / expand(sigma2, x)
-            local = linearize(problem, x)
+            local = linearize(at.problem, x)
             toward = local.pull(local.residual)
             if self.weighting == "likelihood":
-                scale = weight / (noise_variance(problem).astype(dtype) + sigma2)
+                scale = weight / (noise_variance(at.problem).astype(dtype) + sigma2)
             else:
                 scale = weight * divide(safe_norm(score), safe_norm(toward))
-            drift = score + expand(scale, x) * toward
-            return x + expand(h, x) * drift + expand(jnp.sqrt(2 * h), x) * normal(key, x.shape, dtype), x0
+            drift = score + times(scale, toward)
+            return x + times(h, drift) + times(jnp.sqrt(2 * h), normal(key, x.shape, dtype)), x0
 
-        x, x0s = jax.lax.scan(body, state.x / signal, keys)
-        info = Info(residual_norm(problem, x0s[-1]))
+        x, x0s = jax.lax.scan(body, state.x / expand(signal.astype(dtype), state.x), keys)
+        info = Info(residual_norm(at.problem, x0s[-1]))
         if self.denoise:
             # A branch, not a choice between both: only the last step pays for it.
-            x = jax.lax.cond(s < 0, lambda x: denoiser(signal * x, t, s).x0.astype(dtype), lambda x: x, x)
-        return State(expand(jnp.sqrt(level_s.alpha_bar).astype(dtype), x) * x), info
+            x = jax.lax.cond(at.last, lambda x: at.predict(times(signal, x)).x0.astype(dtype), lambda x: x, x)
+        return State(times(at.level_s.signal, x)), info
 
 
+@register(AnnealedLangevin)
 def annealed_langevin(
     *,
     step_size: float | Array = 0.2,
@@ -82,7 +91,7 @@ def annealed_langevin(
 ) -> AnnealedLangevin:
     """Annealed Langevin with the measurement, for any differentiable operator.
 
-    Network calls a step: ``inner_steps`` (+ 1 where it denoises). Use hundreds of levels: ``spacing="log_snr"``.
+    Network calls a step: ``inner_steps`` (+ 1 where it denoises). Use hundreds of levels.
 
     Args:
         step_size: relative to σ_t²; below 1 it is stable for ‖A‖ ≤ 1. The authors' 5e-5 (σ/σ_L)² is 1.15 here.

@@ -1,17 +1,24 @@
-"""DAPS, decoupled annealing posterior sampling: solve the flow, sample x₀ given y around its end, noise again."""
+"""DAPS, decoupled annealing posterior sampling (Zhang et al. 2025, Algorithm 1).
+
+x̂₀  ← end of the probability flow from x_t, by a few Euler steps
+x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀
+x_s ← √ᾱ_s x₀ + √(1−ᾱ_s) z                                noised again, apart from x_t
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.continuous import ode_ve, sigma_of
-from jaxdiff.samplers.measurement import linearize, noise_variance
-from jaxdiff.samplers.options import choice, count, need_key, need_problem, number
+from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
+from jaxdiff.samplers.continuous import ode_ve
+from jaxdiff.samplers.measurement import linearize, noise_variance, times
+from jaxdiff.samplers.options import choice, count, number
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array, Key, Scalar, static
 
 __all__ = ["DAPS", "daps"]
@@ -22,7 +29,7 @@ STABLE = 4
 
 
 @struct.dataclass
-class DAPS(FromNoise):
+class DAPS(Sampler):
     """x̂₀ = flow(x_t); x₀ ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²) by ``mcmc_steps``; x_s = √ᾱ_s x₀ + √(1−ᾱ_s) z.
 
     With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/(T−1))), one inner step is
@@ -38,6 +45,11 @@ class DAPS(FromNoise):
         inner: "langevin" or "hmc".
     """
 
+    title = "DAPS"
+    spacing = "karras"
+    sigma_range = (0.1, 100.0)
+    search = {"step_size": Log(1e-5, 3e-3), "ode_steps": Choice((1, 2, 5)), "mcmc_steps": Choice((20, 50, 100))}
+
     step_size: Array
     decay: Array
     tau: Array | None
@@ -46,21 +58,22 @@ class DAPS(FromNoise):
     mcmc_steps: int = static(default=100)
     inner: str = static(default="langevin")
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """``ode_steps``."""
+        return Calls(self.ode_steps)
+
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """``ode_steps`` network calls, ``mcmc_steps`` of the chain, fresh noise."""
-        problem = need_problem(problem, "DAPS")
-        chain_key, noise_key = jax.random.split(need_key(key, "DAPS"))
-        schedule, x_t = denoiser.schedule, state.x
-        level = schedule.at(t)
-        sigma = sigma_of(level).astype(x_t.dtype)
-        centre = ode_ve(denoiser, x_t / expand(jnp.sqrt(level.alpha_bar).astype(x_t.dtype), x_t), sigma, self.ode_steps)
-        progress = 1 - t.astype(self.step_size.dtype) / max(schedule.num_steps - 1, 1)
+        chain_key, noise_key = at.keys(2, self.title)
+        x_t, level = state.x, at.level_t
+        sigma = level.sigma.astype(x_t.dtype)
+        centre = ode_ve(at.denoiser, x_t / expand(level.signal.astype(x_t.dtype), x_t), sigma, self.ode_steps)
+        progress = 1 - at.t.astype(self.step_size.dtype) / max(at.denoiser.schedule.num_steps - 1, 1)
         h = (self.step_size * (1 - (1 - self.decay) * progress)).astype(x_t.dtype)
-        x0 = self._chain(chain_key, problem, centre, sigma, h)
-        x_s = diffusion.q_sample(x0, normal(noise_key, x0.shape, x0.dtype), schedule.at(s))
-        return State(x_s), Info(residual_norm(problem, x0))
+        x0 = self._chain(chain_key, at.problem, centre, sigma, h)
+        x_s = diffusion.q_sample(x0, normal(noise_key, x0.shape, x0.dtype), at.level_s)
+        return State(x_s), Info(residual_norm(at.problem, x0))
 
     def _chain(self, key: Key, problem: Problem, centre: Array, sigma: Scalar, h: Scalar) -> Array:
         variance = jnp.maximum(noise_variance(problem), STABLE * h) if self.tau is None else self.tau**2
@@ -70,18 +83,19 @@ class DAPS(FromNoise):
             momentum, v = self.momentum.astype(centre.dtype), normal(velocity_key, centre.shape, centre.dtype)
         else:
             momentum, v = jnp.zeros((), centre.dtype), jnp.zeros_like(centre)
-        root, kick = expand(jnp.sqrt(h), centre), expand(jnp.sqrt(2 * (1 - momentum)), centre)
+        root, kick = jnp.sqrt(h), jnp.sqrt(2 * (1 - momentum))
 
         def body(carry: tuple[Array, Array], key: Key) -> tuple[tuple[Array, Array], None]:
             x, v = carry
             local = linearize(problem, x)
             score = local.pull(local.residual) / expand(variance, x) + (centre - x) / expand(sigma**2, x)
-            v = expand(momentum, x) * v + root * score + kick * normal(key, x.shape, x.dtype)
-            return (x + root * v, v), None
+            v = times(momentum, v) + times(root, score) + times(kick, normal(key, x.shape, x.dtype))
+            return (x + times(root, v), v), None
 
         return jax.lax.scan(body, (centre, v), jax.random.split(key, self.mcmc_steps))[0][0]
 
 
+@register(DAPS)
 def daps(
     *,
     step_size: float | Array = 1e-4,

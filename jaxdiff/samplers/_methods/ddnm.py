@@ -1,19 +1,25 @@
-"""DDNM and DDNM+: the range-space part of x̂₀ is replaced by the measurement's, as far as its noise allows."""
+"""DDNM and DDNM+ (Wang et al. 2023): the range-space part of x̂₀ is the measurement's, as far as its noise allows.
+
+x̂₀′ ← x̂₀ − λ A⁺(A x̂₀ − y)
+x_s ← √ᾱ_s x̂₀′ + noise: √(1−ᾱ_s) in the null space of A, γ in its range, where y brings its own
+"""
 
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal, safe_sqrt
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.numerics import safe_sqrt
+from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
+from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
 from jaxdiff.samplers.measurement import noise_level, times
-from jaxdiff.samplers.options import choice, need_linear, need_problem, number
+from jaxdiff.samplers.options import choice, number
+from jaxdiff.samplers.ranges import Linear
+from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.spectral import spectral_step
+from jaxdiff.samplers.step import Step
 from jaxdiff.schedules import Level
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.typing import Array, static
 
 __all__ = ["DDNM", "ddnm"]
 
@@ -21,7 +27,7 @@ FORMS = ("auto", "spectral", "simple", "noiseless")
 
 
 @struct.dataclass
-class DDNM:
+class DDNM(Sampler):
     """x̂₀′ = x̂₀ − λ A⁺(A x̂₀ − y), x_s = √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) (√(1−η²) ε̂ + η z).
 
     - ``noiseless`` (DDNM): λ = 1, γ = √(1−ᾱ_s);
@@ -33,42 +39,37 @@ class DDNM:
     Attributes:
         eta: η, share of fresh noise.
         form: which of them.
-        start: forward steps at which the run begins; None for pure noise.
     """
+
+    title = "DDNM"
+    needs = LinearOperator
+    wants = "a linear operator with a pseudo-inverse"
+    search = {"eta": Linear(0.0, 1.0)}
 
     eta: Array
     form: str = static(default="auto")
-    start: int | None = static(default=None)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
-        """Pure noise, x_T ~ N(0, I)."""
-        del t
-        need_linear(problem, "DDNM", "a pseudo-inverse")
-        return State(pure_noise(key, problem, denoiser))
+    def check(self, problem: Problem) -> None:
+        """The spectral form needs singular values."""
+        if self.form == "spectral" and not isinstance(problem.operator, SpectralOperator):
+            raise ValueError(
+                f"DDNM's spectral form needs singular values, which {type(problem.operator).__name__} does not know; "
+                "use ddnm(form='simple')."
+            )
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One network call; ``key`` may be the step's recorded noise."""
-        problem = need_problem(problem, "DDNM")
-        operator = need_linear(problem, "DDNM", "a pseudo-inverse")
-        x = state.x
-        prediction = denoiser(x, t, s)
-        noise = normal(key, x.shape, x.dtype)
-        level = denoiser.schedule.at(s)
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One network call."""
+        x, problem, operator = state.x, at.problem, at.operator
+        prediction = at.predict(x)
+        noise, level = at.normal(x), at.level_s
         info = Info(residual_norm(problem, prediction.x0))
         if self.form in ("auto", "spectral") and isinstance(operator, SpectralOperator):
             one = jnp.ones((), x.dtype)
             moved = spectral_step(problem, operator, prediction.x0, prediction.eps, noise, level, self.eta, one)
             return State(moved), info
-        if self.form == "spectral":
-            raise ValueError(
-                f"DDNM's spectral form needs singular values, which {type(operator).__name__} does not know; "
-                "use ddnm(form='simple')."
-            )
         pull, left, full = self._weights(problem, level, x)
         eta = self.eta.astype(x.dtype)
-        mixed = expand(safe_sqrt(1 - eta**2), x) * prediction.eps + expand(eta, x) * noise
+        mixed = times(safe_sqrt(1 - eta**2), prediction.eps) + times(eta, noise)
         residual = operator.keep_observed(problem.residual(prediction.x0))
         # Less noise is added where y brings its own; the null space gets all of it. One pseudo-inverse for both.
         change = times(pull, residual) - times(full - left, operator(mixed))
@@ -77,7 +78,7 @@ class DDNM:
 
     def _weights(self, problem: Problem, level: Level, x: Array) -> tuple[Array, Array, Array]:
         """√ᾱ_s λ, γ and √(1−ᾱ_s)."""
-        a, b = (jnp.sqrt(v).astype(x.dtype) for v in level)
+        a, b = level.signal.astype(x.dtype), level.noise.astype(x.dtype)
         if self.form == "noiseless":
             return a, b, b
         carried = a * noise_level(problem, floor=0.0).astype(x.dtype)
@@ -86,6 +87,7 @@ class DDNM:
         return a * pull, safe_sqrt(b**2 - (pull * carried) ** 2), b
 
 
+@register(DDNM)
 def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:
     """Denoising diffusion null-space model, for linear operators.
 

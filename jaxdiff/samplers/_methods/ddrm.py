@@ -1,56 +1,63 @@
-"""DDRM, denoising diffusion restoration models: sampling in the singular basis of A."""
+"""DDRM, denoising diffusion restoration models (Kawar et al. 2022): sampling in the singular basis of A = U S Vᵀ.
+
+bar: Vᵀ of an image; ȳ = Uᵀ y
+for each singular value s, with ς = √((1−ᾱ_s)/ᾱ_s) the noise of the next level:
+    s = 0       keep x̂₀ and add noise of ς
+    s ς < σ     x̂₀, moved towards y as far as its noise allows
+    s ς ≥ σ     y/s, with the rest of the noise added
+"""
 
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import normal
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, State, pure_noise, residual_norm
-from jaxdiff.samplers.options import need_problem, need_spectral, number
+from jaxdiff.operators.base import SpectralOperator
+from jaxdiff.samplers.base import Info, Sampler, State, pure_noise, residual_norm
+from jaxdiff.samplers.options import number
+from jaxdiff.samplers.ranges import Linear
+from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.spectral import spectral_step
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array
 
 __all__ = ["DDRM", "ddrm"]
 
 
 @struct.dataclass
-class DDRM:
+class DDRM(Sampler):
     """x_s by ``spectral.spectral_step``: each singular direction mixes x̂₀, ε̂, y and fresh noise by its own level.
 
     Attributes:
         eta: η, share of fresh noise where y does not reach.
         eta_b: η_b, trust in y where it is cleaner than x_s.
-        start: forward steps at which the run begins; None for pure noise.
     """
+
+    title = "DDRM"
+    needs = SpectralOperator
+    wants = "a singular value decomposition (a SpectralOperator)"
+    instead = "diffpir or mmps"
+    search = {"eta": Linear(0.0, 1.0), "eta_b": Linear(0.3, 1.0)}
 
     eta: Array
     eta_b: Array
-    start: int | None = static(default=None)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
+    def begin(self, at: Step) -> State:
         """x_T with mean √ᾱ_T y/s in the directions where y is cleaner than x_T, pure noise elsewhere."""
-        problem = need_problem(problem, "DDRM")
-        operator = need_spectral(problem, "DDRM")
-        noise = pure_noise(key, problem, denoiser)
-        nothing = jnp.zeros_like(noise)
-        one = jnp.ones((), noise.dtype)
+        noise = pure_noise(at)
+        nothing, one = jnp.zeros_like(noise), jnp.ones((), noise.dtype)
         # With x̂₀ = 0, η = 1: √(1−ᾱ) z where y says less, and √ᾱ y/s + what is left of the noise where it says more.
-        return State(spectral_step(problem, operator, nothing, nothing, noise, denoiser.schedule.at(t), one, one))
+        return State(spectral_step(at.problem, at.operator, nothing, nothing, noise, at.level_t, one, one))
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One network call; ``key`` may be the step's recorded noise."""
-        problem = need_problem(problem, "DDRM")
-        operator = need_spectral(problem, "DDRM")
-        prediction = denoiser(state.x, t, s)
-        noise = normal(key, state.x.shape, state.x.dtype)
-        level = denoiser.schedule.at(s)
-        x_s = spectral_step(problem, operator, prediction.x0, prediction.eps, noise, level, self.eta, self.eta_b)
-        return State(x_s), Info(residual_norm(problem, prediction.x0))
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One network call."""
+        prediction = at.predict(state.x)
+        noise = at.normal(state.x)
+        x_s = spectral_step(
+            at.problem, at.operator, prediction.x0, prediction.eps, noise, at.level_s, self.eta, self.eta_b
+        )
+        return State(x_s), Info(residual_norm(at.problem, prediction.x0))
 
 
+@register(DDRM)
 def ddrm(*, eta: float | Array = 0.85, eta_b: float | Array = 1.0) -> DDRM:
     """Denoising diffusion restoration, for operators whose singular value decomposition is known.
 

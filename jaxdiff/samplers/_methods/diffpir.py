@@ -1,15 +1,22 @@
-"""DiffPIR: plug-and-play restoration, x̂₀ drawn to the data by a proximal step, then noised again."""
+"""DiffPIR, plug-and-play restoration (Zhu et al. 2023, Algorithm 1).
+
+ρ   ← λ σ² ᾱ_t/(1−ᾱ_t)
+x̄₀  ← argmin ‖y − A x‖² + ρ ‖x − x̂₀‖²
+ε̄   ← (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t)
+x_s ← √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z)
+"""
 
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal, safe_sqrt
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.measurement import noise_variance, proximal
-from jaxdiff.samplers.options import count, need_problem, number
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.numerics import safe_sqrt
+from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
+from jaxdiff.samplers.measurement import noise_variance, proximal, times
+from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.ranges import Linear, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array, static
 
 __all__ = ["DiffPIR", "diffpir"]
 
@@ -18,7 +25,7 @@ SIGMA_FLOOR = 0.002
 
 
 @struct.dataclass
-class DiffPIR(FromNoise):
+class DiffPIR(Sampler):
     """x̄₀ = argmin ‖y − A x‖² + ρ ‖x − x̂₀‖², ρ = λ σ² ᾱ_t/(1−ᾱ_t); x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z).
 
     ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is that of each real number, half of the problem's.
@@ -30,32 +37,32 @@ class DiffPIR(FromNoise):
         rounds: Gauss–Newton steps, for nonlinear operators.
     """
 
+    title = "DiffPIR"
+    spacing = "quad"
+    search = {"lam": Log(0.05, 20.0), "zeta": Linear(0.0, 1.0)}
+
     lam: Array
     zeta: Array
     iterations: int = static(default=5)
     rounds: int = static(default=2)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One network call; ``key`` may be the step's recorded noise."""
-        problem = need_problem(problem, "DiffPIR")
-        x = state.x
-        level_t, level_s = denoiser.schedule.at(t), denoiser.schedule.at(s)
-        prediction = denoiser(x, t, s)
-        rho = self.lam * noise_variance(problem, floor=SIGMA_FLOOR) * level_t.alpha_bar / level_t.one_minus_alpha_bar
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One network call."""
+        x, problem, level = state.x, at.problem, at.level_t
+        prediction = at.predict(x)
+        rho = self.lam * noise_variance(problem, floor=SIGMA_FLOOR) * level.alpha_bar / level.one_minus_alpha_bar
         x0 = proximal(problem, prediction.x0, rho, iterations=self.iterations, rounds=self.rounds)
-        eps = diffusion.eps_from_x0(x, x0, level_t)
+        eps = diffusion.eps_from_x0(x, x0, level)
         zeta = self.zeta.astype(x.dtype)
-        noise = normal(key, x.shape, x.dtype)
-        mixed = expand(safe_sqrt(1 - zeta), x) * eps + expand(safe_sqrt(zeta), x) * noise
-        return State(diffusion.q_sample(x0, mixed, level_s)), Info(residual_norm(problem, prediction.x0))
+        mixed = times(safe_sqrt(1 - zeta), eps) + times(safe_sqrt(zeta), at.normal(x))
+        return State(diffusion.q_sample(x0, mixed, at.level_s)), Info(residual_norm(problem, prediction.x0))
 
 
+@register(DiffPIR)
 def diffpir(*, lam: float | Array = 1.75, zeta: float | Array = 0.3, iterations: int = 5, rounds: int = 2) -> DiffPIR:
     """Plug-and-play diffusion restoration, for any differentiable operator.
 
-    Network calls a step: 1, no gradient through the network. Made for 20 to 100 steps with ``spacing="quad"``.
+    Network calls a step: 1, no gradient through the network. Made for 20 to 100 steps.
 
     Args:
         lam: λ with σ on [-1, 1]: a quarter of the λ of the authors, whose σ is on [0, 1] while the diffusion's noise

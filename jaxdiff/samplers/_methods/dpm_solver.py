@@ -1,16 +1,20 @@
-"""DPM-Solver++(2M): the second-order multistep solver in x̂₀, one network call a step."""
+"""DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2): the second-order multistep solver in x̂₀, one network call a step.
+
+h   ← log σ_t/σ_s, σ = √((1−ᾱ)/ᾱ)
+D   ← x̂₀ + (h/2h₋)(x̂₀ − x̂₀ of the step before)
+x_s ← √(ᾱ_s/ᾱ_t) σ_s/σ_t x_t + √ᾱ_s (1 − σ_s/σ_t) D
+"""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import Info, pure_noise, residual_norm
-from jaxdiff.samplers.continuous import sigma_of
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.samplers.base import Info, Sampler, pure_noise, residual_norm
+from jaxdiff.samplers.measurement import times
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array
 
 __all__ = ["DPMSolver", "DPMSolverState", "dpm_solver"]
 
@@ -24,42 +28,36 @@ class DPMSolverState(NamedTuple):
 
 
 @struct.dataclass
-class DPMSolver:
+class DPMSolver(Sampler):
     """x_s = (σ_s α_s / σ_t α_t) x_t + α_s (1 − σ_s/σ_t) D, D = x̂₀(x_t) + (h/2h₋)(x̂₀(x_t) − x̂₀ of the step before).
 
     α = √ᾱ, σ = √((1−ᾱ)/ᾱ), h = log σ_t/σ_s, h₋ the step before's. First order in the first and the last step.
-
-    Attributes:
-        start: forward steps at which the run begins; None for pure noise.
     """
 
-    start: int | None = static(default=None)
+    title = "DPM-Solver"
+    needs = None
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> DPMSolverState:
+    def begin(self, at: Step) -> DPMSolverState:
         """Pure noise, x_T ~ N(0, I), and no history."""
-        del t
-        x = pure_noise(key, problem, denoiser)
+        x = pure_noise(at)
         return DPMSolverState(x, jnp.zeros_like(x), jnp.zeros((), x.dtype))
 
-    def step(
-        self, key: Key, state: DPMSolverState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[DPMSolverState, Info]:
-        """One network call; deterministic, so ``key`` is not used."""
-        del key
+    def advance(self, state: DPMSolverState, at: Step) -> tuple[DPMSolverState, Info]:
+        """One network call; deterministic."""
         x, dtype = state.x, state.x.dtype
-        level_t, level_s = denoiser.schedule.at(t), denoiser.schedule.at(s)
-        x0 = denoiser(x, t, s).x0
-        ratio = (sigma_of(level_s) / sigma_of(level_t)).astype(dtype)
-        last = s < 0
-        h = -jnp.log(jnp.where(last, jnp.ones_like(ratio), ratio))
-        plain = last | (state.h == 0)
+        level_t, level_s = at.level_t, at.level_s
+        x0 = at.predict(x).x0
+        ratio = (level_s.sigma / level_t.sigma).astype(dtype)
+        h = -jnp.log(jnp.where(at.last, jnp.ones_like(ratio), ratio))
+        plain = at.last | (state.h == 0)
         half_slope = jnp.where(plain, jnp.zeros_like(h), h / (2 * jnp.where(plain, jnp.ones_like(h), state.h)))
-        target = x0 + expand(half_slope, x) * (x0 - state.x0)
-        alpha_t, alpha_s = jnp.sqrt(level_t.alpha_bar).astype(dtype), jnp.sqrt(level_s.alpha_bar).astype(dtype)
-        moved = expand(ratio * alpha_s / alpha_t, x) * x + expand(alpha_s * (1 - ratio), x) * target
-        return DPMSolverState(moved, x0, h), Info(residual_norm(problem, x0))
+        target = x0 + times(half_slope, x0 - state.x0)
+        alpha_t, alpha_s = level_t.signal.astype(dtype), level_s.signal.astype(dtype)
+        moved = times(ratio * alpha_s / alpha_t, x) + times(alpha_s * (1 - ratio), target)
+        return DPMSolverState(moved, x0, h), Info(residual_norm(at.problem, x0))
 
 
+@register(DPMSolver)
 def dpm_solver() -> DPMSolver:
     """DPM-Solver++(2M), deterministic: 1 network call a step, error O(h²).
 

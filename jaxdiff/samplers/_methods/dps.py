@@ -1,17 +1,22 @@
-"""DPS, diffusion posterior sampling: guidance by the gradient of the data misfit through x̂₀."""
+"""DPS, diffusion posterior sampling (Chung et al. 2023, Algorithm 1).
 
-import jax
+x̂₀, x_s′ ← the network's prediction at x_t, and the unconditional move from it
+r        ← y − A(x̂₀)
+x_s      ← x_s′ − ζ ∇_{x_t} ‖r‖
+"""
+
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, safe_norm
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler
-from jaxdiff.samplers.measurement import divide, residual_at
-from jaxdiff.samplers.options import move_of, schedule, value_at
+from jaxdiff.numerics import safe_norm, safe_sqrt
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
+from jaxdiff.samplers.measurement import divide, residual_at, times
+from jaxdiff.samplers.options import choice, scheduled, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
-from jaxdiff.typing import Array, Scalar, static
+from jaxdiff.typing import Array, Image, Scalar, static
 
 __all__ = ["DPS", "dps"]
 
@@ -34,44 +39,31 @@ class DPS(GuidedSampler):
         observed_only: whether r is 0 where the measurement says nothing, as under a mask.
     """
 
+    title = "DPS"
+    calls = Calls(1, 1)
+    search = {"zeta": Log(0.2, 20.0)}
+
     zeta: Array
     norm: str = static(default="residual")
     observed_only: bool = static(default=False)
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, Array, Scalar]:
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One forward pass and one gradient with respect to x_t, sharing it."""
-        if problem is None:
-            raise ValueError("DPS restores a measurement; give a problem, or sample with jd.samplers.ddpm().")
+        x_t = state.x
 
-        def misfit(x_t: Array) -> tuple[Scalar, tuple[Prediction, Scalar]]:
-            prediction = denoiser(x_t, t, s)
-            residual = residual_at(problem, prediction.x0, observed_only=self.observed_only)
-            norm = safe_norm(residual)
-            value = norm if self.norm == "residual" else jnp.sum(jnp.square(jnp.abs(residual)))
-            return value, (prediction, norm)
+        def misfit(x0: Image) -> Scalar:
+            residual = residual_at(at.problem, x0, observed_only=self.observed_only)
+            return safe_norm(residual) if self.norm == "residual" else jnp.sum(jnp.square(jnp.abs(residual)))
 
-        gradient, (prediction, norm) = jax.grad(misfit, has_aux=True)(x_t)
-        return prediction, gradient, norm
-
-    def correct(
-        self,
-        x_s: Array,
-        x_t: Array,
-        t: Array,
-        s: Array,
-        guidance: Array,
-        problem: Problem | None,
-        denoiser: DenoiserLike,
-    ) -> Array:
-        """Step against the gradient."""
-        scale = value_at("zeta", self.zeta, t, denoiser).astype(x_s.dtype)
+        gradient, prediction, value = at.misfit_gradient(x_t, misfit)
+        x_s = self.move(prediction, x_t, at, at.normal(x_t))
+        zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
-            scale = divide(scale, safe_norm(guidance))  # where x̂₀ is clipped all over, there is no gradient
-        return x_s - expand(scale, x_s) * guidance
+            zeta = divide(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
+        return State(x_s - times(zeta, gradient)), Info(value if self.norm == "residual" else safe_sqrt(value))
 
 
+@register(DPS)
 def dps(
     *,
     zeta: float | Array = 1.0,
@@ -92,6 +84,6 @@ def dps(
     Raises:
         ValueError: if ζ is negative or neither a number nor [T], or the norm unknown.
     """
-    if norm not in NORMS:
-        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}.")
-    return DPS(schedule("zeta", zeta), norm, bool(observed_only), transition=move_of(transition))
+    return DPS(
+        scheduled("zeta", zeta), choice("norm", norm, NORMS), bool(observed_only), transition=transition_of(transition)
+    )

@@ -1,17 +1,23 @@
-"""DSG, diffusion with spherical Gaussian constraint: the noise is turned towards the measurement, its length kept."""
+"""DSG, diffusion with spherical Gaussian constraint (Yang et al. 2024).
 
-import jax
+μ, σ ← mean and standard deviation of the unconditional move, r = √n σ
+∇    ← ∇_{x_t} ‖y − A(x̂₀)‖
+d    ← (1−g) σ z − g r ∇/‖∇‖                              noise, a share g of it downhill
+x_s  ← μ + r d/‖d‖                                        of the usual length
+"""
+
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, normal, safe_norm
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, Info, State
-from jaxdiff.samplers.measurement import divide
-from jaxdiff.samplers.options import need_problem, noisy_move_of, number
+from jaxdiff.numerics import safe_norm
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
+from jaxdiff.samplers.measurement import divide, times
+from jaxdiff.samplers.options import noisy_transition_of, number
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition, ddim
-from jaxdiff.typing import Array, Key, Scalar
+from jaxdiff.typing import Array
 
 __all__ = ["DSG", "dsg"]
 
@@ -27,41 +33,29 @@ class DSG(GuidedSampler):
         rate: g in [0, 1].
     """
 
+    title = "DSG"
+    calls = Calls(1, 1)
+    search = {"rate": Log(0.01, 0.5)}
+
     rate: Array
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, Array, Scalar]:
-        """One forward pass and one gradient with respect to x_t."""
-        problem = need_problem(problem, "DSG")
-
-        def misfit(x_t: Array) -> tuple[Scalar, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            return safe_norm(problem.residual(prediction.x0)), prediction
-
-        (norm, prediction), gradient = jax.value_and_grad(misfit, has_aux=True)(x_t)
-        return prediction, gradient, norm
-
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One step on the sphere; ``key`` may be the step's recorded noise."""
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One step on the sphere; one forward pass and one gradient with respect to x_t."""
         x = state.x
-        prediction, gradient, residual = self.predict(x, t, s, problem, denoiser)
-        noise = normal(key, x.shape, x.dtype)
+        gradient, prediction, norm = at.misfit_gradient(x, lambda x0: safe_norm(at.problem.residual(x0)))
 
         def move(noise: Array) -> Array:
-            return self.transition(prediction, x, t, s, noise, denoiser.schedule)
+            return self.move(prediction, x, at, noise)
 
         mean = move(jnp.zeros_like(x))
         radius = safe_norm(move(jnp.ones_like(x)) - mean)  # √n σ, also where σ differs from pixel to pixel
-        downhill = -expand(divide(radius, safe_norm(gradient)), x) * gradient
-        rate = expand(self.rate.astype(x.dtype), x)
-        direction = (1 - rate) * (move(noise) - mean) + rate * downhill
-        x_s = mean + expand(divide(radius, safe_norm(direction)), x) * direction
-        return State(x_s), Info(residual)
+        downhill = -times(divide(radius, safe_norm(gradient)), gradient)
+        rate = self.rate.astype(x.dtype)
+        direction = times(1 - rate, move(at.normal(x)) - mean) + times(rate, downhill)
+        return State(mean + times(divide(radius, safe_norm(direction)), direction)), Info(norm)
 
 
+@register(DSG)
 def dsg(*, rate: float | Array = 0.1, transition: Transition | GuidedSampler | None = None) -> DSG:
     """Diffusion with spherical Gaussian constraint, for any differentiable operator.
 
@@ -79,5 +73,5 @@ def dsg(*, rate: float | Array = 0.1, transition: Transition | GuidedSampler | N
         Yang et al. 2024, "Guidance with Spherical Gaussian Constraint for Conditional Diffusion".
         Departure: guidance in every step (the authors' code may skip some).
     """
-    transition = noisy_move_of(transition, "DSG", ddim(eta=1.0))
+    transition = noisy_transition_of(transition, "DSG", ddim(eta=1.0))
     return DSG(number("rate", rate, high=1.0), transition=transition)

@@ -1,19 +1,27 @@
-"""FAST-DIPS: annealing in which each noise level takes a few exact descent steps towards the data."""
+"""FAST-DIPS (ICLR 2026): annealing in which each noise level takes a few exact descent steps towards the data.
+
+x, v, u ← x̂₀, A(x̂₀), 0
+repeat: x ← descent on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖²
+        v ← A(x) + u, projected onto the ball ‖v − y‖ ≤ ε
+        u ← u + A(x) − v
+x_s ← √ᾱ_s x + √(1−ᾱ_s) z
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal, safe_norm
+from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.continuous import sigma_of
+from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
 from jaxdiff.samplers.measurement import divide, dot, linearize, times
-from jaxdiff.samplers.options import count, need_problem, number
-from jaxdiff.typing import Array, Key, Measurement, Scalar, static
+from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array, Measurement, Scalar, static
 
 __all__ = ["FastDIPS", "fast_dips"]
 
@@ -21,7 +29,7 @@ HALVINGS = 8
 
 
 @struct.dataclass
-class FastDIPS(FromNoise):
+class FastDIPS(Sampler):
     """ADMM on min ‖x − x̂₀‖²/(2σ_t²) subject to ‖A(x) − y‖ ≤ ε, then x_s = √ᾱ_s x + √(1−ᾱ_s) z.
 
     ``rounds`` times: ``descents`` steepest-descent steps on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖² with the step
@@ -35,21 +43,21 @@ class FastDIPS(FromNoise):
         descents: S.
     """
 
+    title = "FAST-DIPS"
+    spacing = "karras"
+    search = {"epsilon": Log(0.05, 10.0), "rho": Log(1.0, 1000.0), "descents": Choice((1, 2, 5))}
+
     epsilon: Array
     rho: Array
     rounds: int = static(default=3)
     descents: int = static(default=1)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """One network call; ``key`` may be the step's recorded noise."""
-        problem = need_problem(problem, "FAST-DIPS")
-        x_t, schedule = state.x, denoiser.schedule
-        x0 = denoiser(x_t, t, s).x0
-        gamma = sigma_of(schedule.at(t)).astype(x_t.dtype) ** 2
-        y = problem.operator.keep_observed(problem.y)
-        measure = problem.operator.__call__
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One network call."""
+        x_t, problem, measure = state.x, at.problem, at.operator.__call__
+        x0 = at.predict(x_t).x0
+        gamma = at.level_t.sigma.astype(x_t.dtype) ** 2
+        y = at.operator.keep_observed(problem.y)
         rho, epsilon = self.rho.astype(x_t.dtype), self.epsilon.astype(x_t.dtype)
 
         def round_(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
@@ -64,20 +72,19 @@ class FastDIPS(FromNoise):
 
         value = measure(x0)
         (x, _, _), _ = jax.lax.scan(round_, (x0, value, jnp.zeros_like(value)), length=self.rounds)
-        noise = normal(key, x.shape, x.dtype)
-        return State(diffusion.q_sample(x, noise, schedule.at(s))), Info(residual_norm(problem, x))
+        return State(diffusion.q_sample(x, at.normal(x), at.level_s)), Info(residual_norm(problem, x))
 
 
 def _descend(problem: Problem, x: Array, x0: Array, target: Measurement, gamma: Scalar, rho: Scalar) -> Array:
     """One steepest-descent step on F(x) = ‖x − x₀‖²/(2γ) + (ρ/2) ‖A(x) − target‖²."""
     local = linearize(Problem(problem.operator, target, problem.noise_std), x)
     gap, miss = (x - x0) / expand(gamma, x), -local.residual
-    downhill = gap + expand(rho, x) * local.pull(miss)
+    downhill = gap + times(rho, local.pull(miss))
     image = local.push(downhill)
     slope = dot(gap, downhill) + rho * dot(miss, image)
     alpha = jnp.clip(divide(slope, dot(downhill, downhill) / gamma + rho * dot(image, image)), 0.0, 1.0)
     if isinstance(problem.operator, LinearOperator):
-        return x - expand(alpha, x) * downhill  # F is a quadratic: a step no longer than the exact one never rises.
+        return x - times(alpha, downhill)  # F is a quadratic: a step no longer than the exact one never rises.
 
     def objective(x: Array) -> Scalar:
         residual = problem.operator(x) - target
@@ -86,19 +93,20 @@ def _descend(problem: Problem, x: Array, x0: Array, target: Measurement, gamma: 
     start = objective(x)
 
     def halve(alpha: Scalar, _: None) -> tuple[Scalar, None]:
-        rises = objective(x - expand(alpha, x) * downhill) > start
+        rises = objective(x - times(alpha, downhill)) > start
         return jnp.where(rises, alpha / 2, alpha), None
 
     alpha, _ = jax.lax.scan(halve, alpha, length=HALVINGS)
-    return x - expand(alpha, x) * downhill
+    return x - times(alpha, downhill)
 
 
+@register(FastDIPS)
 def fast_dips(
     *, epsilon: float | Array = 0.05, rho: float | Array = 200.0, rounds: int = 3, descents: int = 1
 ) -> FastDIPS:
     """FAST-DIPS, for any differentiable operator; quick, and a point rather than a draw where the data are precise.
 
-    Network calls a step: 1, no gradient through the network. 50 to 150 steps, ``spacing="karras"``.
+    Network calls a step: 1, no gradient through the network. 50 to 150 steps.
 
     Args:
         epsilon: ε, how far (in norm) the data may be missed. The authors' 0.05 asks for a near-exact fit; σ √m, m the

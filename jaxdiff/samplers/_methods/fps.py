@@ -1,27 +1,31 @@
-"""FPS-SMC, filtering posterior sampling: particles that follow a measurement noised along with the image."""
+"""FPS-SMC, filtering posterior sampling (Dou & Song 2024, Algorithm 2): particles follow a measurement noised like the image.
+
+y_s ~ q(y_s | y_t, y)                                     the forward process of A x, backwards
+weigh each particle by p(y_s | x_t), resample where few carry the weight
+x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I)                exactly, both being Gaussian
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import image_shape_of, residual_norm
+from jaxdiff.samplers.base import Calls, Sampler, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import dot, log_likelihood, noise_variance, times
-from jaxdiff.samplers.options import count, need_key, need_linear, need_problem, number
+from jaxdiff.samplers.options import count, number
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, pick, resample
+from jaxdiff.samplers.ranges import Choice, Linear
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array, Image, Key, Scalar, static
 
 __all__ = ["FPS", "fps"]
 
-WHAT = "ridge(), (AᵀA + ρI)⁻¹Aᵀ"
-
 
 @struct.dataclass
-class FPS:
+class FPS(Sampler):
     """y_s ~ q(y_s | y_t, y), the forward process of A x; then x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I), exactly.
 
     The move is Gaussian: mean μ + (AᵀA + ρ I)⁻¹ Aᵀ(y_s − A μ) with ρ = ᾱ_s σ²/β̃, drawn by perturbing both terms. The
@@ -30,40 +34,42 @@ class FPS:
     Attributes:
         threshold: particles are resampled where their effective number falls below this share of N.
         particles: N.
-        start: forward steps at which the run begins; None for pure noise.
     """
+
+    title = "FPS"
+    needs = LinearOperator
+    wants = "a linear operator, for (AᵀA + ρI)⁻¹Aᵀ"
+    instead = "tds, dps or mmps"
+    search = {"threshold": Linear(0.2, 1.0), "particles": Choice((4, 8, 16))}
 
     threshold: Array
     particles: int = static(default=16)
-    start: int | None = static(default=None)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> ParticleState:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """One a particle."""
+        return Calls(self.particles)
+
+    def begin(self, at: Step) -> ParticleState:
         """N draws of pure noise, equally weighted, and y noised to the same level."""
-        problem = need_problem(problem, "FPS")
-        operator = need_linear(problem, "FPS", WHAT, "tds, dps or mmps")
-        particle_key, y_key = jax.random.split(key)
-        shape = image_shape_of(problem, denoiser)
-        dtype = denoiser.schedule.alpha_bar.dtype
+        particle_key, y_key = jax.random.split(at.randomness)
+        shape = image_shape_of(at.problem, at.denoiser)
+        dtype = at.denoiser.schedule.alpha_bar.dtype
         particles = normal(particle_key, (self.particles, *shape), dtype)
-        y = operator.keep_observed(problem.y)
-        level = denoiser.schedule.at(t)
-        sigma = expand(jnp.sqrt(level.one_minus_alpha_bar), particles[0])
-        noised = times(level.alpha_bar**0.5, y) + operator(sigma * normal(y_key, shape, dtype))
+        y = at.operator.keep_observed(at.problem.y)
+        noise = times(at.level_t.noise, normal(y_key, shape, dtype))
+        noised = times(at.level_t.signal, y) + at.operator(noise)
         return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), noised)
 
     def restart(self, state: ParticleState, x: Image) -> ParticleState:
         """Every particle starts at ``x``."""
         return state._replace(x=x, particles=jnp.broadcast_to(x, state.particles.shape))
 
-    def step(
-        self, key: Key, state: ParticleState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[ParticleState, ParticleInfo]:
+    def advance(self, state: ParticleState, at: Step) -> tuple[ParticleState, ParticleInfo]:
         """N forward passes: weigh by how well y_s is foreseen, resample, move."""
-        problem = need_problem(problem, "FPS")
-        operator = need_linear(problem, "FPS", WHAT, "tds, dps or mmps")
-        y_key, resample_key, move_key, pick_key = jax.random.split(need_key(key, "FPS"), 4)
-        schedule, old, last = denoiser.schedule, state.particles, s < 0
-        weigh = diffusion.posterior_coefficients(schedule.at(t), schedule.at(s))
+        y_key, resample_key, move_key, pick_key = at.keys(4, self.title)
+        problem, operator, old, last = at.problem, at.operator, state.particles, at.last
+        weigh = diffusion.posterior_coefficients(at.level_t, at.level_s)
         # The last move is its mean: it has no variance to divide by.
         beta = jnp.where(last, 1.0, weigh.variance).astype(old.dtype)
         noise = normal(y_key, old.shape[1:], old.dtype)
@@ -71,9 +77,9 @@ class FPS:
         y = operator.keep_observed(problem.y)
         y_s = times(weigh.x0_weight, y) + times(weigh.xt_weight, jnp.asarray(state.y)) + bridge
 
-        x0 = jax.vmap(lambda x: denoiser(x, t, s).x0)(old)
+        x0 = jax.vmap(lambda x: at.predict(x).x0)(old)
         mean = times(weigh.x0_weight, x0) + times(weigh.xt_weight, old)
-        variance = (schedule.at(s).alpha_bar * noise_variance(problem)).astype(old.dtype)
+        variance = (at.level_s.alpha_bar * noise_variance(problem)).astype(old.dtype)
         foreseen = jax.vmap(lambda m: _log_evidence(operator, y_s - operator(m), variance, beta))(mean)
         at_end = jax.vmap(lambda x: log_likelihood(problem, x))(mean)
         weights = state.log_weights + jnp.where(last, at_end, foreseen)
@@ -108,6 +114,7 @@ def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Sc
     return -(dot(miss, miss) + rho * dot(w, w)) / (2 * variance)
 
 
+@register(FPS)
 def fps(*, particles: int = 16, threshold: float | Array = 0.5) -> FPS:
     """Filtering posterior sampling with sequential Monte-Carlo, for linear operators.
 

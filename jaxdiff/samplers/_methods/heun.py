@@ -1,22 +1,27 @@
-"""Heun's second-order solver of the probability-flow ODE, as EDM runs it."""
+"""Heun's solver of the probability-flow ODE (Karras et al. 2022, Algorithms 1 and 2), two network calls a step.
+
+x̃  ← x_t/√ᾱ_t, d ← (x̃ − D(x̃; σ_t))/σ_t
+x̃′ ← x̃ + (σ_s − σ_t) d, d′ ← (x̃′ − D(x̃′; σ_s))/σ_s
+x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2); x̂₀ in the last step
+"""
 
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal, safe_sqrt
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, sigma_of
+from jaxdiff.numerics import expand, safe_sqrt
+from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
+from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma
+from jaxdiff.samplers.measurement import times
 from jaxdiff.samplers.options import number
-from jaxdiff.schedules import Level
-from jaxdiff.typing import Array, Key
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array
 
 __all__ = ["Heun", "heun"]
 
 
 @struct.dataclass
-class Heun(FromNoise):
+class Heun(Sampler):
     """dx̃/dσ = (x̃ − D(x̃; σ))/σ in x̃ = x/√ᾱ by Heun's rule; an Euler step to the clean image.
 
     Attributes:
@@ -24,40 +29,40 @@ class Heun(FromNoise):
         churn_noise: S_noise, the standard deviation of the added noise.
     """
 
+    title = "Heun"
+    needs = None
+    calls = Calls(2)
+
     churn: Array | None = None
     churn_noise: Array | None = None
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """Two network calls (the second is idle in the last step)."""
-        schedule, dtype = denoiser.schedule, state.x.dtype
-        level_t, level_s = schedule.at(t), schedule.at(s)
-        sigma_t, sigma_s = sigma_of(level_t).astype(dtype), sigma_of(level_s).astype(dtype)
-        x = state.x / expand(jnp.sqrt(level_t.alpha_bar).astype(dtype), state.x)
+        dtype = state.x.dtype
+        level_t, level_s = at.level_t, at.level_s
+        sigma_t, sigma_s = level_t.sigma.astype(dtype), level_s.sigma.astype(dtype)
+        x = state.x / expand(level_t.signal.astype(dtype), state.x)
         if self.churn is None:
-            x0 = denoiser(state.x, t, s).x0
+            x0 = at.predict(state.x).x0
         else:
-            raised = level_of_sigma(schedule, sigma_t * (1 + self.churn.astype(dtype))).sigma
+            raised = level_of_sigma(at.denoiser.schedule, sigma_t * (1 + self.churn.astype(dtype))).sigma
             extra = safe_sqrt(raised**2 - sigma_t**2) * self.churn_noise.astype(dtype)  # type: ignore[union-attr]
-            x = x + expand(extra, x) * normal(key, x.shape, dtype)
+            x = x + times(extra, at.normal(x))
             sigma_t = raised
-            x0 = denoise_ve(denoiser, x, sigma_t).x0
+            x0 = denoise_ve(at.denoiser, x, sigma_t).x0
         slope = (x - x0) / expand(sigma_t, x)
-        euler = x + expand(sigma_s - sigma_t, x) * slope
-        last = s < 0
-        later = _second_slope(denoiser, euler, level_s, sigma_s, jnp.maximum(s, 0), last)
-        heun = x + expand((sigma_s - sigma_t) / 2, x) * (slope + later)
-        moved = jnp.where(last, x0, heun) * expand(jnp.sqrt(level_s.alpha_bar).astype(dtype), x)
-        return State(moved), Info(residual_norm(problem, x0))
+        euler = x + times(sigma_s - sigma_t, slope)
+        heun = x + times((sigma_s - sigma_t) / 2, slope + _slope_at_s(euler, sigma_s, at))
+        return State(times(level_s.signal, jnp.where(at.last, x0, heun))), Info(residual_norm(at.problem, x0))
 
 
-def _second_slope(denoiser: DenoiserLike, x: Array, level: Level, sigma: Array, s: Array, last: Array) -> Array:
-    signal = expand(jnp.sqrt(level.alpha_bar).astype(x.dtype), x)
-    x0 = denoiser(signal * x, s).x0
-    return (x - x0) / expand(jnp.where(last, jnp.ones_like(sigma), sigma), x)
+def _slope_at_s(x: Array, sigma: Array, at: Step) -> Array:
+    """(x̃ − D(x̃; σ_s))/σ_s."""
+    x0 = at.denoiser(times(at.level_s.signal, x), jnp.maximum(at.s, 0)).x0
+    return (x - x0) / expand(jnp.where(at.last, jnp.ones_like(sigma), sigma), x)
 
 
+@register(Heun)
 def heun(*, churn: float | Array | None = None, churn_noise: float | Array | None = None) -> Heun:
     """Heun's solver of the probability-flow ODE: 2 network calls a step, error O(h²).
 

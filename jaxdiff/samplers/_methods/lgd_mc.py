@@ -1,17 +1,23 @@
-"""LGD-MC, loss-guided diffusion: the misfit averaged over draws around x̂₀."""
+"""LGD-MC, loss-guided diffusion (Song et al. 2023): the misfit averaged over draws around x̂₀.
+
+x̂₀ⁱ ← x̂₀ + κ √(1−ᾱ_t) z_i, i = 1 … n
+w   ← softmax(−‖y − A(x̂₀ⁱ)‖²/2σ²)
+x_s ← the unconditional move − ζ ∇_{x_t} √(Σ_i w_i ‖y − A(x̂₀ⁱ)‖²), w held fixed
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, Info, State
-from jaxdiff.samplers.measurement import noise_variance, residual_at
-from jaxdiff.samplers.options import count, move_of, need_key, need_problem, number, schedule, value_at
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
+from jaxdiff.samplers.measurement import noise_variance, residual_at, times
+from jaxdiff.samplers.options import count, number, scheduled, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
-from jaxdiff.typing import Array, Key, Scalar, static
+from jaxdiff.typing import Array, Image, Scalar, static
 
 __all__ = ["LGDMC", "lgd_mc"]
 
@@ -30,43 +36,38 @@ class LGDMC(GuidedSampler):
         observed_only: whether r is 0 where the measurement says nothing, as under a mask.
     """
 
+    title = "LGD-MC"
+    calls = Calls(1, 1)
+    search = {"zeta": Log(0.2, 20.0), "spread": Log(0.01, 1.0)}
+
     zeta: Array
     spread: Array
     draws: int = static(default=10)
     observed_only: bool = static(default=False)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One forward and one backward pass through the network, ``draws`` of each through the operator."""
-        problem = need_problem(problem, "LGD-MC")
-        move_key, draw_key = jax.random.split(need_key(key, "LGD-MC"))
         x = state.x
-        radius = self.spread * jnp.sqrt(denoiser.schedule.at(t).one_minus_alpha_bar)
+        move_key, draw_key = at.keys(2, self.title)
+        radius = self.spread * jnp.sqrt(at.level_t.one_minus_alpha_bar)
         offsets = expand(radius.astype(x.dtype), x)[None] * normal(draw_key, (self.draws, *x.shape), x.dtype)
-        variance = noise_variance(problem)
+        variance = noise_variance(at.problem)
 
-        def size(x0: Array) -> Scalar:
-            return safe_norm(residual_at(problem, x0, observed_only=self.observed_only))
+        def size(x0: Image) -> Scalar:
+            return safe_norm(residual_at(at.problem, x0, observed_only=self.observed_only))
 
-        def surrogate(x_t: Array) -> tuple[Scalar, tuple[Prediction, Scalar]]:
-            prediction = denoiser(x_t, t, s)
-
-            def squared(offset: Array) -> Scalar:
-                return size(prediction.x0 + offset) ** 2
-
-            losses = jax.vmap(squared)(offsets)
+        def misfit(x0: Image) -> Scalar:
+            losses = jax.vmap(lambda offset: size(x0 + offset) ** 2)(offsets)
             weights = jax.lax.stop_gradient(jax.nn.softmax(-losses / (2 * variance)))
             # Its gradient is Σ w_i ∇‖r_i‖² / (2 √(Σ w_i ‖r_i‖²)); the square root is safe at 0.
-            value = safe_norm(jnp.sqrt(weights) * safe_sqrt(losses))
-            return value, (prediction, size(prediction.x0))
+            return safe_norm(jnp.sqrt(weights) * safe_sqrt(losses))
 
-        gradient, (prediction, residual) = jax.grad(surrogate, has_aux=True)(x)
-        x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
-        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x.dtype)
-        return State(x_s - expand(zeta, x) * gradient), Info(residual)
+        gradient, prediction, _ = at.misfit_gradient(x, misfit)
+        x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
+        return State(x_s - times(at.value("zeta", self.zeta), gradient)), Info(size(prediction.x0))
 
 
+@register(LGDMC)
 def lgd_mc(
     *,
     zeta: float | Array = 1.0,
@@ -94,9 +95,9 @@ def lgd_mc(
         ℓ = ‖y − A(x)‖²/2σ². Departure: the step is normalised per image as in DPS, since 1/σ² is unstable as it stands.
     """
     return LGDMC(
-        schedule("zeta", zeta),
+        scheduled("zeta", zeta),
         number("spread", spread),
         count("draws", draws),
         bool(observed_only),
-        transition=move_of(transition),
+        transition=transition_of(transition),
     )

@@ -1,17 +1,22 @@
-"""MCG, manifold constrained gradient: a gradient step in image space, then projection onto the measurement."""
+"""MCG, manifold constrained gradient (Chung et al. 2022, Algorithm 1).
 
-import jax
-import jax.numpy as jnp
+x′  ← the unconditional move from x_t
+x′  ← x′ − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖
+x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               project on the noised measurement
+"""
+
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand, normal, safe_norm
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.measurement import noised_projection
-from jaxdiff.samplers.options import move_of, need_key, need_linear, need_problem, schedule, value_at
+from jaxdiff.numerics import normal, safe_norm
+from jaxdiff.operators.base import LinearOperator
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.measurement import noised_projection, times
+from jaxdiff.samplers.options import scheduled, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
-from jaxdiff.typing import Array, Key, Scalar
+from jaxdiff.typing import Array, Image, Scalar
 
 __all__ = ["MCG", "mcg"]
 
@@ -24,40 +29,30 @@ class MCG(GuidedSampler):
         zeta: ζ, one number or [T].
     """
 
+    title = "MCG"
+    needs = LinearOperator
+    wants = "a linear operator with a pseudo-inverse"
+    calls = Calls(1, 1)
+    search = {"zeta": Log(0.05, 10.0)}
+
     zeta: Array
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, Array, Scalar]:
-        """One forward pass and one gradient with respect to x_t."""
-        problem = need_problem(problem, "MCG")
-        operator = need_linear(problem, "MCG", "a pseudo-inverse")
-
-        def misfit(x_t: Array) -> tuple[Scalar, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            residual = operator.keep_observed(problem.residual(prediction.x0))
-            return safe_norm(operator.pinv(residual)), prediction
-
-        gradient, prediction = jax.grad(misfit, has_aux=True)(x_t)
-        return prediction, gradient, residual_norm(problem, prediction.x0)
-
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """Transition, gradient step, projection; two independent draws."""
-        problem = need_problem(problem, "MCG")
-        operator = need_linear(problem, "MCG", "a pseudo-inverse")
-        move_key, project_key = jax.random.split(need_key(key, "MCG"))
-        prediction, gradient, residual = self.predict(state.x, t, s, problem, denoiser)
-        x = state.x
-        x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), denoiser.schedule)
-        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x.dtype)
-        x_s = x_s - expand(zeta, x) * gradient
-        noise = normal(project_key, x.shape, x.dtype)
-        x_s = noised_projection(x_s, operator, problem.y, denoiser.schedule.at(s), noise)
-        return State(x_s), Info(jnp.asarray(residual))
+        x, problem, operator = state.x, at.problem, at.operator
+        move_key, project_key = at.keys(2, self.title)
+
+        def misfit(x0: Image) -> Scalar:
+            return safe_norm(operator.pinv(operator.keep_observed(problem.residual(x0))))
+
+        gradient, prediction, _ = at.misfit_gradient(x, misfit)
+        x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
+        x_s = x_s - times(at.value("zeta", self.zeta), gradient)
+        x_s = noised_projection(x_s, problem, at.level_s, normal(project_key, x.shape, x.dtype))
+        return State(x_s), Info(residual_norm(problem, prediction.x0))
 
 
+@register(MCG)
 def mcg(*, zeta: float | Array = 1.0, transition: Transition | GuidedSampler | None = None) -> MCG:
     """Manifold constrained gradient, for linear operators with a pseudo-inverse.
 
@@ -76,4 +71,4 @@ def mcg(*, zeta: float | Array = 1.0, transition: Transition | GuidedSampler | N
         Algorithm 1, with W = A⁺. Departure: the gradient is that of the norm itself, of each image,
         as in DPS's code.
     """
-    return MCG(schedule("zeta", zeta), transition=move_of(transition))
+    return MCG(scheduled("zeta", zeta), transition=transition_of(transition))

@@ -1,15 +1,21 @@
-"""MMPS, moment-matching posterior sampling: Tweedie's covariance inside the likelihood, by a few Krylov steps."""
+"""MMPS, moment-matching posterior sampling (Rozet et al. 2024): Tweedie's covariance inside the likelihood.
 
-import jax
+V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
+u   ← (σ² I + A V Aᵀ)⁻¹ (y − A(x̂₀)), by a few Krylov steps
+x̂₀  ← x̂₀ + ζ V Aᵀ u
+x_s ← the unconditional move from x̂₀
+"""
+
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
-from jaxdiff.numerics import expand
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, residual_norm
+from jaxdiff.denoisers import Prediction
+from jaxdiff.samplers.base import Calls, GuidedSampler, residual_norm
 from jaxdiff.samplers.measurement import SOLVERS, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, move_of, need_problem, schedule, value_at
+from jaxdiff.samplers.options import choice, count, scheduled, transition_of
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
@@ -28,37 +34,39 @@ class MMPS(GuidedSampler):
         solver: "gmres" (V need not be symmetric, as a network's is not) or "cg".
     """
 
+    title = "MMPS"
+    clips = False
+    search = {"zeta": Log(0.3, 3.0), "iterations": Choice((1, 2, 3, 5))}
+
     zeta: Array
     iterations: int = static(default=1)
     solver: str = static(default="gmres")
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, None, Scalar]:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
         """One forward and ``iterations`` + 1 backward passes."""
-        problem = need_problem(problem, "MMPS")
+        return Calls(1, self.iterations + 1)
 
-        def denoise(x_t: Array) -> tuple[Array, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            return prediction.x0, prediction
-
-        x0, backward, prediction = jax.vjp(denoise, x_t, has_aux=True)
-        level = denoiser.schedule.at(t)
-        spread = (level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)).astype(x0.dtype)
-        local = linearize(problem, x0)
-        variance = noise_variance(problem)
+    def guide(self, x_t: Array, at: Step) -> tuple[Prediction, Scalar]:
+        """The posterior mean of x₀ given x_t and y."""
+        prediction, pull = at.predict_vjp(x_t)
+        x0, level = prediction.x0, at.level_t
+        local = linearize(at.problem, x0)
+        variance = noise_variance(at.problem)
+        spread = level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)
 
         def covariance(u: Array) -> Array:
-            return expand(spread, x0) * backward(local.pull(u))[0]
+            return times(spread, pull(local.pull(u)))
 
-        u = SOLVERS[self.solver](
-            lambda u: times(variance, u) + local.push(covariance(u)), local.residual, self.iterations
-        )
-        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x0.dtype)
-        guided = x0 + expand(zeta, x0) * covariance(u)
-        return prediction._replace(x0=guided), None, residual_norm(problem, x0)
+        def normal_matrix(u: Array) -> Array:
+            return times(variance, u) + local.push(covariance(u))
+
+        u = SOLVERS[self.solver](normal_matrix, local.residual, self.iterations)
+        guided = x0 + times(at.value("zeta", self.zeta), covariance(u))
+        return prediction._replace(x0=guided), residual_norm(at.problem, x0)
 
 
+@register(MMPS)
 def mmps(
     *,
     iterations: int = 1,
@@ -69,7 +77,7 @@ def mmps(
     """Moment-matching posterior sampling, for any differentiable operator.
 
     Network calls a step: 1 forward, ``iterations`` + 1 backward. Exact for a Gaussian prior and a linear operator, as
-    steps and iterations grow. Use a denoiser that does not clip (``clip=False``): V is zero where x̂₀ is clipped.
+    steps and iterations grow. Its x̂₀ is never clipped: V would be zero there.
 
     Args:
         iterations: Krylov steps k; 1 is enough at 100 steps and more, 5 at 10 steps.
@@ -85,8 +93,8 @@ def mmps(
         section on moment matching. GMRES is run as generalised conjugate residuals; σ is at least 1e-3.
     """
     return MMPS(
-        schedule("zeta", zeta),
+        scheduled("zeta", zeta),
         count("iterations", iterations),
         choice("solver", solver, tuple(SOLVERS)),
-        transition=move_of(transition),
+        transition=transition_of(transition),
     )

@@ -1,16 +1,24 @@
-"""ΠGDM, pseudo-inverse guided diffusion, aware of the measurement's noise."""
+"""ΠGDM, pseudo-inverse guided diffusion (Song et al. 2023, Algorithm 1), aware of the measurement's noise.
 
-import jax
+r²  ← variance of p(x₀ | x_t) ≈ N(x̂₀, r² I)
+g   ← Jᵀ Aᵀ (r² A Aᵀ + σ² I)⁻¹ (y − A x̂₀), J = ∂x̂₀/∂x_t     ∇ log p(y | x_t)
+x̂₀  ← x̂₀ + ζ (1−ᾱ_t)/√ᾱ_t g
+x_s ← the unconditional move from x̂₀
+"""
+
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.denoisers import Prediction
 from jaxdiff.numerics import expand
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, residual_norm
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.measurement import cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, move_of, need_problem, number, schedule, value_at
+from jaxdiff.samplers.options import choice, count, number, scheduled, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
@@ -35,47 +43,39 @@ class PiGDM(GuidedSampler):
         iterations: of conjugate gradients, where the operator has no closed ``solve``.
     """
 
+    title = "ΠGDM"
+    calls = Calls(1, 1)
+    search = {"zeta": Log(0.3, 3.0), "prior_std": Log(0.1, 1.0)}
+
     zeta: Array
     prior_std: Array
     form: str = static(default="posterior")
     iterations: int = static(default=10)
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, Array, Scalar]:
+    def guide(self, x_t: Array, at: Step) -> tuple[Prediction, Scalar]:
+        """The posterior form: x̂₀ moved by Bayes' rule."""
+        prediction, g, _ = self._guidance(x_t, at)
+        x0, level = prediction.x0, at.level_t
+        scale = at.value("zeta", self.zeta) * level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)
+        return prediction._replace(x0=x0 + times(scale, g)), residual_norm(at.problem, x0)
+
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One forward and one backward pass."""
-        problem = need_problem(problem, "PiGDM")
-
-        def denoise(x_t: Array) -> tuple[Array, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            return prediction.x0, prediction
-
-        x0, backward, prediction = jax.vjp(denoise, x_t, has_aux=True)
-        level = denoiser.schedule.at(t)
-        rest, tau2 = level.one_minus_alpha_bar, self.prior_std**2
-        r2 = (tau2 * rest / (level.alpha_bar * tau2 + rest)).astype(x0.dtype)
-        guidance = backward(_whitened(problem, x0, r2, self.iterations))[0]
-        residual = residual_norm(problem, x0)
         if self.form == "posterior":
-            scale = (value_at("zeta", self.zeta, t, denoiser) * rest / jnp.sqrt(level.alpha_bar)).astype(x0.dtype)
-            return prediction._replace(x0=x0 + expand(scale, x0) * guidance), guidance, residual
-        return prediction, expand(r2 * jnp.sqrt(level.alpha_bar).astype(x0.dtype), x0) * guidance, residual
+            return super().advance(state, at)
+        prediction, g, r2 = self._guidance(state.x, at)
+        x_s = self.move(prediction, state.x, at, at.normal(state.x))
+        g = times(r2 * jnp.sqrt(at.level_t.alpha_bar).astype(g.dtype), g)
+        scale = at.value("zeta", self.zeta) * jnp.sqrt(at.level_s.alpha_bar)
+        return State(x_s + times(scale, g)), Info(residual_norm(at.problem, prediction.x0))
 
-    def correct(
-        self,
-        x_s: Array,
-        x_t: Array,
-        t: Array,
-        s: Array,
-        guidance: Array,
-        problem: Problem | None,
-        denoiser: DenoiserLike,
-    ) -> Array:
-        """The original form's step; nothing in the posterior form."""
-        if self.form == "posterior":
-            return x_s
-        scale = value_at("zeta", self.zeta, t, denoiser) * jnp.sqrt(denoiser.schedule.at(s).alpha_bar)
-        return x_s + expand(scale.astype(x_s.dtype), x_s) * guidance
+    def _guidance(self, x_t: Array, at: Step) -> tuple[Prediction, Array, Scalar]:
+        """The prediction, g and r²."""
+        prediction, pull = at.predict_vjp(x_t)
+        level, tau2 = at.level_t, self.prior_std**2
+        rest = level.one_minus_alpha_bar
+        r2 = (tau2 * rest / (level.alpha_bar * tau2 + rest)).astype(x_t.dtype)
+        return prediction, pull(_whitened(at.problem, prediction.x0, r2, self.iterations)), r2
 
 
 def _whitened(problem: Problem, x0: Array, r2: Scalar, iterations: int) -> Array:
@@ -87,11 +87,12 @@ def _whitened(problem: Problem, x0: Array, r2: Scalar, iterations: int) -> Array
         return operator.ridge(variance / r2, local.residual) / expand(r2, x0)
 
     def matvec(u: Array) -> Array:
-        return times(variance, u) + local.push(expand(r2, x0) * local.pull(u))
+        return times(variance, u) + local.push(times(r2, local.pull(u)))
 
     return local.pull(cg_steps(matvec, local.residual, iterations))
 
 
+@register(PiGDM)
 def pigdm(
     *,
     zeta: float | Array = 1.0,
@@ -121,9 +122,9 @@ def pigdm(
         at least 1e-3.
     """
     return PiGDM(
-        schedule("zeta", zeta),
+        scheduled("zeta", zeta),
         number("prior_std", prior_std, open_low=True),
         choice("form", form, FORMS),
         count("iterations", iterations),
-        transition=move_of(transition),
+        transition=transition_of(transition),
     )

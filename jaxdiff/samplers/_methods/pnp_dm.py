@@ -1,24 +1,31 @@
-"""PnP-DM: a split Gibbs sampler that alternates an exact likelihood step with a diffusion prior step."""
+"""PnP-DM (Wu et al. 2024, Algorithm 1): a split Gibbs sampler between the measurement and the prior.
+
+ρ   ← noise level of the grid at t, between ρ_min and ρ_max
+z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact for linear A, Langevin otherwise
+x   ~ p(x) exp(−‖x − z‖²/2ρ²)                             by the diffusion, from level ρ
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
-from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve, sigma_of
-from jaxdiff.samplers.measurement import log_likelihood, measurement_noise, noise_variance, proximal
-from jaxdiff.samplers.options import count, need_key, need_problem, number
+from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
+from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve
+from jaxdiff.samplers.measurement import log_likelihood, measurement_noise, noise_variance, proximal, times
+from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array, Key, Scalar, static
 
 __all__ = ["PnPDM", "pnp_dm"]
 
 
 @struct.dataclass
-class PnPDM(FromNoise):
+class PnPDM(Sampler):
     """z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²), then x ~ p(x) exp(−‖x − z‖²/2ρ²); ρ falls with the grid.
 
     Each entry of the grid is one round, with ρ the noise level √((1−ᾱ_t)/ᾱ_t), held between ``rho_min`` and
@@ -32,35 +39,38 @@ class PnPDM(FromNoise):
         langevin_steps: of the likelihood step, for nonlinear operators.
     """
 
+    title = "PnP-DM"
+    spacing = "karras"
+    sigma_range = (0.02, 10.0)  # it reaches below every floor of ρ, where the chain stays and draws
+    search = {"rho_min": Log(0.02, 0.5), "rho_max": Log(1.0, 10.0), "prior_steps": Choice((5, 10, 20))}
+
     rho_min: Array
     rho_max: Array
     step_size: Array
     prior_steps: int = static(default=20)
     langevin_steps: int = static(default=100)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """``prior_steps``."""
+        return Calls(self.prior_steps)
+
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One round: ``prior_steps`` network calls."""
-        problem = need_problem(problem, "PnP-DM")
-        likelihood_key, prior_key = jax.random.split(need_key(key, "PnP-DM"))
-        x = state.x
-        rho = sigma_of(denoiser.schedule.at(t))
-        rho = level_of_sigma(denoiser.schedule, jnp.clip(rho, self.rho_min, self.rho_max)).sigma.astype(x.dtype)
-        if isinstance(problem.operator, LinearOperator):
-            z = _exact(likelihood_key, problem, x, rho)
-        else:
-            z = self._langevin(likelihood_key, problem, x, rho)
-        x = reverse_ve(prior_key, denoiser, z, rho, self.prior_steps)
-        return State(x), Info(residual_norm(problem, x))
+        likelihood_key, prior_key = at.keys(2, self.title)
+        x, rho = state.x, jnp.clip(at.level_t.sigma, self.rho_min, self.rho_max)
+        rho = level_of_sigma(at.denoiser.schedule, rho).sigma.astype(x.dtype)
+        likelihood = _exact if isinstance(at.operator, LinearOperator) else self._langevin
+        z = likelihood(likelihood_key, at.problem, x, rho)
+        x = reverse_ve(prior_key, at.denoiser, z, rho, self.prior_steps)
+        return State(x), Info(residual_norm(at.problem, x))
 
     def _langevin(self, key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
         step = self.step_size.astype(x.dtype) / (1 / noise_variance(problem) + 1 / rho**2)
         score = jax.grad(lambda z: log_likelihood(problem, z) - jnp.sum((z - x) ** 2) / (2 * rho**2))
 
         def body(z: Array, key: Key) -> tuple[Array, None]:
-            noise = normal(key, z.shape, z.dtype)
-            return z + expand(step, z) * score(z) + expand(jnp.sqrt(2 * step), z) * noise, None
+            return z + times(step, score(z)) + times(jnp.sqrt(2 * step), normal(key, z.shape, z.dtype)), None
 
         return jax.lax.scan(body, x, jax.random.split(key, self.langevin_steps))[0]
 
@@ -69,10 +79,11 @@ def _exact(key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
     """Perturb and minimise: the minimiser of a quadratic with noised centres is a draw from its Gaussian."""
     data_key, prior_key = jax.random.split(key)
     y = problem.y + measurement_noise(data_key, problem)
-    centre = x + expand(rho, x) * normal(prior_key, x.shape, x.dtype)
+    centre = x + times(rho, normal(prior_key, x.shape, x.dtype))
     return proximal(Problem(problem.operator, y, problem.noise_std), centre, noise_variance(problem) / rho**2)
 
 
+@register(PnPDM)
 def pnp_dm(
     *,
     rho_min: float | Array = 0.1,
@@ -84,8 +95,8 @@ def pnp_dm(
     """Plug-and-play diffusion Monte-Carlo, for any differentiable operator; exact as ρ_min → 0 with enough
     rounds and prior steps.
 
-    Network calls a step: ``prior_steps``. Use it with ``steps=karras_grid(schedule, n, sigma_max=10, sigma_min=0.02)``,
-    n of 50 to 100: ρ follows the grid down to ``rho_min`` and stays there, so σ_min has to be below that.
+    Network calls a step: ``prior_steps``. Use 50 to 100 steps: ρ follows the noise levels of the grid, from 10 to 0.02,
+    down to ``rho_min`` and stays there. A grid of your own has to end below ``rho_min``.
 
     Args:
         rho_min: the floor of ρ.

@@ -1,4 +1,9 @@
-"""RED-diff: a variational fit whose regulariser is the denoiser's error at random noise levels."""
+"""RED-diff (Mardani et al. 2024, Algorithm 1): a variational fit regularised by the denoiser's error.
+
+x_t ← √ᾱ_t μ + √(1−ᾱ_t) z
+g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) (ε̂(x_t) − z)/n
+μ   ← μ moved against g by Adam
+"""
 
 from typing import NamedTuple
 
@@ -7,15 +12,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
 from jaxdiff.operators.base import LinearOperator
-from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
-from jaxdiff.samplers.base import Info, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot, noise_variance, observed_count
-from jaxdiff.samplers.options import need_problem, number
-from jaxdiff.typing import Array, Key, Scalar, static
+from jaxdiff.samplers.base import Info, Sampler, image_shape_of, residual_norm
+from jaxdiff.samplers.measurement import dot, noise_variance, observed_count, times
+from jaxdiff.samplers.options import number
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array, Image, Scalar
 
 __all__ = ["REDDiff", "REDDiffState", "reddiff"]
 
@@ -31,7 +36,7 @@ class REDDiffState(NamedTuple):
 
 
 @struct.dataclass
-class REDDiff:
+class REDDiff(Sampler):
     """Adam on ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) mean ⟨sg(ε̂(x_t) − z), μ⟩, x_t = √ᾱ_t μ + √(1−ᾱ_t) z.
 
     One step of the optimiser a timestep, t descending.
@@ -40,51 +45,46 @@ class REDDiff:
         lam: λ.
         rate: Adam's learning rate (betas 0.9, 0.99).
         data_weight: w.
-        start: forward steps at which the run begins; None for the whole grid.
     """
+
+    title = "RED-diff"
+    search = {"lam": Log(0.01, 3.0), "rate": Log(0.01, 0.7)}
 
     lam: Array
     rate: Array
     data_weight: Array
-    start: int | None = static(default=None)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> REDDiffState:
+    def begin(self, at: Step) -> REDDiffState:
         """μ = (AᵀA + σ² I)⁻¹ Aᵀ y, or the operator's own first guess where it is not linear."""
-        del key, t
-        problem = need_problem(problem, "RED-diff")
-        image_shape_of(problem, denoiser)
-        operator = problem.operator
-        y = operator.keep_observed(problem.y)
+        image_shape_of(at.problem, at.denoiser)
+        operator = at.operator
+        y = operator.keep_observed(at.problem.y)
         if isinstance(operator, LinearOperator):
-            x = operator.ridge(noise_variance(problem, floor=NEARLY_NONE), y)
+            x = operator.ridge(noise_variance(at.problem, floor=NEARLY_NONE), y)
         else:
             x = operator.initial(y)
-        x = x.astype(denoiser.schedule.alpha_bar.dtype)
+        x = x.astype(at.denoiser.schedule.alpha_bar.dtype)
         return REDDiffState(x, adam_init(x))
 
-    def step(
-        self, key: Key, state: REDDiffState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[REDDiffState, Info]:
-        """One network call, one step of Adam; ``key`` may be the step's recorded noise."""
-        problem = need_problem(problem, "RED-diff")
-        mu = state.x
-        level = denoiser.schedule.at(t)
-        noise = normal(key, mu.shape, mu.dtype)
-        eps = denoiser(diffusion.q_sample(mu, noise, level), t, s).eps
-        weight = self.lam * jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
-        prior_gradient = expand(weight.astype(mu.dtype) / mu.size, mu) * (eps - noise)
-
+    def advance(self, state: REDDiffState, at: Step) -> tuple[REDDiffState, Info]:
+        """One network call, one step of Adam."""
+        mu, problem, level = state.x, at.problem, at.level_t
+        noise = at.normal(mu)
+        eps = at.predict(diffusion.q_sample(mu, noise, level)).eps
         observed = observed_count(problem)
 
-        def misfit(mu: Array) -> Scalar:
+        def misfit(mu: Image) -> Scalar:
             residual = problem.operator.keep_observed(problem.residual(mu))
             return dot(residual, residual) / (2 * observed)
 
-        gradient = prior_gradient + expand(self.data_weight.astype(mu.dtype), mu) * jax.grad(misfit)(mu)
+        weight = self.lam * jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
+        prior_gradient = times(weight.astype(mu.dtype) / mu.size, eps - noise)
+        gradient = prior_gradient + times(self.data_weight, jax.grad(misfit)(mu))
         moved, adam = adam_step(mu, gradient, state.adam, self.rate, betas=(0.9, 0.99))
         return REDDiffState(moved, adam), Info(residual_norm(problem, mu))
 
 
+@register(REDDiff)
 def reddiff(*, lam: float | Array = 0.25, rate: float | Array = 0.1, data_weight: float | Array = 1.0) -> REDDiff:
     """RED-diff, for any differentiable operator; a point estimate near a mode, not a draw.
 

@@ -1,22 +1,28 @@
-"""RePaint: the measured part is taken from the noised measurement, and the run goes back and forth in time."""
+"""RePaint (Lugmayr et al. 2022, Algorithm 1): known parts come from the noised measurement; the run goes back and forth.
+
+x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, where the grid steps back
+x′  ← the unconditional move from x_t
+x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)
+"""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import expand, normal
-from jaxdiff.problems import Problem
+from jaxdiff.numerics import normal
+from jaxdiff.operators.base import LinearOperator
 from jaxdiff.samplers.base import GuidedSampler, Info, pure_noise, residual_norm
-from jaxdiff.samplers.measurement import noised_projection
-from jaxdiff.samplers.options import count, move_of, need_key, need_linear, need_problem
-from jaxdiff.samplers.transitions import DDPM, Transition
+from jaxdiff.samplers.measurement import noised_projection, times
+from jaxdiff.samplers.options import count, transition_of
+from jaxdiff.samplers.ranges import Choice
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.samplers.transitions import Transition
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Key, static
+from jaxdiff.typing import Array, static
 
 __all__ = ["RePaint", "RePaintState", "repaint", "resampling_grid"]
 
@@ -29,50 +35,44 @@ class RePaintState(NamedTuple):
 
 
 @struct.dataclass
-class RePaint:
+class RePaint(GuidedSampler):
     """x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′), x′ an unconditional move; for a mask, known pixels from y.
 
     Where the grid steps back (t above the time that the iterate is at), it is noised first:
     x_t ~ q(x_t | x_at) = N(√(ᾱ_t/ᾱ_at) x, (1 − ᾱ_t/ᾱ_at) I).
 
     Attributes:
-        transition: the unconditional move.
         jump_length: how many steps of the grid are gone back.
         jump_samples: how many times each stretch is gone through.
-        start: forward steps at which the run begins; None for pure noise.
     """
 
-    transition: Transition = struct.field(default=DDPM())
+    title = "RePaint"
+    needs = LinearOperator
+    wants = "a linear operator with a pseudo-inverse"
+    search = {"jump_length": Choice((1, 5, 10)), "jump_samples": Choice((1, 2, 4, 10))}
+
     jump_length: int = static(default=10)
     jump_samples: int = static(default=10)
-    start: int | None = static(default=None)
 
     def adapt_grid(self, grid: TimeGrid) -> TimeGrid:
         """The grid with its resampling jumps, once; each entry is one network call."""
         jumps = bool(np.any(grid.t[1:] != grid.s[:-1]))
         return grid if jumps else resampling_grid(grid, self.jump_length, self.jump_samples)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> RePaintState:
+    def begin(self, at: Step) -> RePaintState:
         """Pure noise, x_T ~ N(0, I)."""
-        need_linear(problem, "RePaint", "a pseudo-inverse")
-        return RePaintState(pure_noise(key, problem, denoiser), t)
+        return RePaintState(pure_noise(at), at.t)
 
-    def step(
-        self, key: Key, state: RePaintState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[RePaintState, Info]:
+    def advance(self, state: RePaintState, at: Step) -> tuple[RePaintState, Info]:
         """Go back where the grid says so, then one network call and the projection."""
-        problem = need_problem(problem, "RePaint")
-        operator = need_linear(problem, "RePaint", "a pseudo-inverse")
-        back_key, move_key, known_key = jax.random.split(need_key(key, "RePaint"), 3)
-        schedule, x = denoiser.schedule, state.x
-        level_t, level_at, level_s = schedule.at(t), schedule.at(state.at), schedule.at(s)
-        added = jnp.where(t > state.at, diffusion.beta_between(level_t, level_at), 0.0).astype(x.dtype)
-        noise = normal(back_key, x.shape, x.dtype)
-        x = expand(jnp.sqrt(1 - added), x) * x + expand(jnp.sqrt(added), x) * noise
-        prediction = denoiser(x, t, s)
-        x_s = self.transition(prediction, x, t, s, normal(move_key, x.shape, x.dtype), schedule)
-        x_s = noised_projection(x_s, operator, problem.y, level_s, normal(known_key, x.shape, x.dtype))
-        return RePaintState(x_s, s), Info(residual_norm(problem, prediction.x0))
+        back_key, move_key, known_key = at.keys(3, self.title)
+        x, level_at = state.x, at.denoiser.schedule.at(state.at)
+        added = jnp.where(at.t > state.at, diffusion.beta_between(at.level_t, level_at), 0.0).astype(x.dtype)
+        x = times(jnp.sqrt(1 - added), x) + times(jnp.sqrt(added), normal(back_key, x.shape, x.dtype))
+        prediction = at.predict(x)
+        x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
+        x_s = noised_projection(x_s, at.problem, at.level_s, normal(known_key, x.shape, x.dtype))
+        return RePaintState(x_s, at.s), Info(residual_norm(at.problem, prediction.x0))
 
 
 def resampling_grid(grid: TimeGrid, jump_length: int, jump_samples: int) -> TimeGrid:
@@ -101,6 +101,7 @@ def resampling_grid(grid: TimeGrid, jump_length: int, jump_samples: int) -> Time
     return TimeGrid(np.asarray(t, grid.t.dtype), np.asarray(s, grid.s.dtype))
 
 
+@register(RePaint)
 def repaint(
     *, jump_length: int = 10, jump_samples: int = 10, transition: Transition | GuidedSampler | None = None
 ) -> RePaint:
@@ -121,4 +122,6 @@ def repaint(
         Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", Algorithm 1 and
         appendix B. Departure: A⁺ in place of the mask, the same for masks.
     """
-    return RePaint(move_of(transition), count("jump_length", jump_length), count("jump_samples", jump_samples))
+    return RePaint(
+        count("jump_length", jump_length), count("jump_samples", jump_samples), transition=transition_of(transition)
+    )

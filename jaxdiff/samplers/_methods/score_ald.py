@@ -1,18 +1,22 @@
-"""Score ALD: annealed guidance by the data misfit of the noisy iterate itself."""
+"""Score ALD, annealed guidance by the data misfit of the noisy iterate itself (Jalal et al. 2021, in the study's form).
+
+x_s ← the unconditional move from x_t
+x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖²           no gradient through the network
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.diffusion import beta_between
-from jaxdiff.numerics import expand
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler
-from jaxdiff.samplers.measurement import noise_variance
-from jaxdiff.samplers.options import move_of, schedule, value_at
+from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.measurement import noise_variance, times
+from jaxdiff.samplers.options import scheduled, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, Scalar
 
 __all__ = ["ScoreALD", "score_ald"]
 
@@ -21,9 +25,9 @@ __all__ = ["ScoreALD", "score_ald"]
 class ScoreALD(GuidedSampler):
     """x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖², as the study writes it.
 
-    γ_t is the annealing. By default it makes the guidance what Bayes' rule asks of a reverse step: with noise variance
-    v_t = (1−ᾱ_t)/ᾱ_t of x_t/√ᾱ_t, p(y | x_t) ≈ N(A x_t, σ² + v_t) has the gradient Aᵀ(y − A x_t)/(σ² + v_t), and a step
-    from t to s adds β_{t|s} times the score; so
+    γ_t is the annealing. By default it makes the guidance what Bayes' rule asks of a reverse step. With the noise
+    variance v_t = (1−ᾱ_t)/ᾱ_t of x_t/√ᾱ_t, p(y | x_t) ≈ N(A x_t, σ² + v_t) has the gradient Aᵀ(y − A x_t)/(σ² + v_t).
+    A step from t to s adds β_{t|s} times the score; so
 
         1/(σ² + γ_t²) = strength · β_{t|s} / (σ² + v_t).
 
@@ -35,38 +39,32 @@ class ScoreALD(GuidedSampler):
         gamma: γ_t by timestep [T], one number for all, or None for the annealing above.
     """
 
+    title = "Score ALD"
+    search = {"strength": Log(0.1, 1.9)}  # below 2 the annealed guidance is stable at every noise level
+
     strength: Array
     gamma: Array | None = None
 
-    def correct(
-        self,
-        x_s: Array,
-        x_t: Array,
-        t: Array,
-        s: Array,
-        guidance: None,
-        problem: Problem | None,
-        denoiser: DenoiserLike,
-    ) -> Array:
-        """Step towards the measurement; no gradient through the network."""
-        if problem is None:
-            raise ValueError("Score ALD restores a measurement; give a problem, or sample with jd.samplers.ddpm().")
-        gradient = jax.grad(lambda x: jnp.sum(jnp.square(jnp.abs(problem.residual(x)))))(x_t)
-        variance = noise_variance(problem, floor=0.0).astype(x_s.dtype)
-        if self.gamma is None:
-            level = denoiser.schedule.at(t)
-            beta = beta_between(level, denoiser.schedule.at(s))
-            scale = (
-                value_at("strength", self.strength, t, denoiser)
-                * beta
-                / (variance + level.one_minus_alpha_bar / level.alpha_bar)
-            )
-        else:
-            gamma = value_at("gamma", self.gamma, t, denoiser)
-            scale = 1 / (variance + gamma**2)
-        return x_s - expand(scale.astype(x_s.dtype) / 2, x_s) * gradient
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """One network call, one gradient through the operator."""
+        x_t = state.x
+        prediction = at.predict(x_t)
+        residual = residual_norm(at.problem, prediction.x0)
+        x_s = self.move(prediction, x_t, at, at.normal(x_t))
+        gradient = jax.grad(lambda x: jnp.sum(jnp.square(jnp.abs(at.problem.residual(x)))))(x_t)
+        return State(x_s - times(self._weight(at, x_s).astype(x_s.dtype) / 2, gradient)), Info(residual)
+
+    def _weight(self, at: Step, x: Array) -> Scalar:
+        """1/(σ² + γ_t²)."""
+        variance = noise_variance(at.problem, floor=0.0).astype(x.dtype)
+        if self.gamma is not None:
+            return 1 / (variance + at.value("gamma", self.gamma) ** 2)
+        level = at.level_t
+        beta = beta_between(level, at.level_s)
+        return at.value("strength", self.strength) * beta / (variance + level.one_minus_alpha_bar / level.alpha_bar)
 
 
+@register(ScoreALD)
 def score_ald(
     *,
     strength: float | Array | None = None,
@@ -86,7 +84,7 @@ def score_ald(
     if strength is not None and gamma is not None:
         raise ValueError("give strength or gamma to score_ald, not both.")
     return ScoreALD(
-        schedule("strength", 1.0 if strength is None else strength, open_low=True),
-        None if gamma is None else schedule("gamma", gamma),
-        transition=move_of(transition),
+        scheduled("strength", 1.0 if strength is None else strength, open_low=True),
+        None if gamma is None else scheduled("gamma", gamma),
+        transition=transition_of(transition),
     )

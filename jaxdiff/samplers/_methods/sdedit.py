@@ -1,16 +1,21 @@
-"""SDEdit: noise the measurement part of the way, then denoise."""
+"""SDEdit (Meng et al. 2022, Algorithm 1): noise the measurement part of the way, then denoise.
+
+x_start ← √ᾱ x_y + √(1−ᾱ) z, x_y the measurement as a picture
+x_s     ← the unconditional move from x_t, start > t ≥ 0
+"""
 
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, State, image_shape_of
-from jaxdiff.samplers.options import count, move_of
+from jaxdiff.samplers.options import count, transition_of
+from jaxdiff.samplers.ranges import Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
-from jaxdiff.typing import Array, Key
 
 __all__ = ["SDEdit", "sdedit"]
 
@@ -26,23 +31,29 @@ class SDEdit(GuidedSampler):
     K = 3 times). The operator and σ play no further part.
     """
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> State:
+    title = "SDEdit"
+    search = {"start": Log(50, 700, whole=True)}
+
+    def check(self, problem: Problem) -> None:
+        """It needs a picture to begin with."""
+        operator = problem.operator
+        if problem.y.shape != tuple(operator.image_shape) and not isinstance(operator, LinearOperator):
+            raise ValueError(
+                f"SDEdit needs an image-shaped measurement or a pseudo-inverse; {type(operator).__name__} "
+                "has neither. Use a guided method such as dps."
+            )
+
+    def begin(self, at: Step) -> State:
         """Noise the measurement's picture to time t."""
-        if problem is None:
-            raise ValueError("SDEdit starts from a measurement; give a problem, or sample with jd.samplers.ddpm().")
-        shape = image_shape_of(problem, denoiser)
-        guess = problem.y
+        shape = image_shape_of(at.problem, at.denoiser)
+        guess = at.problem.y
         if guess.shape != shape:
-            if not isinstance(problem.operator, LinearOperator):
-                raise ValueError(
-                    f"SDEdit needs an image-shaped measurement or a pseudo-inverse; {type(problem.operator).__name__} "
-                    "has neither. Use a guided method such as dps."
-                )
-            guess = problem.operator.pinv(problem.y)
-        guess = guess.astype(denoiser.schedule.alpha_bar.dtype)
-        return State(diffusion.q_sample(guess, normal(key, shape, guess.dtype), denoiser.schedule.at(t)))
+            guess = at.operator.pinv(guess)
+        guess = guess.astype(at.denoiser.schedule.alpha_bar.dtype)
+        return State(diffusion.q_sample(guess, normal(at.randomness, shape, guess.dtype), at.level_t))
 
 
+@register(SDEdit)
 def sdedit(
     *,
     start: int | None = None,
@@ -69,4 +80,4 @@ def sdedit(
             raise ValueError(f"strength must lie in (0, 1], got {strength}.")
         start = max(1, round(strength * num_train_steps))
     start = 500 if start is None else count("start, in forward steps,", start)
-    return SDEdit(transition=move_of(transition), start=start)
+    return SDEdit(transition=transition_of(transition), start=start)

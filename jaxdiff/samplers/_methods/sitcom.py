@@ -1,24 +1,28 @@
-"""SITCOM: the network's input is optimised until its output agrees with the measurement, then noised again."""
+"""SITCOM (Alkhouri et al. 2025, Algorithm 1): the network's input is optimised until its output agrees with y.
+
+v   ← argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖², by Adam from x_t, until the misfit is the noise's
+x_s ← √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.numerics import normal
-from jaxdiff.problems import Problem
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
-from jaxdiff.samplers.base import FromNoise, Info, State, residual_norm
+from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.measurement import dot, observed_count
-from jaxdiff.samplers.options import count, need_problem, number
-from jaxdiff.typing import Array, Key, Scalar, static
+from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.typing import Array, Scalar, static
 
 __all__ = ["SITCOM", "sitcom"]
 
 
 @struct.dataclass
-class SITCOM(FromNoise):
+class SITCOM(Sampler):
     """v = argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖² from v = x_t by Adam; x_s = √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z.
 
     The misfit is not driven below that of the noise: v rests once ‖A(x̂₀(v)) − y‖² ≤ m (σ + 0.001)², m the number of
@@ -30,21 +34,25 @@ class SITCOM(FromNoise):
         iterations: most steps of Adam a timestep.
     """
 
+    title = "SITCOM"
+    search = {"rate": Log(0.003, 0.3), "iterations": Choice((3, 5, 10, 20, 30))}
+
     rate: Array
     lam: Array
     iterations: int = static(default=30)
 
-    def step(
-        self, key: Key, state: State, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[State, Info]:
-        """``iterations`` forward and backward passes and one more forward; ``key`` may be recorded noise."""
-        problem = need_problem(problem, "SITCOM")
-        x = state.x
-        keep = problem.operator.keep_observed
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """``iterations`` gradients, and one more network call."""
+        return Calls(self.iterations + 1, self.iterations)
+
+    def advance(self, state: State, at: Step) -> tuple[State, Info]:
+        """``iterations`` forward and backward passes and one more forward."""
+        x, problem = state.x, at.problem
         goal = observed_count(problem) * (problem.noise_std + 0.001) ** 2
 
         def objective(v: Array) -> tuple[Scalar, Scalar]:
-            residual = keep(problem.residual(denoiser(v, t, s).x0))
+            residual = problem.operator.keep_observed(problem.residual(at.predict(v).x0))
             squared = dot(residual, residual)
             return squared + self.lam.astype(x.dtype) * dot(v - x, v - x), squared
 
@@ -56,11 +64,11 @@ class SITCOM(FromNoise):
             return (jnp.where(done, v, moved), adam, done), None
 
         (v, _, _), _ = jax.lax.scan(body, (x, adam_init(x), jnp.asarray(False)), length=self.iterations)
-        x0 = denoiser(v, t, s).x0
-        x_s = diffusion.q_sample(x0, normal(key, x.shape, x.dtype), denoiser.schedule.at(s))
-        return State(x_s), Info(residual_norm(problem, x0))
+        x0 = at.predict(v).x0
+        return State(diffusion.q_sample(x0, at.normal(x), at.level_s)), Info(residual_norm(problem, x0))
 
 
+@register(SITCOM)
 def sitcom(*, rate: float | Array = 0.02, iterations: int = 30, lam: float | Array = 0.0) -> SITCOM:
     """Step-wise triple-consistent sampling, for any differentiable operator.
 

@@ -1,24 +1,32 @@
-"""TDS, the twisted diffusion sampler: particles guided by the approximate likelihood and weighted to correct for it."""
+"""TDS, the twisted diffusion sampler (Wu et al. 2023, Algorithm 1): guided particles, weighted to correct for the guidance.
+
+p̃_t(y | x_t) ← N(y; A(x̂₀(x_t)), (σ² + κ r_t²) I)          the twist
+weigh each particle by it, resample where few carry the weight
+x_s ~ N(μ + S² ∇ log p̃_t, S²), μ, S of the unconditional move
+weight ← weight · p(x_s | x_t)/(p̃_t(y | x_t) q(x_s | x_t))
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.denoisers import Prediction
 from jaxdiff.numerics import normal
-from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, image_shape_of, residual_norm
+from jaxdiff.samplers.base import Calls, GuidedSampler, image_shape_of, residual_norm
 from jaxdiff.samplers.measurement import log_likelihood
-from jaxdiff.samplers.options import count, need_key, need_problem, noisy_move_of, number
+from jaxdiff.samplers.options import count, noisy_transition_of, number
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, half_squared, pick, resample
-from jaxdiff.samplers.transitions import DDPM, Transition
-from jaxdiff.typing import Array, Image, Key, Scalar, static
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
+from jaxdiff.samplers.transitions import Transition
+from jaxdiff.typing import Array, Image, Scalar, static
 
 __all__ = ["TDS", "tds"]
 
 
 @struct.dataclass
-class TDS:
+class TDS(GuidedSampler):
     """Twist p̃_t(y | x_t) = N(y; A(x̂₀(x_t)), (σ² + κ r_t²) I), r_t² = 1−ᾱ_t.
 
     Proposal x_s ~ N(μ + S² ∇ log p̃_t, S²) with μ, S the transition's mean and standard deviation; weight
@@ -27,42 +35,41 @@ class TDS:
     Attributes:
         twist: κ, how far the twist is softened at high noise.
         threshold: particles are resampled where their effective number falls below this share of N.
-        transition: the unconditional move.
         particles: N.
-        start: forward steps at which the run begins; None for pure noise.
     """
+
+    title = "TDS"
+    search = {"twist": Log(0.1, 10.0), "particles": Choice((4, 8, 16))}
 
     twist: Array
     threshold: Array
-    transition: Transition = struct.field(default=DDPM())
     particles: int = static(default=16)
-    start: int | None = static(default=None)
 
-    def init(self, key: Key, problem: Problem | None, denoiser: DenoiserLike, t: Array) -> ParticleState:
+    @property
+    def calls(self) -> Calls:  # type: ignore[override]
+        """One gradient a particle."""
+        return Calls(self.particles, self.particles)
+
+    def begin(self, at: Step) -> ParticleState:
         """N draws of pure noise, equally weighted."""
-        del t
-        shape = (self.particles, *image_shape_of(problem, denoiser))
-        particles = normal(key, shape, denoiser.schedule.alpha_bar.dtype)
+        shape = (self.particles, *image_shape_of(at.problem, at.denoiser))
+        particles = normal(at.randomness, shape, at.denoiser.schedule.alpha_bar.dtype)
         return ParticleState(particles[0], particles, jnp.zeros(self.particles, particles.dtype), None)
 
     def restart(self, state: ParticleState, x: Image) -> ParticleState:
         """Every particle starts at ``x``."""
         return state._replace(x=x, particles=jnp.broadcast_to(x, state.particles.shape))
 
-    def step(
-        self, key: Key, state: ParticleState, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[ParticleState, ParticleInfo]:
+    def advance(self, state: ParticleState, at: Step) -> tuple[ParticleState, ParticleInfo]:
         """N forward and backward passes: weigh by the twist, resample, move."""
-        problem = need_problem(problem, "TDS")
-        resample_key, move_key, pick_key = jax.random.split(need_key(key, "TDS"), 3)
-        schedule, old = denoiser.schedule, state.particles
-        extra = (self.twist * schedule.at(t).one_minus_alpha_bar).astype(old.dtype)
+        resample_key, move_key, pick_key = at.keys(3, self.title)
+        problem, old = at.problem, state.particles
+        extra = (self.twist * at.level_t.one_minus_alpha_bar).astype(old.dtype)
 
-        def twist(x_t: Array) -> tuple[Scalar, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            return log_likelihood(problem, prediction.x0, extra), prediction
+        def twist(x0: Image) -> Scalar:
+            return log_likelihood(problem, x0, extra)
 
-        (log_twist, predictions), gradients = jax.vmap(jax.value_and_grad(twist, has_aux=True))(old)
+        gradients, predictions, log_twist = jax.vmap(lambda x: at.misfit_gradient(x, twist))(old)
         weights = state.log_weights + log_twist
         residual = residual_norm(problem, predictions.x0[jnp.argmax(weights)])
         index, weights, ess = resample(resample_key, weights, self.threshold)
@@ -72,7 +79,7 @@ class TDS:
         noise = normal(move_key, x_t.shape, x_t.dtype)
 
         def move(prediction: Prediction, x_t: Array, noise: Array) -> Array:
-            return self.transition(prediction, x_t, t, s, noise, schedule)
+            return self.move(prediction, x_t, at, noise)
 
         mean = jax.vmap(move)(predictions, x_t, jnp.zeros_like(x_t))
         std = jax.vmap(move)(predictions, x_t, jnp.ones_like(x_t)) - mean
@@ -80,12 +87,13 @@ class TDS:
         x_s = mean + std * shifted
         weights = weights - half_squared(shifted) + half_squared(noise) - log_twist
         at_end = jax.vmap(lambda x: log_likelihood(problem, x))(x_s)
-        final = weights + jnp.where(s < 0, at_end, jnp.zeros_like(at_end))
+        final = weights + jnp.where(at.last, at_end, jnp.zeros_like(at_end))
         # Between steps the next twist is still owed: the particles' own likelihood stands in, to pick one to show.
-        chosen = pick(pick_key, x_s, jnp.where(s < 0, final, weights + log_twist))
+        chosen = pick(pick_key, x_s, jnp.where(at.last, final, weights + log_twist))
         return ParticleState(chosen, x_s, final, None), ParticleInfo(residual, ess)
 
 
+@register(TDS)
 def tds(
     *,
     particles: int = 16,
@@ -113,6 +121,6 @@ def tds(
     return TDS(
         number("twist", twist),
         number("threshold", threshold, high=1.0),
-        noisy_move_of(transition, "TDS"),
         count("particles", particles),
+        transition=noisy_transition_of(transition, "TDS"),
     )

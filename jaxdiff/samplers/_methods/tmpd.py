@@ -1,17 +1,25 @@
-"""TMPD, Tweedie moment projected diffusion: Tweedie's covariance reduced to a diagonal by its row sums."""
+"""TMPD, Tweedie moment projected diffusion (Boys et al. 2024): Tweedie's covariance reduced to a diagonal by its row sums.
+
+V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
+u   ← (y − A(x̂₀)) / (σ² + A V Aᵀ 1), entry by entry
+x̂₀  ← x̂₀ + ζ V Aᵀ u
+x_s ← the unconditional move from x̂₀
+"""
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.denoisers import Prediction
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.base import GuidedSampler, residual_norm
+from jaxdiff.samplers.base import Calls, GuidedSampler, residual_norm
 from jaxdiff.samplers.measurement import Linearization, cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, move_of, need_problem, schedule, value_at
+from jaxdiff.samplers.options import choice, count, scheduled, transition_of
+from jaxdiff.samplers.ranges import Choice, Log
+from jaxdiff.samplers.registry import register
+from jaxdiff.samplers.step import Step
 from jaxdiff.samplers.transitions import Transition
 from jaxdiff.typing import Array, Scalar, static
 
@@ -35,37 +43,36 @@ class TMPD(GuidedSampler):
         iterations: of conjugate gradients, for "image".
     """
 
+    title = "TMPD"
+    clips = False
+    calls = Calls(1, 2)
+    search = {"zeta": Log(0.3, 3.0), "diagonal": Choice(DIAGONALS)}
+
     zeta: Array
     diagonal: str = static(default="measurement")
     iterations: int = static(default=10)
 
-    def predict(
-        self, x_t: Array, t: Array, s: Array, problem: Problem | None, denoiser: DenoiserLike
-    ) -> tuple[Prediction, None, Scalar]:
-        """One forward and two backward passes."""
-        problem = need_problem(problem, "TMPD")
+    def check(self, problem: Problem) -> None:
+        """Row sums of a complex matrix are no variances."""
         if self.diagonal == "measurement" and jnp.issubdtype(problem.y.dtype, jnp.complexfloating):
             raise ValueError(
                 f"TMPD takes row sums over a real measurement, but {type(problem.operator).__name__} measures complex "
                 "numbers; use tmpd(diagonal='image')."
             )
 
-        def denoise(x_t: Array) -> tuple[Array, Prediction]:
-            prediction = denoiser(x_t, t, s)
-            return prediction.x0, prediction
-
-        x0, backward, prediction = jax.vjp(denoise, x_t, has_aux=True)
-        level = denoiser.schedule.at(t)
-        spread = expand((level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)).astype(x0.dtype), x0)
+    def guide(self, x_t: Array, at: Step) -> tuple[Prediction, Scalar]:
+        """One forward and two backward passes."""
+        prediction, pull = at.predict_vjp(x_t)
+        x0, level = prediction.x0, at.level_t
+        local = linearize(at.problem, x0)
+        spread = level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)
 
         def covariance(v: Array) -> Array:
-            return spread * backward(v)[0]
+            return times(spread, pull(v))
 
-        local = linearize(problem, x0)
-        u = self._solve(local, covariance, noise_variance(problem), x0)
-        zeta = value_at("zeta", self.zeta, t, denoiser).astype(x0.dtype)
-        guided = x0 + expand(zeta, x0) * covariance(local.pull(u))
-        return prediction._replace(x0=guided), None, residual_norm(problem, x0)
+        u = self._solve(local, covariance, noise_variance(at.problem), x0)
+        guided = x0 + times(at.value("zeta", self.zeta), covariance(local.pull(u)))
+        return prediction._replace(x0=guided), residual_norm(at.problem, x0)
 
     def _solve(self, local: Linearization, covariance: Callable[[Array], Array], variance: Scalar, x0: Array) -> Array:
         residual = local.residual
@@ -76,6 +83,7 @@ class TMPD(GuidedSampler):
         return cg_steps(lambda u: times(variance, u) + local.push(sums * local.pull(u)), residual, self.iterations)
 
 
+@register(TMPD)
 def tmpd(
     *,
     zeta: float | Array = 1.0,
@@ -86,7 +94,7 @@ def tmpd(
     """Tweedie moment projected diffusion, for any differentiable operator.
 
     Network calls a step: 1 forward, 2 backward. Exact where Cov[x₀ | x_t] is diagonal (independent pixels) and A is a
-    mask. Use a denoiser that does not clip.
+    mask. Its x̂₀ is never clipped: V would be zero there.
 
     Args:
         zeta: multiple of the correction; [T] values make a schedule over training timesteps.
@@ -102,8 +110,8 @@ def tmpd(
         approximation of the diagonal. σ is at least 1e-3.
     """
     return TMPD(
-        schedule("zeta", zeta),
+        scheduled("zeta", zeta),
         choice("diagonal", diagonal, DIAGONALS),
         count("iterations", iterations),
-        transition=move_of(transition),
+        transition=transition_of(transition),
     )

@@ -1,17 +1,33 @@
-"""Draws from the prior: the guided body with nothing to guide it."""
+"""Draws from the prior by DDPM (Ho et al. 2020, Algorithm 2) and DDIM (Song et al. 2021).
+
+x_s ← the transition from x_t, with nothing to guide it
+"""
+
+from flax import struct
 
 from jaxdiff.samplers import transitions
 from jaxdiff.samplers.base import GuidedSampler
+from jaxdiff.samplers.registry import register
 from jaxdiff.typing import Array
 
-__all__ = ["ddim", "ddpm"]
+__all__ = ["Unconditional", "ddim", "ddpm"]
 
 
-def ddpm(*, variance: str = "auto", noise: str = "ancestral") -> GuidedSampler:
+@struct.dataclass
+class Unconditional(GuidedSampler):
+    """A run of its transition."""
+
+    title = "a sampler of the prior"
+    needs = None
+
+
+@register(Unconditional)
+def ddpm(*, variance: str = "auto", noise: str = "ancestral") -> Unconditional:
     """Ancestral sampling (Ho et al. 2020, Algorithm 2); ``noise="none"`` is the study's Eq. 2 as printed."""
-    return GuidedSampler(transition=transitions.ddpm(variance=variance, noise=noise))
+    return Unconditional(transition=transitions.ddpm(variance=variance, noise=noise))
 
 
-def ddim(*, eta: float | Array = 0.0) -> GuidedSampler:
+@register(Unconditional)
+def ddim(*, eta: float | Array = 0.0) -> Unconditional:
     """DDIM(η) sampling (Song et al. 2021); η = 0 is deterministic, 1 has DDPM's variance."""
-    return GuidedSampler(transition=transitions.ddim(eta=eta))
+    return Unconditional(transition=transitions.ddim(eta=eta))

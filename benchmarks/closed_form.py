@@ -7,7 +7,7 @@ samplers against the prior. No network, so all error is the method's.
 
 Run:    python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
 
-The table in docs/samplers.md was made by this command; what it ran on is stated there.
+The table in docs/exactness.md was made by this command; what it ran on is stated there.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def grid_of(name: str, steps: int) -> schedules.TimeGrid:
 def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
     sampler = (METHODS | UNCONDITIONAL)[name][0]
     keys = jax.random.split(jax.random.key(7), count)
-    if sampler is None and isinstance(case.truth, samplers.exact.MixturePosterior):
+    if sampler is None and isinstance(case.truth, evaluation.MixturePosterior):
         return case.truth.draw(keys[0], count)
     if sampler is None:
         mean, covariance = case.truth
@@ -152,7 +152,7 @@ def judge(case: Case, images: jax.Array) -> tuple[str, ...]:
     flat = images.reshape(images.shape[0], -1)
     if not bool(jnp.all(jnp.isfinite(flat))):
         return ("diverges",)
-    if isinstance(case.truth, samplers.exact.MixturePosterior):
+    if isinstance(case.truth, evaluation.MixturePosterior):
         exact, digits = case.truth.draw(jax.random.key(11), flat.shape[0]), 3
 
         def figures(flat: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 Run:     python -m benchmarks.parity_deepinv; the references are made anew by
          PYTHON -m benchmarks.record_deepinv, PYTHON with torch and deepinv.
 Shows:   relative L2 differences of every iterate (the worst) and of the last image.
-Seen:    docs/samplers.md, "Against deepinv".
+Seen:    docs/against_deepinv.md.
 
 Absorbed, because the two then compute the same map:
 

@@ -136,7 +136,7 @@ def _count(structure: Any, shapes: tuple, num_train_steps: int) -> tuple[Calls, 
 
 @jax.custom_vjp
 def _mark(x: Array) -> Array:
-    """X, leaving one digamma in the program on the way forward, and one lgamma on the way back."""
+    """The identity; it leaves one digamma in the program on the way forward and one lgamma on the way back."""
     return x + jax.lax.digamma(jnp.reshape(x, -1)[:1]).reshape((1,) * x.ndim)
 
 

@@ -1,13 +1,11 @@
-"""How far each method's draws are from a posterior that is known exactly.
+"""How far are each method's draws from a posterior that is known exactly?
 
-What it measures: on 4x4 images, with exact denoisers of a Gaussian and of a Gaussian-mixture prior, the mean and covariance
-(sliced Wasserstein distance for the mixture) of N independent runs against the true posterior, beside what N exact
-draws would show. ± is the standard deviation over bootstrap resamples of the draws. A second table has the unconditional
-samplers against the prior. No network, so all error is the method's.
-
-Run:    python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
-
-The table in docs/exactness.md was made by this command; what it ran on is stated there.
+Run:     python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
+Shows:   on 4x4 images, with exact denoisers of a Gaussian and of a mixture prior, the errors of mean and covariance of N
+         independent runs (sliced Wasserstein distance for the mixture). The row "exact draws" shows the errors of N exact
+         draws. ± is the standard deviation over bootstrap resamples of the draws. A second table compares the
+         unconditional samplers with the prior. There is no network, so all error is the method's.
+Seen:    docs/exactness.md.
 """
 
 import argparse

@@ -49,3 +49,10 @@ def test_sentences_are_short(page):
     assert not long, "\n".join(long)
     mean = sum(len(sentence.split()) for sentence in found) / len(found)
     assert mean <= MEAN, f"{mean:.1f} words a sentence"
+
+
+def test_the_readme_is_a_door():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 100
+    cells = [cell for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
+    assert max(len(cell.split()) for cell in cells) <= 15

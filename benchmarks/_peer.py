@@ -1,7 +1,7 @@
 """A second process that takes turns with the first, round by round, so that both see the same noise of the machine.
 
-The child runs the same benchmark's module with ``--serve`` in its own interpreter (one with torch, say) and answers JSON
-requests, a line each.
+The child runs the same benchmark's module with ``--serve`` in its own interpreter (one with torch, say). It answers JSON
+requests, one a line.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""How far each method's draws are from a posterior that is known exactly.
+"""How far are each method's draws from a posterior that is known exactly?
 
-What it measures: on 4x4 images, with exact denoisers of a Gaussian and of a Gaussian-mixture prior, the mean and covariance
-(sliced Wasserstein distance for the mixture) of N independent runs against the true posterior, beside what N exact
-draws would show. ± is the standard deviation over bootstrap resamples of the draws. A second table has the unconditional
-samplers against the prior. No network, so all error is the method's.
-
-Run:    python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
-
-The table in docs/samplers.md was made by this command; what it ran on is stated there.
+Run:     python -m benchmarks.closed_form [--draws 1000] [--steps 100] [--only dps mmps] [--out table.md]
+Shows:   on 4x4 images, with exact denoisers of a Gaussian and of a mixture prior, the errors of mean and covariance of N
+         independent runs (sliced Wasserstein distance for the mixture). The row "exact draws" shows the errors of N exact
+         draws. ± is the standard deviation over bootstrap resamples of the draws. A second table compares the
+         unconditional samplers with the prior. There is no network, so all error is the method's.
+Seen:    docs/exactness.md.
 """
 
 import argparse
@@ -135,7 +133,7 @@ def grid_of(name: str, steps: int) -> schedules.TimeGrid:
 def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
     sampler = (METHODS | UNCONDITIONAL)[name][0]
     keys = jax.random.split(jax.random.key(7), count)
-    if sampler is None and isinstance(case.truth, samplers.exact.MixturePosterior):
+    if sampler is None and isinstance(case.truth, evaluation.MixturePosterior):
         return case.truth.draw(keys[0], count)
     if sampler is None:
         mean, covariance = case.truth
@@ -152,7 +150,7 @@ def judge(case: Case, images: jax.Array) -> tuple[str, ...]:
     flat = images.reshape(images.shape[0], -1)
     if not bool(jnp.all(jnp.isfinite(flat))):
         return ("diverges",)
-    if isinstance(case.truth, samplers.exact.MixturePosterior):
+    if isinstance(case.truth, evaluation.MixturePosterior):
         exact, digits = case.truth.draw(jax.random.key(11), flat.shape[0]), 3
 
         def figures(flat: jax.Array) -> jax.Array:

@@ -1,10 +1,11 @@
-"""What the main programs cost, in counts that no other job on the machine can disturb.
+"""What do the main programs cost, in counts that no other job on the machine can disturb?
 
 Run:     python -m benchmarks.costs [--update]
-         FLOPs and bytes accessed (XLA's cost analysis of the compiled program), number of fusions and temporary memory of the
-         network's forward pass, the same with its input gradient, and one step of three methods; one image, no weights.
+Shows:   FLOPs and bytes accessed (XLA's cost analysis of the compiled program), number of fusions, and temporary memory.
+         The programs are the network's forward pass, the same with its input gradient, and one step of three methods; one
+         image, no weights.
 Update:  ``--update`` writes the counts for this jaxlib and platform to tests/golden/costs.json, which
-         tests/contracts/test_costs.py compares with. A count that rose needs its reason in CHANGELOG.md.
+         tests/contracts/test_costs.py compares with. The commit says why a count rose.
 Time:    1 minute.
 Seen:    docs/performance.md.
 """
@@ -214,7 +215,7 @@ def main() -> None:
     if args.update:
         text = json.dumps(stored() | {key_of(): found}, indent=1, sort_keys=True)
         FILE.write_text(text + "\n", encoding="utf-8")
-        print(f"\nwritten: {FILE.name}; say in CHANGELOG.md why a count rose")
+        print(f"\nwritten: {FILE.name}; say in the commit why a count rose")
 
 
 if __name__ == "__main__":

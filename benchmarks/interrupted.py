@@ -1,7 +1,7 @@
 """Is a grid that was killed the same as one that was not? ``jaxdiff bench`` whole, and killed twice by SIGKILL and finished.
 
 Run:     python -m benchmarks.interrupted --data FOLDER [--num_images 4] [--steps 10] [--out DIR]
-Shows:   rows of both tables, how many differ in anything but their time, parts done when it was killed, and seconds of both.
+Shows:   rows of both tables, how many differ in anything but their time, parts done at each kill, and seconds of both.
 Time:    6 minutes on two CPU cores, most of it compilation.
 Seen:    docs/bench.md.
 """

@@ -1,18 +1,19 @@
-"""The leaderboard: every method × task × number of network calls, by published and by tuned settings.
+"""The leaderboard: every method × task × number of network calls, with published and with tuned settings.
 
-Run: ``python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--calls 20 100 1000:2] [--methods …] [--tasks …]
-[--budget-minutes 60] [--settle]``, where 1000:2 takes the first two pictures only. Pictures are cropped and resized to the
-prior's size; σ = 0.05 on [-1, 1] for all tasks.
-
-A cell is a task, a method, its settings ("published", or "tuned": what ``benchmarks.search`` or ``jaxdiff tune`` recorded for
-this prior) and a number of network calls: methods with several calls a step get fewer steps. Cells are kept in
-``docs/leaderboard.csv``, one row each, as they are finished; the same command goes on with those that are missing, or were
-measured with other weights of the prior or other options, and ``docs/leaderboard.md`` is written from all. ``--settle`` writes
-the best of each task into ``jaxdiff/tasks/best.json``, from which ``jaxdiff restore`` takes its method where none is
-named.
-
-Network calls are forward passes, counted in the traced program (``jaxdiff.network_calls``); backward passes are beside
-them. Seconds are run time an image, compilation apart. A method that cannot serve a task, or not in so few calls, is "–".
+Run:     python -m benchmarks.leaderboard --images FOLDER [--num_images 10] [--calls 20 100 1000:2] [--methods …] [--tasks …]
+         [--budget-minutes 60] [--settle]
+         1000:2 takes the first two pictures only. Pictures are cropped and resized to the prior's size. σ is 0.05 on
+         [-1, 1] for all tasks.
+Shows:   one cell for each task, method, settings and number of network calls. Settings are "published", or "tuned":
+         those that ``benchmarks.search`` or ``jaxdiff tune`` recorded for this prior. Methods with several calls a step
+         get fewer steps. Calls are forward passes, counted in the traced program (``jaxdiff.network_calls``); backward
+         passes have their own column. Seconds are run time an image, without compilation. "–" marks a method that cannot
+         serve a task, or not in so few calls.
+Writes:  ``leaderboard.csv`` in benchmarks/results, one row a cell, as soon as it is finished; then ``leaderboard.md``.
+         The same command goes on with cells that are missing, or that other weights or other options measured.
+         ``--settle`` writes the best of each task into ``jaxdiff/tasks/best.json``, which ``jaxdiff restore`` reads when
+         no method is named.
+Seen:    benchmarks/results/leaderboard.md.
 """
 
 import argparse
@@ -362,13 +363,15 @@ def main() -> None:
     parser.add_argument("--metric", default="psnr", choices=list(SENSE), help="what the best is judged by")
     parser.add_argument("--settle", action="store_true", help="write the best of each task into the defaults")
     parser.add_argument("--defaults", type=pathlib.Path, default=DEFAULTS, help="the file that --settle writes")
-    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder of the csv and the page")
+    parser.add_argument(
+        "--results", type=pathlib.Path, default=ROOT / "benchmarks" / "results", help="folder of the csv and the page"
+    )
     args = parser.parse_args()
     with compilation_cache.enabled():
-        rows = fill(args, args.docs / "leaderboard.csv")
+        rows = fill(args, args.results / "leaderboard.csv")
     if not rows:
         return
-    with atomic(args.docs / "leaderboard.md") as temporary:
+    with atomic(args.results / "leaderboard.md") as temporary:
         temporary.write_text(page(rows, args.metric), encoding="utf-8")
     if args.settle:
         settle(rows, args.prior, args.metric, args.defaults)

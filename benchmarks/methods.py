@@ -1,10 +1,11 @@
-"""What each method makes of one picture: docs/methods.png.
+"""What does each method make of one picture?
 
-Run:  python -m benchmarks.methods [--calls 100] [--tasks inpaint_box …] [--picture FILE] [--out docs/methods.png]
-What: one picture, measured once a task; every method that serves it, with the settings recorded for the prior and at most so
-      many network calls, best PSNR first; PSNR (dB) and LPIPS under each.
-Picture: scikit-image's astronaut by default (NASA, public domain), which no prior was trained on.
-Time: 10 to 15 minutes a task on two busy CPU cores, most of it compilation.
+Run:     python -m benchmarks.methods [--calls 100] [--tasks inpaint_box …] [--picture FILE] [--out docs/methods.png]
+Shows:   one picture, measured once a task, and restored by every method that serves the task. Settings are those recorded
+         for the prior; runs take at most so many network calls. Best PSNR first; PSNR (dB) and LPIPS under each.
+Needs:   by default scikit-image's astronaut (NASA, public domain), which no prior was trained on.
+Time:    10 to 15 minutes a task on two busy CPU cores, most of it compilation.
+Seen:    docs/methods.png.
 """
 
 import argparse

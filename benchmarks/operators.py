@@ -1,13 +1,13 @@
-"""Time of one application and one adjoint of each operator at 256x256, against deepinv where it has the operator.
+"""How long do one application and one adjoint of each operator take at 256x256, next to deepinv where it has the operator?
 
 Run:     python -m benchmarks.operators [--peer PYTHON] [--rounds 9] [--only NAME,NAME]
-         PYTHON is the interpreter of an environment with torch and deepinv; the operators run there in a second process,
+         PYTHON is the interpreter of an environment with torch and deepinv. The operators run there in a second process,
          which takes turns with this one, round by round. Without it, only jaxdiff is timed.
 Needs:   for the peer, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load).
 Shows:   median microseconds a call over all rounds, one image, float32, compiled (jaxdiff) and under no_grad (deepinv), and
          the relative L2 difference of the two measurements. "solve" is (AᵀA + I)⁻¹ b, deepinv's ``prox_l2``. "in a loop"
-         is one of ten gradient steps x ← x − 1e-3 Aᵀ(Ax), one compiled program here: what an operator costs in a sampler,
-         where no call is dispatched from Python.
+         is one of ten gradient steps x ← x − 1e-3 Aᵀ(Ax), one compiled program here. That is what an operator costs in a
+         sampler, where no call is dispatched from Python.
 Time:    3 minutes with the peer.
 Seen:    docs/operators.md.
 """

@@ -1,7 +1,9 @@
-"""Parity with PyTorch codes, the originals: UNet, operators, schedules, trajectories, DPS gradients, LPIPS; and deepinv.
+"""Do we compute what the original PyTorch codes and deepinv compute?
 
-Run: ``python -m benchmarks.parity`` (about two minutes on two CPU cores; exit code 1 if a row misses its limit). The
-references are in ``tests/golden``; every figure is a relative L2 error unless its name says otherwise.
+Run:     python -m benchmarks.parity; the exit code is 1 if a row misses its limit.
+Shows:   errors of the UNet, operators, schedules, trajectories, DPS gradients, LPIPS, and of deepinv's methods. Every figure
+         is a relative L2 error unless its name says otherwise. The references are in tests/golden.
+Time:    2 minutes on two CPU cores.
 """
 
 import importlib

@@ -1,21 +1,21 @@
 """deepinv's DDRM, DiffPIR and DPS, replayed with its draws on a denoiser that both share.
 
-Run:     python -m benchmarks.parity_deepinv; the references are made anew by
-         PYTHON -m benchmarks.record_deepinv, PYTHON with torch and deepinv.
+Run:     python -m benchmarks.parity_deepinv
+         PYTHON -m benchmarks.record_deepinv makes the references anew, PYTHON with torch and deepinv.
 Shows:   relative L2 differences of every iterate (the worst) and of the last image.
-Seen:    docs/samplers.md, "Against deepinv".
+Seen:    docs/against_deepinv.md.
 
 Absorbed, because the two then compute the same map:
 
 - [0, 1] and [-1, 1]: σ and norms of residuals double, y ↦ 2 y − A(1).
-- DDRM divides every draw by √2: ours are divided too. It is in the basis of the operator's V, in which a draw has more
-  entries than the image where V is half of a Fourier transform: deepinv's V took the draws to images.
+- DDRM divides every draw by √2: ours are divided too. Its draws are in the basis of the operator's V, in which a draw has
+  more entries than the image where V is half of a Fourier transform. deepinv's V took the draws to images.
 - DiffPIR's proximal step has 2ρ where the paper has ρ: λ is doubled (λ/4 is ours for the other scale, so λ/2).
 - DiffPIR starts from Aᵀ y: its first iterate is given. It returns the x_t of its last timestep and not x̂₀, so that its
   last network call has no effect: our grid ends there. Its ᾱ is a product in float32: so is ours here.
 - DPS guides inside the score, so that ζ varies: ζ_t = w √(ᾱ_t ᾱ_s) (σ_t² − σ_s²), σ² = (1−ᾱ)/ᾱ, halved for residuals on
-  [0, 1]; on the VP-SDE's ᾱ(t) = exp(−0.1 t − 9.95 t²), at deepinv's times. It clips x̂₀ to [-1, 1] on the range of *its* images,
-  which is [-3, 1] on ours, unless it is told that they are on [-1, 1] (``dps_native``).
+  [0, 1]; on the VP-SDE's ᾱ(t) = exp(−0.1 t − 9.95 t²), at deepinv's times. It clips x̂₀ to [-1, 1] on the range of *its*
+  images, which is [-3, 1] on ours, unless it is told that they are on [-1, 1] (``dps_native``).
 """
 
 from __future__ import annotations

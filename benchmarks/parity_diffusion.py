@@ -1,4 +1,8 @@
-"""The original DPS code's grids, trajectories and guidance gradients, replayed with its recorded noise."""
+"""The original DPS code's grids, trajectories and guidance gradients, replayed with its recorded noise.
+
+Run:     python -m benchmarks.parity_diffusion, or as a part of benchmarks.parity.
+Needs:   tests/golden/respacing.npz, dps_gradients.npz and trajectories.
+"""
 
 import json
 import pathlib

@@ -1,7 +1,7 @@
-"""Parity of the UNet with guided-diffusion on the same weights: outputs, input gradients, FFHQ-256, t's features.
+"""Parity of the UNet with guided-diffusion on the same weights: outputs, input gradients, FFHQ-256, features of t.
 
 Run:     python -m benchmarks.parity_unet        (about a minute on two CPU cores; 2 GB of memory)
-Needs:   tests/golden/unet, whose weights are no files: they are drawn by name (``recipe``).
+Needs:   tests/golden/unet. Weights are not stored: they are drawn by name (``recipe``).
 Seen:    CPU, float32, relative L2: outputs at most 1.3e-6, input gradients 2.1e-6, FFHQ-256 1.9e-6 (torch's own float32
          error against float64 is 1e-6 to 2e-6).
 """

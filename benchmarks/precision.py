@@ -1,10 +1,10 @@
-"""What a bfloat16 network costs in quality: PSNR against the float32 network's, the same seeds.
+"""What does a bfloat16 network cost in quality? Its PSNR against the float32 network's, with the same seeds.
 
 Run:     python -m benchmarks.precision --images DIR [--prior faces64] [--tasks inpaint_box,super_resolution] [--method dps]
          [--count 2] [--steps 50] [--seeds 1]
-Shows:   PSNR of both and their difference by task, mean and standard error over images. A sampler is chaotic, so
-         single images differ by more than the mean does, in either direction; the goal is a mean loss below 0.05 dB.
-Time:    2 minutes on two CPU cores, which have no fast bfloat16 of their own: time it on an accelerator.
+Shows:   PSNR of both and their difference by task, mean and standard error over images. A sampler is chaotic, so single
+         images differ by more than the mean does, in either direction. The goal is a mean loss below 0.05 dB.
+Time:    2 minutes on two CPU cores, which have no fast bfloat16 of their own. For speed, time it on an accelerator.
 Seen:    docs/performance.md.
 """
 

@@ -1,14 +1,15 @@
 """How good is a prior? Any number of priors side by side, on the same images, noise and masks.
 
 Run:   python -m benchmarks.prior_quality faces64 runs/a/prior.safetensors --images DIR [--train PATH ...] [--out DIR]
-What:  held-out denoising (PSNR of x̂₀ and mean squared error of ε̂ by timestep), DPS on box inpainting and Gaussian
-       deblurring (PSNR, SSIM, LPIPS), unconditional samples: LPIPS to the nearest training image (is it copying?),
-       pairwise LPIPS (diversity) and mean colour (casts), each beside the same number of the real images.
-Needs: --images: pictures that no prior was trained on, at any size (centre-cropped, resized with an antialiased filter);
-       --train: the folders or zips that it was trained on; without it the copying test is left out.
-Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the defaults; the search through 20,000 training
-       images another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look; --draws 4 noises and
-       restores every picture four times, which averages out chance in the noise, but not the choice of pictures.
+What:  held-out denoising (PSNR of x̂₀ and mean squared error of ε̂ by timestep); DPS on box inpainting and Gaussian
+       deblurring (PSNR, SSIM, LPIPS); unconditional samples. Of the samples: LPIPS to the nearest training image (is it
+       copying?), pairwise LPIPS (diversity) and mean colour (casts). Each stands beside the same number of real images.
+Needs: --images: pictures that no prior was trained on, at any size (centre-cropped, resized with an antialiased filter).
+       --train: the folders or zips that it was trained on; without it there is no copying test.
+Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the defaults. The search through 20,000 training
+       images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look. --draws 4 noises
+       and restores every picture four times. That averages out chance in the noise, but not the choice of pictures.
+Seen:  docs/faces64.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Runs of deepinv's DDRM, DiffPIR and DPS on a shared denoiser, with every draw recorded.
+"""Record deepinv's DDRM, DiffPIR and DPS on a shared denoiser, with every draw.
 
-Run:     PYTHON -m benchmarks.record_deepinv [FOLDER], PYTHON with torch and deepinv (jaxdiff is not needed);
+Run:     PYTHON -m benchmarks.record_deepinv [FOLDER], PYTHON with torch and deepinv (jaxdiff is not needed).
          FOLDER is tests/golden/deepinv by default.
-Writes:  shared.npz: weights of the denoiser, image, mask, kernel, one measurement an operator, draws, versions;
+Writes:  shared.npz: weights of the denoiser, image, mask, kernel, one measurement an operator, draws, versions.
          METHOD_OPERATOR.npz: what the denoiser was given at each step, and the last image.
-         All on [-1, 1], channels last, float32. ``parity_deepinv`` replays them. DDRM and DiffPIR are run in float64 (the
-         latter's proximal step loses three digits in float32); DPS as it is: a state in float64, a network in float32.
+         All on [-1, 1], channels last, float32. ``parity_deepinv`` replays them. DDRM and DiffPIR run in float64, since the
+         latter's proximal step loses three digits in float32. DPS runs as it is: a state in float64, a network in float32.
 Time:    20 seconds on one CPU core.
 """
 

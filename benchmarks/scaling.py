@@ -2,10 +2,10 @@
 
 Run:     python -m benchmarks.scaling [--devices 1,2,4,8] [--images 8] [--steps 4] [--rounds 5] [--method dps]
 Shows:   for each number of devices, in a process of its own: the largest difference of ``jd.restore`` over these devices
-         from one device; and the overhead of the sharded program over the plain one (``vmap`` on one device), medians of
-         interleaved rounds, processes taking turns. Devices that are forced share the same cores, so no speed is gained; what
-         is measured is what sharding costs. Then two processes under ``jax.distributed``, each with its share of the images:
-         difference from one process.
+         from one device, and the overhead of the sharded program over the plain one (``vmap`` on one device). Figures are
+         medians of interleaved rounds; processes take turns. Forced devices share the same cores, so no speed is gained:
+         this measures what sharding costs. Then two processes under ``jax.distributed``, each with its share of the
+         images: difference from one process.
 Time:    3 minutes on two CPU cores.
 Seen:    docs/performance.md.
 """

@@ -1,9 +1,11 @@
-"""The search for default hyper-parameters: methods × tasks on faces that no table evaluates, by ``jaxdiff.tune.search``.
+"""The search for default hyper-parameters: methods × tasks, on faces that no table evaluates.
 
-Run: ``python -m benchmarks.search --images FOLDER [--num_images 4] [--calls 100] [--budget 9] [--tasks …] [--methods …]``.
-Every figure goes into ``docs/search.json`` (and ``docs/search.csv``, one row a setting), which the same command takes up
-again after a kill; the best setting of each pair goes into ``jaxdiff/tasks/settings.json`` under the prior's name, and
-a table of all into ``docs/search.md``. What each method's options may be is in ``jaxdiff/tune/proposals.py``.
+Run:     python -m benchmarks.search --images FOLDER [--num_images 4] [--calls 100] [--budget 9] [--tasks …] [--methods …]
+Writes:  every figure, as it is measured, into ``search.json`` in benchmarks/results; the same command goes on from there
+         after a kill. Then ``search.csv`` (one row a setting), ``search.md`` (a table of all), and the best setting of
+         each pair into ``jaxdiff/tasks/settings.json`` under the prior's name.
+         ``jaxdiff/tune/proposals.py`` holds the ranges that each method's options may take.
+Seen:    benchmarks/results/search.md.
 """
 
 import argparse
@@ -60,7 +62,7 @@ def search(args: argparse.Namespace, record: pathlib.Path) -> None:
                 forget()
 
 
-def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path, docs: pathlib.Path) -> None:
+def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path, results: pathlib.Path) -> None:
     """Write the best of each pair into the settings, and all figures as a page and as rows."""
     presets = tuning.read_presets(record)
     trail = presets["provenance"][prior]
@@ -71,7 +73,7 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
     with atomic(settings) as temporary:
         temporary.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
     rows = list(_rows(presets, prior))
-    with atomic(docs / "search.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic(results / "search.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["prior", "network_calls", "noise_std", "images", "task", "method", "setting", *tuning.METRICS])
         writer.writerows(row[:-1] for row in rows)
@@ -80,12 +82,13 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
         f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates. Criterion: best mean of {metric}. "
         "The first row of each pair is what was used before; – diverged or cannot run. σ, seed and more of each figure: "
         "`search.json`. "
-        "SDEdit's settings, and Score ALD's on Gaussian blur: [search_study.md](search_study.md).\n\n```\n"
+        "SDEdit's settings, and Score ALD's on Gaussian blur, are from "
+        "[an earlier search](../../docs/results.md#where-the-settings-come-from).\n\n```\n"
         + "\n".join(_commands(trail))
         + "\n```\n\n"
         + markdown(["task", "method", "setting", "PSNR dB", "SSIM", "LPIPS", ""], lines)
     )
-    with atomic(docs / "search.md") as temporary:
+    with atomic(results / "search.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -145,12 +148,14 @@ def main() -> None:
         "--tasks", nargs="*", default=["gaussian_blur", "inpaint_box", "inpaint_random", "motion_blur", "denoise"]
     )
     parser.add_argument("--methods", nargs="*", default=["sdedit", "score_ald", "dps"])
-    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder of the record and the page")
+    parser.add_argument(
+        "--results", type=pathlib.Path, default=ROOT / "benchmarks" / "results", help="folder of the record and page"
+    )
     parser.add_argument("--settings", type=pathlib.Path, default=SETTINGS, help="the settings file to update")
     args = parser.parse_args()
-    record = args.docs / "search.json"
+    record = args.results / "search.json"
     search(args, record)
-    settle(record, args.prior, args.metric, args.settings, args.docs)
+    settle(record, args.prior, args.metric, args.settings, args.results)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Time of a step of every method, beside the bare network and beside what the method cannot do without.
+"""How long does a step of every method take, beside the bare network and beside what the method cannot do without?
 
 Run:     python -m benchmarks.step_time [--prior faces64] [--batch 8] [--rounds 7] [--length 2] [--only NAME,NAME]
-Shows:   median over interleaved rounds of the time an image and step takes in a compiled loop, in multiples of the bare
-         network's forward pass, and in multiples of the method's floor: F forward passes and B passes back to the input, by
-         the method's definition (``benchmarks.costs.NEEDED``), each timed in a loop of its own in the same rounds (a pass
-         back: forward and gradient less forward). Compile time and temporary memory apart. The task is box inpainting, the
-         settings those of the task. ffhq_256 is the architecture with random weights: time does not depend on them.
+Shows:   median over interleaved rounds of the time that an image and step takes in a compiled loop. It is given in
+         multiples of the bare network's forward pass and of the method's floor. The floor is F forward passes and B passes
+         back to the input, by the method's definition. Each is timed in a loop of its own in the same rounds (a pass back:
+         forward and gradient less forward). Compile time and temporary memory have their own columns. The task is box
+         inpainting with its settings. ffhq_256 is the architecture with random weights: time does not depend on them.
 Time:    10 minutes for faces64 on two CPU cores, most of it compilation (JAX_COMPILATION_CACHE_DIR saves it a second time).
 Seen:    docs/performance.md.
 """

@@ -1,12 +1,12 @@
-"""Images a second and the share of the hardware's peak that DPS reaches, by batch, type and number of devices; a roofline.
+"""How many images a second does DPS restore, and what share of the hardware's peak does it reach? With a roofline.
 
 Run:     python -m benchmarks.throughput [--prior ffhq_256] [--batch 1,2,4] [--dtype float32,bfloat16] [--devices 1]
          [--rounds 3] [--calls 1] [--out out/roofline.png]
-Shows:   for each setting the time of a DPS step (median over interleaved rounds), images a second for ``--steps`` steps, FLOPs
-         of the network's convolutions and matrix products a second (as traced: nothing computed twice is counted), and
-         their share of the peak, which is measured in the same run: the fastest square matrix product of that type, times
-         the number of devices. The roofline draws them over FLOPs a byte accessed (XLA's count for the compiled step),
-         under the peaks and the measured bandwidth of memory.
+Shows:   for each setting the time of a DPS step (median over interleaved rounds) and images a second for ``--steps`` steps.
+         Then FLOPs a second of the network's convolutions and matrix products, as traced: nothing is counted twice. Their
+         share of the peak, which the same run measures: the fastest square matrix product of that type, times the number
+         of devices. The roofline draws them over FLOPs a byte accessed (XLA's count for the compiled step), under the
+         peaks and the measured bandwidth of memory.
 Needs:   matplotlib for the picture. On one machine without accelerators several devices want
          XLA_FLAGS=--xla_force_host_platform_device_count=N.
 Time:    compilation (15 s a setting at 256×256 on two CPU cores), then rounds × calls steps of each.

@@ -1,14 +1,20 @@
-"""The FFHQ-256 network with the same weights in jaxdiff and in deepinv's ``DiffUNet``, turn by turn.
+"""Is the FFHQ-256 network faster in jaxdiff or in deepinv's ``DiffUNet``? The same weights, turn by turn.
 
 Run:     python -m benchmarks.vs_pytorch --peer PYTHON [--rounds 3] [--steps 3] [--batch 1] [--xla-flags FLAGS]
          PYTHON is the interpreter of an environment with torch and deepinv. ``--xla-flags`` adds a third process, jaxdiff
          with these XLA flags. JAX_COMPILATION_CACHE_DIR saves the compile time of a second run.
 Needs:   for the peer, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load).
-Shows:   median seconds over the rounds, batch and float32 on both sides: the network; network and input gradient; one DPS
-         step on box inpainting (deepinv: ``DPSDataFidelity.grad``, the gradient through the network, and DDPM's update);
-         a whole DPS restoration (``jd.restore`` against ``deepinv.sampling.DPS``, the same network calls), on all
-         devices of the host: a CPU is one device a core.
-         All run on a GPU where both have one. First the relative L2 difference of the two networks' outputs.
+Shows:   first the relative L2 difference of the two networks' outputs. Then median seconds over the rounds, with the same
+         batch and float32 on both sides, of four things:
+
+         - the network;
+         - the network and its input gradient;
+         - one DPS step on box inpainting (deepinv: ``DPSDataFidelity.grad``, the gradient through the network, and DDPM's
+           update);
+         - a whole DPS restoration (``jd.restore`` against ``deepinv.sampling.DPS``, the same network calls), on all devices
+           of the host: a CPU is one device a core.
+
+         All run on a GPU where both have one.
 Time:    8 minutes on two CPU cores, half of it compilation.
 Seen:    docs/performance.md.
 """

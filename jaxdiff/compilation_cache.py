@@ -1,9 +1,9 @@
 """Compiled programs kept on disk, so that the second start of the same command compiles nothing.
 
-The command line turns this on: in ``JAX_COMPILATION_CACHE_DIR`` if that is set (JAX's own setting, left alone), else in
-``JAXDIFF_CACHE``, else in ``jaxdiff/xla`` in the user's cache folder. ``JAXDIFF_CACHE=off`` turns it off. A program that
-is compiled for one processor may not run on another, so each kind of processor has a folder of its own; programs that
-compile in less than a second are not kept (JAX's default), and the oldest are dropped when all take more than 2 GiB.
+The command line turns this on. The folder is ``JAX_COMPILATION_CACHE_DIR`` if that is set (JAX's own setting), else
+``JAXDIFF_CACHE``, else ``jaxdiff/xla`` in the user's cache folder. ``JAXDIFF_CACHE=off`` turns the cache off. A program
+compiled for one processor may not run on another, so each kind of processor has a folder of its own. Programs that compile
+in less than a second are not kept (JAX's default). When all take more than 2 GiB, the oldest are dropped.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ OURS = re.compile(r"\w+-[0-9a-f]{12}")
 
 
 def folder_for(environment: Mapping[str, str]) -> Path | None:
-    """The folder that the environment asks for, None for no cache.
+    """The folder that the environment asks for; None for no cache.
 
     >>> str(folder_for({"XDG_CACHE_HOME": "/c"}))
     '/c/jaxdiff/xla'
@@ -50,7 +50,7 @@ def folder_for(environment: Mapping[str, str]) -> Path | None:
 
 @contextlib.contextmanager
 def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None]:
-    """Keep compiled programs on disk within the block; yields where, or None where that is off or not possible."""
+    """Keep compiled programs on disk within the block; yields the folder, or None if there is no cache."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
@@ -64,7 +64,7 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
         return
     trim(folder.parent)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    compilation_cache.reset_cache()  # what was compiled before had no folder, and JAX asks once
+    compilation_cache.reset_cache()  # JAX asks for the folder once, and there was none before
     try:
         yield folder
     finally:
@@ -75,7 +75,7 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
 def trim(folder: Path, limit: int = LIMIT) -> None:
     """Drop the programs that were used least recently until the rest take at most ``limit`` bytes.
 
-    Only what this cache wrote is looked at: the folder may be one that the user keeps other things in.
+    It looks only at files that this cache wrote: the user may keep other things in the folder.
     """
     found = []
     for path in folder.glob("*/*-cache"):

@@ -75,15 +75,15 @@ def tweedie(x_t: Array, score: Array, level: Level) -> Array:
 
 
 SIGMA_DATA = {"v": 1.0, "edm": 8.0}
-"""s of the predictions that mix ε and x₀ (``v_of``). An error of the output is at most s times as large in x̂₀, where it is 157
-times for ε at t = 999 of the linear schedule."""
+"""s of the predictions that mix ε and x₀ (``v_of``). An error of the output is at most s times as large in x̂₀. For ε it is 157
+times as large at t = 999 of the linear schedule."""
 
 
 def v_of(x0: Array, eps: Array, level: Level, sigma_data: float = 1.0) -> Array:
     """F = (s √ᾱ_t ε − √(1−ᾱ_t)/s · x₀) / n, n² = s² ᾱ_t + 1 − ᾱ_t: EDM's preconditioned target for σ_data = s.
 
     s = 1 is v = √ᾱ_t ε − √(1−ᾱ_t) x₀ (Salimans & Ho 2022), s → ∞ is ε. In between F is ε where the noise σ = √(1−ᾱ)/√ᾱ is below
-    s, and x₀ (times −σ/s²) above: a network trained on ε has to change at the highest noise only.
+    s, and x₀ (times −σ/s²) above. So a network trained on ε has to change at the highest noise only.
 
     Reference: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, section 5.
     """
@@ -138,7 +138,7 @@ def _preconditioning(level: Level, like: Array, sigma_data: float) -> tuple[Arra
 def beta_between(level_t: Level, level_s: Level) -> Array:
     """β_{t|s} = 1 − ᾱ_t/ᾱ_s, the variance that the forward process adds between s and t > s.
 
-    Written as a difference of whichever of ᾱ and 1−ᾱ is small, so that float32 keeps its digits at both ends.
+    It is a difference of ᾱ or of 1−ᾱ, whichever is small, so that float32 keeps its digits at both ends.
     """
     low_noise = level_t.alpha_bar > 0.5
     difference = jnp.where(
@@ -174,8 +174,8 @@ def posterior_coefficients(level_t: Level, level_s: Level) -> PosteriorCoefficie
 def posterior_log_variance(schedule: NoiseSchedule, t: Array, s: Array) -> Array:
     """log of the posterior variance β̃_{t|s}, finite also for s = −1 where β̃ is 0.
 
-    There it takes the variance of the step t+1 → t of the whole schedule; the original code that of the step before in its
-    own grid, which is the same where no timestep is left out. No sampler adds noise in that step.
+    For s = −1 it takes the variance of the step t+1 → t of the whole schedule. The original code takes that of the step before
+    in its own grid, which is the same if no timestep is left out. No sampler adds noise in that step.
     """
     last = jnp.asarray(schedule.num_steps - 1, jnp.asarray(t).dtype)
     stand_in = posterior_coefficients(schedule.at(jnp.minimum(t + 1, last)), schedule.at(t)).variance

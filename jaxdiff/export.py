@@ -1,9 +1,9 @@
-"""Write a whole restoration as one StableHLO artifact that runs with jax (and its file format's flatbuffers) alone.
+"""Write a whole restoration as one StableHLO artifact that runs with jax and flatbuffers alone.
 
-The operator (its mask, its kernel), the method with its settings, and the grid of timesteps are fixed inside; what comes
-in is a batch of measurements (or images, then measured inside), σ, a seed and the index of each image. Image i gets the key
-``fold_in(key(seed), i)``, the same in any batch. Small networks lie inside the artifact; the weights of large ones in an
-``.npz`` file beside it (an argument then, so that they can be exchanged), since numpy reads that and comes with jax.
+The artifact fixes the operator with its mask or kernel, the method with its settings, and the grid of timesteps. Its inputs
+are a batch of measurements (or images, which it then measures), σ, a seed and the index of each image. Image i gets the key
+``fold_in(key(seed), i)``, the same in any batch. Small networks lie inside the artifact. The weights of large ones are an
+argument, so that they can be exchanged; they lie beside it in an ``.npz`` file, which numpy reads.
 """
 
 import contextlib
@@ -186,8 +186,8 @@ def _description(
 def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     """Write ``NAME.jaxexport``, ``NAME.json`` beside it and, where weights are apart, ``NAME.npz``, each whole or not at all.
 
-    All are written under other names before the first takes its own, so what cannot be written leaves an earlier artifact
-    as it was; then an earlier program goes, and the new one comes last: where it is, what belongs to it is there too.
+    All are written under temporary names first, so a failure leaves an earlier artifact as it was. Then an earlier program is
+    deleted, and the new one takes its name last. So a program that is there has its other files beside it.
 
     Args:
         path: NAME, with or without ``.jaxexport``.
@@ -210,7 +210,7 @@ def write_artifact(path: str | Path, artifact: Artifact) -> list[Path]:
     files[path] = bytes(artifact.exported.serialize())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as written:  # what enters first leaves last: the artifact
+        with contextlib.ExitStack() as written:  # the first to enter leaves last: the artifact
             for name, content in reversed(files.items()):
                 written.enter_context(atomic(name)).write_bytes(content)
             for old in (path, path.with_suffix(".npz")):  # ours: check_free has seen to it

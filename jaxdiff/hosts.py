@@ -1,4 +1,4 @@
-"""Processes and devices: what must be said to JAX before it computes anything, and how processes share work."""
+"""Processes and devices: settings that JAX needs before it computes anything, and how processes share work."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ __all__ = ["join", "share", "use_all_cores"]
 T = TypeVar("T")
 
 MOST_CORES = 16
-"""Devices that a CPU is cut into at most: as many as runs that ``jd.restore`` puts side by side there."""
+"""Most devices that a CPU is cut into: ``jd.restore`` puts as many runs side by side there."""
 
 
 def use_all_cores() -> None:
     """Let JAX see a CPU as one device a core, so that a batch is split over the cores.
 
-    XLA's own threads keep only part of them busy on images this small; docs/performance.md has the figures. Does nothing
-    where JAX has started already, or where XLA_FLAGS or JAX_NUM_CPU_DEVICES say how many devices there are to be.
+    XLA's own threads keep only part of the cores busy on small images; docs/performance.md has the figures. It does nothing if
+    JAX has started already, or if XLA_FLAGS or JAX_NUM_CPU_DEVICES set the number of devices.
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
@@ -31,8 +31,8 @@ def use_all_cores() -> None:
 def join() -> None:
     """Connect this process with the others (``jax.distributed``), before anything else is computed.
 
-    On TPU pods, SLURM, Open MPI and Kubernetes JAX finds them by itself; elsewhere the environment says it:
-    JAX_COORDINATOR_ADDRESS=host:port, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    On TPU pods, SLURM, Open MPI and Kubernetes JAX finds them by itself. Elsewhere set JAX_COORDINATOR_ADDRESS=host:port,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
         ValueError: if the others cannot be found.

@@ -1,8 +1,7 @@
 """Noise models: how a clean measurement becomes a noisy one, and how likely that is.
 
-Each is a frozen pytree with ``sample(key, clean)`` and ``log_likelihood(y, clean)``, the logarithm of p(y | clean)
-summed over the entries of one measurement; a sampler that guides by likelihood takes its gradient with respect to ``clean``.
-All live on the [-1, 1] scale, -1 being no light where light is counted.
+Each is a frozen pytree with ``sample(key, clean)`` and ``log_likelihood(y, clean)``. The latter is log p(y | clean), summed
+over the entries of one measurement. All live on the [-1, 1] scale; where light is counted, -1 is no light.
 """
 
 import math
@@ -30,8 +29,8 @@ __all__ = [
 
 WHITE = 255.0
 FEWEST = 1e-2
-"""Least expected count: at zero light the logarithm of the likelihood of any photon would be minus infinity, so that below
-it goes on along its tangent."""
+"""Least expected count. At zero light the log-likelihood of any photon would be minus infinity, so that below this count it
+goes on along its tangent."""
 
 
 class NoiseModel(Protocol):
@@ -67,7 +66,7 @@ class Gaussian:
 
 @struct.dataclass(eq=False)
 class Poisson:
-    """y = 2 k/s − 1 clipped to [-1, 1], k ~ Poisson(s (clean + 1)/2), s = 255 · rate, of ``clean`` clipped to [-1, 1].
+    """y = 2 k/s − 1, k ~ Poisson(s (clean + 1)/2), s = 255 · rate; both ``clean`` and y are clipped to [-1, 1].
 
     Attributes:
         rate: photons per grey level.
@@ -106,8 +105,8 @@ class Poisson:
 class PoissonGaussian:
     """y = 2 k/s − 1 + σ n, k ~ Poisson(s (clean + 1)/2), s = 255 · rate: photons, then read-out noise.
 
-    The likelihood is that of a Gaussian with the same mean and variance, 2 (clean + 1)/s + σ², which is close from some
-    tens of photons on, or where σ is larger than the step 2/s.
+    The likelihood is that of a Gaussian with the same mean and variance, 2 (clean + 1)/s + σ². It is close from some tens of
+    photons on, or where σ is larger than the step 2/s.
 
     Attributes:
         rate: photons per grey level.
@@ -128,8 +127,9 @@ class PoissonGaussian:
         return 2 * counts / full - 1 + self.std.astype(clean.dtype) * normal(read_key, clean.shape, clean.dtype)
 
     def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """That of a Gaussian of the same mean and variance; below black, where no light is left, the mean goes on falling,
-        so that a gradient leads back.
+        """That of a Gaussian of the same mean and variance.
+
+        Below black no light is left, but the mean goes on falling, so that a gradient leads back.
         """
         light = jnp.maximum(clean + 1, 0)
         variance = 2 * light / (WHITE * self.rate.astype(y.dtype)) + jnp.square(self.std.astype(y.dtype))

@@ -1,4 +1,4 @@
-"""Small shared mathematics: norms with safe gradients, conjugate gradients, noise by key or by hand."""
+"""Small shared mathematics: norms with safe gradients, conjugate gradients, noise from a key or from a recording."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,7 +18,7 @@ def safe_norm(x: Array) -> Scalar:
     0.0
     """
     squared = jnp.sum(jnp.square(jnp.abs(x)))
-    zero = squared == 0  # and not "> 0", which is false of NaN, too: what diverged would look perfect
+    zero = squared == 0  # not "> 0": NaN must propagate, or a diverged run would report residual 0
     return jnp.where(zero, jnp.zeros_like(squared), jnp.sqrt(jnp.where(zero, jnp.ones_like(squared), squared)))
 
 
@@ -49,7 +49,7 @@ def conjugate_gradient(
 ) -> CGResult:
     """Solve M x = b for a symmetric positive (semi-)definite M given by its product.
 
-    ``jax.scipy.sparse.linalg.cg`` with the residual reported: an iterative answer without its residual is a guess.
+    This is ``jax.scipy.sparse.linalg.cg`` with the residual reported. An iterative answer without its residual is a guess.
 
     Args:
         matvec: v ↦ M v, shapes as ``b``.
@@ -70,9 +70,9 @@ def is_key(key: Key) -> bool:
 
 
 def normal(key: Key, shape: Shape, dtype: jnp.dtype | type = jnp.float32) -> Array:
-    """Standard normal noise of ``shape``: drawn by ``key``, or ``key`` itself where it is recorded noise.
+    """Standard normal noise of ``shape``, drawn by ``key``. If ``key`` is recorded noise, that noise itself.
 
-    The second form lets a whole sampler replay a reference run whose noise was stored.
+    Recorded noise lets a whole sampler replay a reference run.
 
     Raises:
         ValueError: if recorded noise has another shape.

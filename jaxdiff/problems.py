@@ -1,4 +1,4 @@
-"""An inverse problem: what was measured, by which operator, with how much noise."""
+"""An inverse problem: a measurement, its operator, and the noise level."""
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,8 @@
 """Noise schedules ᾱ of the variance-preserving forward process, and grids of timesteps through them.
 
 The forward process is ``x_t = √ᾱ_t x₀ + √(1−ᾱ_t) z``, ``ᾱ_t = ∏_{i≤t} (1−β_i)``, t = 0 … T−1, with t = −1 for the clean
-image (ᾱ₋₁ = 1). Near the clean end 1−ᾱ is 1e-4 and float32 would keep only three digits of it, so a schedule stores
-ᾱ *and* 1−ᾱ, both rounded from float64.
+image (ᾱ₋₁ = 1). Near the clean end 1−ᾱ is 1e-4, and float32 would keep only three digits of it. So a schedule stores ᾱ
+*and* 1−ᾱ, both rounded from float64.
 """
 
 import math
@@ -194,8 +194,8 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     - ``dps``: guided-diffusion's fractional stride, 0 … T−1 inclusive, rounded half to even; N may also be its string form:
       ``"ddimN"`` or sections such as ``"10,15,20"``, where no other spacing may be named.
     - ``uniform``: the same end points, plain rounding half up.
-    - ``ddim``: 0, k, 2k … with the integer stride k = T // N, so it begins at (N−1) k: take an N that divides T, since pure
-      noise is not what x is like far below T−1.
+    - ``ddim``: 0, k, 2k … with the integer stride k = T // N, so the run begins at (N−1) k. Take an N that divides T: far
+      below T−1 x is not pure noise.
     - ``trailing``: T−1 down in strides of T/N (Lin et al. 2024).
     - ``quad``: dense at low noise, t = T−1−⌊√(linspace(0, T², N))⌋, as DiffPIR runs it.
 
@@ -246,7 +246,7 @@ def whole_steps(steps: int) -> int:
 def _spaced(total: int, steps: int, spacing: str) -> np.ndarray:
     if not 1 <= steps <= total:
         raise ValueError(f"steps={steps} is not possible: choose between 1 and {total}, the steps of the schedule.")
-    if steps == 1 and spacing in SPACINGS:  # the rules of "dps" and "ddim" would have the one step at t = 0
+    if steps == 1 and spacing in SPACINGS:  # the rules of "dps" and "ddim" would put the one step at t = 0
         return np.array([total - 1])
     if spacing == "dps":
         return _section(0, total, steps)

@@ -14,7 +14,7 @@ __all__ = ["Array", "Image", "Key", "Measurement", "PyTree", "Scalar", "Shape", 
 Image = Float[Array, "H W C"]
 """One image, channels last, values in [-1, 1]."""
 Measurement = Array
-"""What an operator makes of an image; its shape is the operator's ``measurement_shape``."""
+"""y = A(x), of the operator's ``measurement_shape``."""
 Scalar = Float[Array, ""]
 Key = Array
 """A key from ``jax.random.key``. Where a function draws exactly one array, that array itself may stand in its place."""

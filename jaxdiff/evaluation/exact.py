@@ -33,7 +33,7 @@ def dense_matrix(operator: LinearOperator) -> Array:
 
 
 def _innovation(a: Array, spread: Array, problem: Problem) -> Array:
-    """Spread + σ² I, [M, M]; 1 on the diagonal where y says nothing, whose row of A is 0, so that σ = 0 divides by none."""
+    """``spread`` + σ² I, [M, M]; 1 on the diagonal where the row of A is 0, so that σ = 0 divides by none."""
     observed = jnp.real(problem.operator.keep_observed(jnp.ones_like(problem.y))).ravel()
     return spread + jnp.diag(jnp.where(observed != 0, problem.noise_std**2, 1.0).astype(spread.dtype))
 

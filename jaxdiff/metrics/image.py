@@ -1,7 +1,7 @@
 """Fidelity of one image to a reference: PSNR and SSIM with a fixed range.
 
-Both clip to [-1, 1], map to [0, 1] and use the range 1 whatever the images hold: a score is never improved by
-stretching an image to its own extremes.
+Both clip to [-1, 1], map to [0, 1] and use the range 1 for every image. So a score never gains from stretching an image to
+its own extremes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def ssim(x: Array, reference: Array) -> Array:
     """Mean structural similarity with an 11x11 Gaussian window of standard deviation 1.5.
 
     SSIM = mean of (2 mu_u mu_v + c1)(2 s_uv + c2) / ((mu_u^2 + mu_v^2 + c1)(s_u^2 + s_v^2 + c2)) with c1 = 0.01^2 and
-    c2 = 0.03^2, over the places where the window fits and over channels; images clipped to [-1, 1], mapped to [0, 1].
+    c2 = 0.03^2. u and v are as in `psnr`. The mean is over channels and over places where the window fits.
 
     Args:
       x: image [H, W, C] in [-1, 1].

@@ -9,7 +9,7 @@ __all__ = ["Block", "Layer", "Layout", "UNetConfig", "layout"]
 NORM_GROUPS = 32
 ATTENTION_ORDERS = ("legacy", "new")
 MOST = {"image_size": 2**11, "num_res_blocks": 2**6}
-"""Largest values, well above those of any published network: past them memory ends, and not always with an error."""
+"""Largest values, well above those of any published network. Beyond them memory runs out, not always with an error."""
 MOST_COUNT = 2**16
 """Largest value of every other count."""
 MOST_MULTIPLE = 2**10

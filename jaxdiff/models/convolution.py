@@ -1,9 +1,9 @@
 """Stride-1 convolution whose input gradient is again one, so that it is fast inside a compiled loop on the CPU.
 
 XLA's CPU backend brings convolutions into the layout of its fast kernels (NHWC, HWIO) only outside of loops. JAX's own
-gradient of a convolution has the kernel's channels swapped, which is not that layout: inside ``lax.scan``, where
-samplers live, a DPS step took four to eight times as long as outside. Here the swap is done on the kernel itself, and
-the gradient is the same primitive again: fast at every order of derivative, forward and reverse mode.
+gradient of a convolution has the kernel's channels swapped, which is not that layout. Samplers live inside ``lax.scan``,
+where a DPS step took four to eight times as long as outside. Here the kernel itself is swapped, and the gradient is the same
+primitive again: fast at every order of derivative, in forward and reverse mode.
 
 Resampling by two is built from it: the phases of a nearest-neighbour upsampled image, or of a strided convolution, are
 small stride-1 convolutions.
@@ -43,8 +43,8 @@ def convolve(x: Array, kernel: Array, padding: Padding) -> Array:
 def convolve_upsampled(x: Array, kernel: Array) -> Array:
     """3×3 convolution of the nearest-neighbour upsampled image, with 16 products a pixel in place of 36.
 
-    An output pixel of an even row sees input rows (i−1, i, i), one of an odd row (i, i, i+1), so each of the four
-    phases is a 2×2 convolution of the small image with sums of the kernel's rows and columns.
+    An output pixel of an even row sees input rows (i−1, i, i), one of an odd row (i, i, i+1). So each of the four phases is a
+    2×2 convolution of the small image with sums of the kernel's rows and columns.
 
     Args:
         x: [N, H, W, I].

@@ -1,4 +1,4 @@
-"""Shapes of a UNet's parameters, straight from its layout: tracing the network would tell the same, more slowly."""
+"""Shapes of a UNet's parameters, straight from its layout. Tracing the network would give the same, more slowly."""
 
 from jaxdiff.models.config import Layer, UNetConfig, layout
 from jaxdiff.typing import Shape

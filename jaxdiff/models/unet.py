@@ -59,8 +59,8 @@ def _wide(dtype: Any) -> Any:
 class GroupNorm(nn.Module):
     """Group norm over 32 groups, statistics in float32, with an optional scale and shift by the timestep.
 
-    ``y = γ (x − μ_g) / √(σ²_g + ε) + β``, then ``y (1 + scale) + shift``. All of it is one affine map a channel, so it
-    costs two reductions over space and one fused pass, and the same again in the backward pass.
+    ``y = γ (x − μ_g) / √(σ²_g + ε) + β``, then ``y (1 + scale) + shift``. All of it is one affine map a channel. It costs two
+    reductions over space and one fused pass, and the same again in the backward pass.
     """
 
     dtype: Any = jnp.float32
@@ -74,8 +74,8 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", _zeros, (channels,), jnp.float32).astype(wide)[None, :]
         x = x.astype(wide)
         mean = _per_group(jnp.mean(x, axis=(1, 2)))
-        # E(x−c)² − (μ−c)² at c = μ, a constant: its second term is 0, but carries the curvature that second derivatives
-        # (a gradient through a guided sampler) need, and no gradient has to flow back through the centre over pixels.
+        # E(x−c)² − (μ−c)² at c = μ, a constant. Its second term is 0, but it carries the curvature that second derivatives
+        # need (a gradient through a guided sampler). No gradient has to flow back through the centre over pixels.
         centre = jax.lax.stop_gradient(mean)
         second_moment = _per_group(jnp.mean(jnp.square(x - centre[:, None, None, :]), axis=(1, 2)))
         variance = second_moment - jnp.square(mean - centre)

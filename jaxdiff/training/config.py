@@ -45,7 +45,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is learned from, and what is kept apart to measure on.
+    """The images to learn from, and those to measure on.
 
     Attributes:
         sources: folders and zips.
@@ -88,9 +88,9 @@ class LossConfig:
         min_snr_gamma: γ of min(SNR + κ, γ).
         min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
         vlb_weight: λ of the hybrid loss, for learned variances.
-        teachers: priors whose x̂₀ stands for part of the image in the target: a network that goes over to another
-            prediction, or a smaller one, learns faster from what is known already than from noisy images. Each is asked
-            for an equal part of a batch, so that their mean, which is better than any of them, costs as one.
+        teachers: priors whose x̂₀ stands for part of the image in the target. A network that changes its prediction, or a
+            smaller one, learns faster from them than from noisy images. Each is asked for an equal part of a batch, so
+            that all of them cost as much as one. Their mean is better than any of them.
         teacher_share: the part of the image that they stand for, between 0 and 1.
         teacher_snr: ᾱ/(1−ᾱ) where only half that part is theirs; where the noise is higher no teacher sees much.
     """
@@ -110,8 +110,8 @@ class OptimizerConfig:
 
     Attributes:
         batch_size: images an update, over all devices and hosts.
-        accumulate: parts into which a batch is cut to save memory; the result is that of the whole, except dropout masks and
-            which teacher is asked, which go by an image's place in its part of the batch.
+        accumulate: parts into which a batch is cut to save memory. The result is that of the whole, with two exceptions:
+            dropout masks and the choice of teacher go by an image's place in its part of the batch.
         learning_rate: its peak.
         warmup_steps: updates over which it rises from 0.
         decay: "cosine" or "constant" afterwards.
@@ -136,7 +136,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """How often to say, measure and keep what.
+    """How often to log, measure and keep a checkpoint.
 
     Attributes:
         log_every: updates a row of ``log.csv``.
@@ -163,7 +163,7 @@ class TrainConfig:
 
     Attributes:
         prior: network and diffusion process (or, in JSON, the name of a preset).
-        data: what is learned from.
+        data: the images.
         loss: the loss.
         optimizer: AdamW and its schedule.
         report: measurements and checkpoints.

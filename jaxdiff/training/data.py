@@ -2,7 +2,7 @@
 
 Element i of the stream is a pure function of the seed and i: which image, which crop, whether flipped. It carries i
 with it (``index``), and the step derives timestep and noise from that number. So a batch is the same on any number of
-devices and hosts, and "where was I" is one number.
+devices and hosts, and the place in the stream is one number.
 """
 
 import io
@@ -131,7 +131,7 @@ class ImageSet:
 
 
 def open_images(path: str | Path, size: int, *, random_crop: bool = False, option: str = "--data") -> ImageSet:
-    """List the images of a folder or zip; ``option`` is what errors tell to check.
+    """List the images of a folder or zip; errors ask to check ``option``.
 
     Raises:
         ValueError: it does not exist, is neither, or holds no image.
@@ -149,7 +149,7 @@ def open_images(path: str | Path, size: int, *, random_crop: bool = False, optio
 
 
 class Dataset(NamedTuple):
-    """What a run learns from and is measured on.
+    """The images of a run.
 
     Attributes:
         train: for each source, the images and which of them are trained on.
@@ -175,8 +175,8 @@ def prepare(config: DataConfig, size: int, *, num_classes: int | None = None, re
     """Open and check every source and set the held-out images apart.
 
     Raises:
-        ValueError: no source, nothing readable in one, classes that do not suit the network, or a held-out image of none
-            of the classes that are trained on.
+        ValueError: no source, a source without a readable image, classes that do not suit the network, or a held-out image
+            of a class that is not trained on.
     """
     if not config.sources:
         raise ValueError("there is nothing to train on; name a folder or zip of images with --data.")

@@ -1,4 +1,4 @@
-"""How good a prior is on images that it was not trained on: denoising scores by noise level, and draws."""
+"""Judge a prior on images that it was not trained on: denoising scores by noise level, and draws."""
 
 from typing import NamedTuple
 

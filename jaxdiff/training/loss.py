@@ -1,4 +1,4 @@
-"""The denoising losses, for one image: pure functions of what the network put out."""
+"""The denoising losses, for one image: pure functions of the network's output."""
 
 import math
 from typing import NamedTuple
@@ -44,8 +44,8 @@ def taught(
 
         x₀' = x₀ + λ (x̂₀ − x₀),   λ = share · SNR / (SNR + h),   ε' = (x_t − √ᾱ x₀') / √(1−ᾱ)
 
-    The best prediction is then (1 − λ) E[x₀ | x_t] + λ x̂₀: a teacher's error counts λ-fold, while what x_t does not tell
-    of x₀, which makes gradients noisy, is (1 − λ) times as large.
+    The best prediction is then (1 − λ) E[x₀ | x_t] + λ x̂₀. A teacher's error counts λ-fold. The part of x₀ that x_t leaves
+    open, which makes gradients noisy, is (1 − λ) times as large.
 
     Args:
         x0: the image [H, W, C] in [-1, 1].
@@ -66,9 +66,9 @@ def taught(
 def loss_weight(weighting: str, prediction: str, level: Level, gamma: float, floor: float = 0.0) -> Scalar:
     """Weight of the squared error at a noise level.
 
-    "simple" is 1. "min_snr" is min(SNR + κ, γ) on the error of x₀, SNR = ᾱ/(1−ᾱ); written for what the network predicts,
+    "simple" is 1. "min_snr" is min(SNR + κ, γ) on the error of x₀, SNR = ᾱ/(1−ᾱ). On the error of the network's output
     that is min(SNR + κ, γ)/SNR for ε and min(SNR + κ, γ)/(SNR + 1/s²) for v (s = 1) and edm. κ = ``floor`` is 0 in the
-    paper, which leaves the highest noise without any weight; with κ = 1/s² and γ = ∞ it is "simple".
+    paper, which leaves the highest noise without any weight. With κ = 1/s² and γ = ∞ it is "simple".
 
     Reference: Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023, section 3.4.
     """
@@ -120,8 +120,8 @@ def _as(schedule: NoiseSchedule, like: Array) -> NoiseSchedule:
 def _log_likelihood_8bit(x: Array, mean: Array, log_std: Array) -> Array:
     """Log-probability that N(mean, std²) falls into the bin of width 2/255 around x; the end bins are open.
 
-    Written as log(Φ(b) − Φ(a)) = log Φ(b) + log(1 − exp(log Φ(a) − log Φ(b))) on the side where Φ is small, so that it
-    stays finite, with a finite gradient, however far away the mean is.
+    It is log(Φ(b) − Φ(a)) = log Φ(b) + log(1 − exp(log Φ(a) − log Φ(b))), on the side where Φ is small. So value and
+    gradient stay finite, however far away the mean is.
     """
     inverse = jnp.exp(-log_std)
     upper = (x + 1 / 255 - mean) * inverse

@@ -146,8 +146,8 @@ def spread_timesteps(key: Key, index: Array, num_steps: int | Array) -> Array:
     """A timestep for each image's number: uniform over the run, and evenly spread in every batch, [n] int32.
 
     t_i = ⌊T · frac(u + i/φ)⌋ with φ the golden ratio and u drawn from ``key``, in 32-bit arithmetic, which wraps like
-    frac. Any n images in a row then cover the noise levels nearly as n equal strata would, whatever n is and however
-    the batch is split, so that the loss of a small batch varies less than with independent draws.
+    frac. For every n, any n images in a row cover the noise levels nearly as n equal strata would, however the batch is
+    split. So the loss of a small batch varies less than with independent draws.
 
     Args:
         key: decides u, the same for the whole run.
@@ -174,7 +174,7 @@ def batch_loss(
 ) -> Losses:
     """Losses of each image of a batch, [n]; timestep and noise follow from ``key`` and the image's ``index`` alone.
 
-    Not so dropout masks and which teacher is asked, which go by an image's place in its part of the batch.
+    Two things are exceptions: dropout masks and the choice of teacher go by an image's place in its part of the batch.
 
     With ``teachers`` part of the target is their estimate (``jaxdiff.training.loss.taught``).
     """

@@ -33,7 +33,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, place: dict[str, Any]) -> None:
         """Write a checkpoint; returns when it is on disk."""
         args = self._ocp.args
-        # The place goes in as text: it is the input pipeline's own business what is in it.
+        # The place goes in as text: only the input pipeline knows its contents.
         composite = args.Composite(state=args.StandardSave(state), place=args.JsonSave({"place": json.dumps(place)}))
         self._manager.save(step, args=composite, force=True)
         self._manager.wait_until_finished()

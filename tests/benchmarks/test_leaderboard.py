@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch):
 
     def call(*flags):
         started.clear()
-        shared = ("--images", str(pictures), "--docs", str(tmp_path), "--defaults", str(tmp_path / "defaults.json"))
+        shared = ("--images", str(pictures), "--results", str(tmp_path), "--defaults", str(tmp_path / "defaults.json"))
         shared += ("--settings", str(untuned))
         monkeypatch.setattr(sys, "argv", ["leaderboard", *shared, *flags])
         leaderboard.main()

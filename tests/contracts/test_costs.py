@@ -126,7 +126,7 @@ def test_counts_do_not_rise(name, label):
     text = ", ".join(f"{k} {before:,} → {after:,}" for k, (before, after) in risen.items())
     assert not risen, (
         f"{name}, {label} costs more than before: {text}. If that must be, run `python -m benchmarks.costs --update` and "
-        "write the reason into CHANGELOG.md."
+        "write the reason into the commit."
     )
 
 

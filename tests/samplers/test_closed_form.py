@@ -1,4 +1,4 @@
-"""The tables of docs/samplers.md: figures of cheap methods, made anew, and the truth for those that the text calls exact."""
+"""The tables of docs/exactness.md: figures of cheap methods, made anew, and the truth for those that the text calls exact."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import closed_form
 
-DOCS = Path(__file__).parents[2] / "docs" / "samplers.md"
+DOCS = Path(__file__).parents[2] / "docs" / "exactness.md"
 DRAWS = 250
 LIMIT = 4.0
 """Standard errors."""

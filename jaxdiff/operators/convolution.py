@@ -13,8 +13,9 @@ import numpy as np
 from flax import struct
 from scipy.fft import next_fast_len
 
+from jaxdiff._checks import check_image_shape, check_range, check_size, concrete, leaf
+from jaxdiff.linalg import divide_or_zero
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_image_shape, check_range, check_size, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.operators.kernels import crop_border, disc_kernel, gaussian_kernel, gaussian_taps, motion_kernel
 from jaxdiff.operators.separable import RCOND, separable
@@ -37,7 +38,7 @@ class Blur(LinearOperator):
     kernel: Array
     padding: str = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: k ⋆ x."""
         padded = pad(jnp.moveaxis(x, -1, 0), self.kernel.shape, self.padding)
         sides = fast_sides(padded.shape[1:])
@@ -74,7 +75,7 @@ class CircularBlur(SpectralOperator):
     kernel: Array
     rcond: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: F⁻¹ (ĥ · F x)."""
         return self._filter(x, self._transfer(x.dtype))
 
@@ -138,13 +139,13 @@ class CircularBlur(SpectralOperator):
 
 
 def blur(
-    *, image_shape: Shape, kernel: Array | np.ndarray, padding: Padding = "reflect", rcond: float = RCOND
+    kernel: Array | np.ndarray, *, image_shape: Shape, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
     """Any blur, y = k ⋆ x (cross-correlation; the same kernel on each channel, not normalised).
 
     Args:
-        image_shape: (H, W, C).
         kernel: k [h, w], both odd.
+        image_shape: (H, W, C).
         padding: "reflect" (as DPS pads), "circular" (closed forms by FFT) or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
 
@@ -170,10 +171,10 @@ def blur(
 
 
 def gaussian_blur(
+    std: float | tuple[float, float] = 3.0,
     *,
     image_shape: Shape,
     size: int | tuple[int, int] = 61,
-    std: float | tuple[float, float] = 3.0,
     angle: float = 0.0,
     padding: Padding = "reflect",
     rcond: float = RCOND,
@@ -184,9 +185,9 @@ def gaussian_blur(
     operator is separable and has every closed form under any padding.
 
     Args:
+        std: standard deviation along rows and columns, pixels.
         image_shape: (H, W, C).
         size: of the kernel, odd, pixels.
-        std: standard deviation along rows and columns, pixels.
         angle: turn of an anisotropic Gaussian, degrees.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`jaxdiff.operators.Separable`.
@@ -237,13 +238,13 @@ def motion_blur(
 
 
 def defocus_blur(
-    *, image_shape: Shape, radius: float, size: int | None = None, padding: Padding = "reflect", rcond: float = RCOND
+    radius: float, *, image_shape: Shape, size: int | None = None, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
     """Blur by a disc, as a lens out of focus does.
 
     Args:
-        image_shape: (H, W, C).
         radius: of the disc, pixels.
+        image_shape: (H, W, C).
         size: of the kernel, odd; the smallest that holds the disc by default.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
@@ -317,4 +318,4 @@ def hartley(x: Array) -> Array:
 
 
 def _reciprocal(s: Array) -> Array:
-    return jnp.where(s > 0, 1 / jnp.where(s > 0, s, jnp.ones_like(s)), jnp.zeros_like(s))
+    return divide_or_zero(jnp.ones_like(s), s)

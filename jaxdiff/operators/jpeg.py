@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_range, leaf
+from jaxdiff._checks import check_image_shape, check_range, leaf
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -57,7 +57,7 @@ class JPEG(Operator):
     quality: Array
     subsampling: str = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: compress and decompress."""
         height, width, channels = x.shape
         levels = _round(jnp.clip((x + 1) * 127.5, 0, 255))
@@ -88,12 +88,12 @@ class JPEG(Operator):
         return _upsample(_code(half, table))
 
 
-def jpeg(*, image_shape: Shape, quality: float | Array = 50, subsampling: Subsampling = "4:2:0") -> JPEG:
+def jpeg(quality: float | Array = 50, *, image_shape: Shape, subsampling: Subsampling = "4:2:0") -> JPEG:
     """JPEG compression and decompression, differentiable in the image and in the quality.
 
     Args:
-        image_shape: (H, W, 1 or 3).
         quality: 1 (worst) to 100, as Pillow and libjpeg count it.
+        image_shape: (H, W, 1 or 3).
         subsampling: of the colour, "4:2:0" (what most encoders do) or "4:4:4".
 
     Raises:

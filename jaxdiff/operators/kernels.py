@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_range, check_side, check_size
+from jaxdiff._checks import check_range, check_side, check_size
 from jaxdiff.typing import Array, Key
 
 __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "motion_kernel"]

@@ -5,37 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_range, check_size, concrete
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff._checks import check_image_shape, check_range, check_size, concrete
+from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
 __all__ = ["Denoise", "Mask", "denoise", "inpaint_box", "inpaint_mask", "inpaint_random"]
 
 
 @struct.dataclass(eq=False)
-class Denoise(SpectralOperator):
+class Denoise(PixelOperator):
     """y = x."""
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the image itself."""
         return x
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """All one."""
-        return jnp.ones(self.image_shape, jnp.float32)
-
 
 @struct.dataclass(eq=False)
-class Mask(SpectralOperator):
+class Mask(PixelOperator):
     """y = m ⊙ x.
 
     Attributes:
@@ -44,7 +31,7 @@ class Mask(SpectralOperator):
 
     mask: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: m ⊙ x."""
         return self.mask.astype(x.dtype) * x
 
@@ -52,25 +39,12 @@ class Mask(SpectralOperator):
         """Aᵀ = A."""
         return self(y)
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """The mask at every pixel and channel."""
-        return jnp.broadcast_to(self.mask, self.image_shape)
-
     def keep_observed(self, y: Measurement) -> Measurement:
         """The measurement where something is seen, 0 elsewhere."""
         return jnp.where(jnp.broadcast_to(self.mask > 0, y.shape), y, jnp.zeros_like(y))
 
 
-def denoise(*, image_shape: Shape) -> Denoise:
+def denoise(image_shape: Shape) -> Denoise:
     """The identity, y = x: what is left to undo is the noise.
 
     >>> denoise(image_shape=(8, 8, 3)).measurement_shape
@@ -79,12 +53,12 @@ def denoise(*, image_shape: Shape) -> Denoise:
     return Denoise(image_shape=check_image_shape(image_shape))
 
 
-def inpaint_mask(*, image_shape: Shape, mask: Array | np.ndarray) -> Mask:
+def inpaint_mask(mask: Array | np.ndarray, *, image_shape: Shape) -> Mask:
     """Any mask, y = m ⊙ x.
 
     Args:
-        image_shape: (H, W, C).
         mask: [H, W], [H, W, 1] or [H, W, C], in [0, 1]; 1 (or True) where the pixel is seen.
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
@@ -107,9 +81,9 @@ def inpaint_mask(*, image_shape: Shape, mask: Array | np.ndarray) -> Mask:
 
 
 def inpaint_box(
+    size: int | tuple[int, int],
     *,
     image_shape: Shape,
-    size: int | tuple[int, int],
     position: tuple[int, int] | Array | None = None,
     key: Key | None = None,
     margin: int | tuple[int, int] = 0,
@@ -117,8 +91,8 @@ def inpaint_box(
     """Hide a box.
 
     Args:
-        image_shape: (H, W, C).
         size: side of the hidden box, or its (height, width), pixels.
+        image_shape: (H, W, C).
         position: row and column of its upper left corner; centred where neither it nor ``key`` is given.
         key: for a place drawn uniformly, at least ``margin`` from the upper and left border and more than
             ``margin`` from the others (the rule of DPS and DAPS).

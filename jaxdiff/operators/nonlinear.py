@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.operators.convolution import Padding, blur
 from jaxdiff.operators.fourier import fourier
@@ -51,7 +51,7 @@ class PhaseRetrieval(Operator):
     shift: Array
     padding: tuple[int, int] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the magnitude of the spectrum."""
         rows, columns = self.padding
         shown = self.scale.astype(x.dtype) * x + self.shift.astype(x.dtype)
@@ -79,7 +79,7 @@ class CodedPhaseRetrieval(Operator):
 
     phases: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the magnitude of each coded spectrum."""
         phases = self.phases.astype(x.dtype)
         code = jax.lax.complex(jnp.cos(phases), jnp.sin(phases))[..., None]
@@ -104,7 +104,7 @@ class HighDynamicRange(Operator):
 
     factor: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: amplify and clip."""
         return jnp.clip(self.factor.astype(x.dtype) * x, -1, 1)
 
@@ -125,7 +125,7 @@ class Quantize(Operator):
 
     levels: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: round."""
         clipped = jnp.clip(x, -1, 1)
         steps = (self.levels.astype(x.dtype) - 1) / 2
@@ -143,7 +143,7 @@ class ToneCurve(Operator):
 
     values: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: look each value up."""
         values = self.values.astype(x.dtype)
         last = values.shape[0] - 1
@@ -163,7 +163,7 @@ class Gamma(Operator):
 
     gamma: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the power curve on [0, 1]."""
         return _from_light(_to_light(x) ** self.gamma.astype(x.dtype))
 
@@ -190,7 +190,7 @@ class CameraBlur(Operator):
     gamma: Array
     exposure: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: to linear light, expose, blur, saturate, back."""
         gamma = self.gamma.astype(x.dtype)
         light = self.blur(self.exposure.astype(x.dtype) * _to_light(x) ** gamma)
@@ -198,17 +198,17 @@ class CameraBlur(Operator):
 
 
 def phase_retrieval(
+    oversample: float = 2.0,
     *,
     image_shape: Shape,
-    oversample: float = 2.0,
     padding: int | tuple[int, int] | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> PhaseRetrieval:
     """Fourier phase retrieval: the magnitude of an oversampled spectrum.
 
     Args:
-        image_shape: (H, W, C).
         oversample: pads ⌊oversample/8 · side⌋ zeros on either side; 2 (of DPS and DAPS) makes 256 into 384.
+        image_shape: (H, W, C).
         padding: zeros on either side, pixels, instead of ``oversample``.
         value_range: what -1 and 1 are mapped to before the transform: (-1, 1) in DPS, (0, 1) in DAPS.
 
@@ -250,7 +250,7 @@ def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> Co
     return CodedPhaseRetrieval(phases, image_shape=shape)
 
 
-def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> HighDynamicRange:
+def high_dynamic_range(factor: float | Array = 2.0, *, image_shape: Shape) -> HighDynamicRange:
     """A saturating sensor, y = clip(factor · x, -1, 1); the default is that of DAPS.
 
     Raises:
@@ -260,7 +260,7 @@ def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> Hi
     return HighDynamicRange(leaf("factor", factor, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
+def quantize(levels: int | Array = 8, *, image_shape: Shape) -> Quantize:
     """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
 
     Raises:
@@ -275,7 +275,7 @@ def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
     return Quantize(leaf("levels", levels, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
+def gamma_curve(gamma: float | Array = 2.2, *, image_shape: Shape) -> Gamma:
     """A power curve, y = 2 ((x + 1)/2)^γ − 1.
 
     Raises:
@@ -285,12 +285,12 @@ def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
     return Gamma(leaf("gamma", gamma, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def tone_curve(*, image_shape: Shape, values: Any) -> ToneCurve:
+def tone_curve(values: Any, *, image_shape: Shape) -> ToneCurve:
     """Any tone curve, given by its values at equally spaced points of [-1, 1].
 
     Args:
-        image_shape: (H, W, C).
         values: [knots], the curve at linspace(-1, 1, knots).
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: on fewer than two knots.

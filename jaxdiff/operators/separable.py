@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
+from jaxdiff.linalg import shrink
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
-from jaxdiff.operators.base import SpectralOperator, shrink
+from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
 __all__ = ["Factor", "Separable", "factorize", "separable"]
@@ -52,7 +53,7 @@ class Separable(SpectralOperator):
     columns: Factor
     rcond: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: R X Cᵀ."""
         return _sandwich(self.rows.matrix, x, self.columns.matrix)
 
@@ -97,14 +98,14 @@ class Separable(SpectralOperator):
 
 
 def separable(
-    *, image_shape: Shape, rows: Array | np.ndarray, columns: Array | np.ndarray, rcond: float | Array = RCOND
+    rows: Array | np.ndarray, columns: Array | np.ndarray, *, image_shape: Shape, rcond: float | Array = RCOND
 ) -> Separable:
     """The operator Y = R X Cᵀ on each channel.
 
     Args:
-        image_shape: (H, W, C).
         rows: R [h, H].
         columns: C [w, W].
+        image_shape: (H, W, C).
         rcond: see :class:`Separable`.
 
     Raises:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -54,7 +54,7 @@ class Radon(LinearOperator):
         first = [-(-(side - length) // 2) for side, length in zip(sides, seen, strict=True)]
         return slice(first[0], first[0] + seen[0]), slice(first[1], first[1] + seen[1])
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: turn, sum, for each angle."""
         x = x[self.window]
         height, width, _ = x.shape
@@ -105,9 +105,9 @@ class Radon(LinearOperator):
 
 
 def ct(
+    angles: int | Sequence[float] | Array | np.ndarray,
     *,
     image_shape: Shape,
-    angles: int | Sequence[float] | Array | np.ndarray,
     arc: float = 180.0,
     circle: bool = False,
     normalize: bool = False,
@@ -115,8 +115,8 @@ def ct(
     """Parallel-beam computed tomography, equal to ``skimage.transform.radon`` on each channel.
 
     Args:
-        image_shape: (H, W, C).
         angles: degrees, [n]; or their number, spread evenly over ``arc`` (few of them: sparse view).
+        image_shape: (H, W, C).
         arc: degrees that a number of angles covers (below 180: limited angle).
         circle: take as many rays as the shorter side has pixels, through the centred square of that side, whose corners
             are partly cut off; else as many as the diagonal needs.

@@ -7,7 +7,8 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
-from jaxdiff.numerics import conjugate_gradient, safe_norm, safe_sqrt
+from jaxdiff.linalg import conjugate_gradient
+from jaxdiff.numerics import safe_norm, safe_sqrt
 from jaxdiff.problems import observe
 from jaxdiff.samplers import calibration, coverage, ddim, dps, mmps, posterior, sample, score_ald
 from jaxdiff.samplers.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein

@@ -44,7 +44,7 @@ class LinearComposition(Composition, LinearOperator):
     inner: LinearOperator
 
     def adjoint(self, y: Measurement) -> Image:
-        """Bᵀ Aᵀ y, at once where B measures complex numbers: Aᵀ y alone would be a real image."""
+        """Bᵀ Aᵀ y; both at once where B measures complex numbers, because Aᵀ y alone would be a real image."""
         if _measures_complex(self.inner):
             return LinearOperator.adjoint(self, y)
         return self.inner.adjoint(self.outer.adjoint(y))

@@ -104,7 +104,7 @@ def color_matrix(matrix: Array | np.ndarray, *, image_shape: Shape) -> ColorMatr
 
 
 def grayscale(weights: Literal["mean", "luma"] | tuple[float, ...] = "mean", *, image_shape: Shape) -> ColorMatrix:
-    """Colour to grey: one weighted mean of the channels (what colourisation starts from).
+    """Colour to grey: one weighted mean of the channels (the forward model of colourisation).
 
     Args:
         weights: "mean" (as DDRM and DDNM), "luma" (0.299, 0.587, 0.114 of ITU-R BT.601), or one number a channel.
@@ -130,7 +130,7 @@ Pattern = Literal["rggb", "bggr", "grbg", "gbrg"]
 
 
 def bayer_mosaic(pattern: Pattern = "rggb", *, image_shape: Shape) -> Mosaic:
-    """One colour a pixel, in the 2x2 pattern of a camera's sensor (what demosaicing starts from).
+    """One colour a pixel, in the 2x2 pattern of a camera's sensor (the forward model of demosaicing).
 
     Raises:
         ValueError: on an unknown pattern or an image that does not have 3 channels.

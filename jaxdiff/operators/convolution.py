@@ -1,7 +1,7 @@
 """Blurs: cross-correlation of each channel with one kernel, padded by reflection, by wrapping round, or by zeros.
 
-All run through FFTs, whose cost hardly depends on the kernel's size (a 61x61 kernel applied directly is a hundred times
-slower on a CPU); Gaussians are separable and have every closed form under any padding.
+All run through FFTs, whose cost hardly depends on the kernel's size: on a CPU, a 61x61 kernel applied directly is a
+hundred times slower. Gaussians are separable and have every closed form under any padding.
 """
 
 from functools import partial
@@ -47,7 +47,7 @@ class Blur(LinearOperator):
         return jnp.moveaxis(jnp.fft.irfft2(product, s=sides)[:, :height, :width], 0, -1)
 
     def adjoint(self, y: Measurement) -> Image:
-        """Spread each value by k, and fold what falls outside back as the padding does."""
+        """Spread each value by k; values outside the image fold back as the padding continues it."""
         channels, (height, width) = y.shape[-1], y.shape[:2]
         fold_in = partial(pad, kernel_shape=self.kernel.shape, padding=self.padding)
         image = jax.ShapeDtypeStruct((channels, height, width), y.dtype)
@@ -121,7 +121,7 @@ class CircularBlur(SpectralOperator):
         return self._filter(y, jnp.conj(h) / (power + expand(jnp.asarray(rho, y.dtype), power)).astype(h.dtype))
 
     def _kept(self, s: Array) -> Array:
-        # Which singular values count must not depend on who asks: the largest is found at the kernel's own precision.
+        # The cutoff must not depend on the caller's dtype, so the largest value is found at the kernel's own precision.
         largest = jnp.max(jnp.abs(jnp.fft.rfft2(self.wrapped_kernel(s.dtype))))
         return jnp.where(s > expand(self.rcond.astype(s.dtype) * largest, s), s, jnp.zeros_like(s))
 
@@ -164,7 +164,7 @@ def blur(
         check_range("rcond", rcond, 0, 1)
         return CircularBlur(k, jnp.asarray(rcond, jnp.float32), image_shape=shape)
     if padding == "reflect" and _reach_too_far(k.shape, shape):
-        # Zeros around the kernel reach nowhere. They go only where they must: other sizes would compile anew.
+        # Zeros around the kernel do nothing. Cut them only if the kernel is too large: another size compiles anew.
         k = jnp.asarray(crop_border(np.asarray(k))) if concrete(k) else k
         check_reach(k.shape, shape)
     return Blur(k, padding, image_shape=shape)
@@ -181,14 +181,14 @@ def gaussian_blur(
 ) -> LinearOperator:
     """Gaussian blur; the default is that of DPS and DAPS (61x61, standard deviation 3, reflection).
 
-    The kernel is what scipy's gaussian_filter makes of a delta (cut at four standard deviations). Without a turn, the
+    The kernel equals scipy's gaussian_filter of a delta (cut at four standard deviations). If it is not rotated, the
     operator is separable and has every closed form under any padding.
 
     Args:
         std: standard deviation along rows and columns, pixels.
         image_shape: (H, W, C).
         size: of the kernel, odd, pixels.
-        angle: turn of an anisotropic Gaussian, degrees.
+        angle: rotation of an anisotropic Gaussian, degrees.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`jaxdiff.operators.Separable`.
 
@@ -261,7 +261,7 @@ def check_padding(padding: str) -> None:
 
 
 def check_reach(kernel_shape: Shape, image_shape: Shape, padding: str = "reflect") -> None:
-    """Refuse a kernel that reaches past what reflection without the edge can supply."""
+    """Refuse a kernel that reaches further than the image can be reflected without its edge."""
     if padding == "reflect" and _reach_too_far(kernel_shape, image_shape):
         height, width = image_shape[:2]
         raise ValueError(
@@ -299,7 +299,7 @@ def pad(x: Array, kernel_shape: Shape, padding: str) -> Array:
 
 
 def fast_sides(shape: Shape) -> tuple[int, int]:
-    """The next sizes that an FFT likes."""
+    """The next larger sizes at which an FFT is fast."""
     return next_fast_len(shape[0], real=True), next_fast_len(shape[1], real=True)
 
 

@@ -1,7 +1,7 @@
 """Magnetic resonance: samples of the centred, orthonormal Fourier transform, through one coil or several.
 
-Measurements are real arrays whose last axis holds real and imaginary part, so that noise of standard deviation σ falls
-on each part, as the field has it. With ``complex_image`` the image's two channels are real and imaginary part;
+Measurements are real arrays whose last axis holds real and imaginary part, so noise of standard deviation σ is added to
+each part. With ``complex_image`` the image's two channels are real and imaginary part;
 otherwise each channel is a real image of its own.
 """
 
@@ -26,8 +26,8 @@ __all__ = ["MRI", "MultiCoilMRI", "mri", "multicoil_mri"]
 class MRI(SpectralOperator):
     """y [H, W, C, 2] = m ⊙ F x, with F centred and orthonormal.
 
-    Of a real image, opposite frequencies tell the same, so that its singular values are √((m_k + m_−k)/2) in Hartley's
-    basis; of a complex one they are m_k in Fourier's.
+    Opposite frequencies of a real image are conjugates, so its singular values are √((m_k + m_−k)/2) in Hartley's basis.
+    For a complex image they are m_k in Fourier's basis.
 
     Attributes:
         mask: m [H, W] in {0, 1}, zero frequency at (H//2, W//2).
@@ -59,7 +59,7 @@ class MRI(SpectralOperator):
 
     @property
     def singular_values(self) -> Array:
-        """How much of each frequency is seen."""
+        """The weight of each frequency; 0 where it is not sampled."""
         if self.complex_image:
             return jnp.broadcast_to(self.mask[..., None], self.image_shape)
         # Hartley's zero frequency is at (0, 0); index −k of a periodic grid is a flip and a roll by one.

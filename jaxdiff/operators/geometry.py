@@ -41,7 +41,7 @@ class Pad(PixelOperator):
         return jnp.pad(x, ((rows, rows), (columns, columns), (0, 0)))
 
     def adjoint(self, y: Measurement) -> Image:
-        """What lies inside."""
+        """The image without the frame."""
         (rows, columns), (height, width, _) = self.width, self.image_shape
         return y[rows : rows + height, columns : columns + width]
 

@@ -16,7 +16,7 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
     Args:
         key: for the columns.
         shape: (H, W).
-        acceleration: so many times fewer columns are sampled than the image has.
+        acceleration: sample this many times fewer columns than the image has.
         center_fraction: share of the columns around zero frequency that is always sampled.
 
     Raises:
@@ -117,7 +117,8 @@ def coil_sensitivities(coils: int, *, shape: tuple[int, int], radius: float = 1.
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
     distance = np.hypot(row - radius * np.sin(angle), column - radius * np.cos(angle))
     exponent = -0.5 * (distance / width) ** 2
-    exponent -= exponent.max(axis=0, keepdims=True)  # a factor of all coils, which narrow ones would lose as zero
+    # A factor common to all coils; without it narrow ones underflow to zero.
+    exponent -= exponent.max(axis=0, keepdims=True)
     maps = np.exp(exponent + 1j * (angle + 0.5 * np.pi * distance))
     maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0, keepdims=True))
     return jnp.asarray(np.stack([maps.real, maps.imag], axis=-1), jnp.float32)

@@ -45,7 +45,7 @@ class Mask(PixelOperator):
 
 
 def denoise(image_shape: Shape) -> Denoise:
-    """The identity, y = x: what is left to undo is the noise.
+    """The identity, y = x: only the noise remains to be removed.
 
     >>> denoise(image_shape=(8, 8, 3)).measurement_shape
     (8, 8, 3)
@@ -147,8 +147,8 @@ def inpaint_random(
 ) -> Mask:
     """Hide single pixels at random, all channels together.
 
-    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS (of a share that is traced, in
-    float32 and never all).
+    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS. A traced fraction is counted in
+    float32 and never hides every pixel.
 
     Args:
         key: for the pixels, and for the fraction where it is random.
@@ -175,7 +175,7 @@ def inpaint_random(
         if concrete(min_fraction):
             check_range("max_fraction", max_fraction, float(min_fraction), 1)
         share = jax.random.uniform(share_key, (), jnp.float32, min_fraction, max_fraction)
-        hidden = _traced_share_of(share, pixels)  # known or not, so that a key gives one mask in any program
+        hidden = _traced_share_of(share, pixels)  # traced or not, a key must give the same mask
     else:
         raise ValueError("give inpaint_random either fraction, or min_fraction and max_fraction.")
     rank = jax.random.permutation(place_key, pixels).astype(jnp.int32)
@@ -184,8 +184,8 @@ def inpaint_random(
 
 
 def _share_of(fraction: float | Array, pixels: int) -> Array:
-    # The decimal number that is meant (a float32 0.35 is below it), and a hair above the product: 0.29 * 100 is
-    # 28.999999999999996.
+    # Count with the decimal number that the caller wrote: a float32 0.35 is below 0.35. The 1e-6 lifts products such as
+    # 0.29 * 100 = 28.999999999999996.
     hidden = int(pixels * float(str(fraction)) + 1e-6)
     if hidden == pixels:
         raise ValueError(f"fraction {fraction} hides every pixel; it must be below 1.")

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 DARKEST = 1e-4
-"""Least linear light: below it the slope of a power curve would be without bound."""
+"""The least linear light; below it the slope of a power curve is unbounded."""
 
 
 @struct.dataclass(eq=False)
@@ -58,7 +58,7 @@ class PhaseRetrieval(Operator):
         return jnp.abs(fourier(jnp.pad(shown, ((rows, rows), (columns, columns), (0, 0)))))
 
     def initial(self, y: Measurement) -> Image:
-        """A grey image: magnitudes show nothing, of whatever shape they are."""
+        """A grey image: magnitudes do not look like the image, whatever their shape."""
         return jnp.zeros(self.image_shape, y.dtype)
 
     def view(self, y: Measurement) -> Array:
@@ -86,7 +86,7 @@ class CodedPhaseRetrieval(Operator):
         return jnp.abs(fourier(code * x.astype(code.dtype)[None]))
 
     def view(self, y: Measurement) -> Array:
-        """The logarithm of the magnitudes, on a sheet as square as can be."""
+        """The logarithm of the magnitudes, on a sheet as square as possible."""
         columns = math.ceil(math.sqrt(y.shape[0]))
         sheets = list(pictures.log_magnitude(y))
         sheets += [-jnp.ones_like(sheets[0])] * (-len(sheets) % columns)
@@ -176,7 +176,7 @@ class Gamma(Operator):
 class CameraBlur(Operator):
     """y = f(K (e f⁻¹(x))): blur of the light itself, between a camera's tone curve and its inverse.
 
-    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1], exposure e amplifies it, K blurs it, what exceeds 1
+    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1]. The exposure e amplifies it, K blurs it, light above 1
     saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes. Light
     below 1e-4 counts as 1e-4, so that f has a slope everywhere: black comes out as −0.97 for γ = 2.2.
 
@@ -264,7 +264,7 @@ def quantize(levels: int | Array = 8, *, image_shape: Shape) -> Quantize:
     """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
 
     Raises:
-        ValueError: on fewer than two levels, or a broken number of them.
+        ValueError: on fewer than two levels, or a number that is not whole.
 
     >>> quantize(image_shape=(1, 3, 1), levels=2)(jnp.array([[[-0.3], [0.1], [0.9]]])).ravel().tolist()
     [-1.0, 1.0, 1.0]
@@ -314,13 +314,13 @@ def camera_blur(
 ) -> CameraBlur:
     """A nonlinear blur without a network: a shaken camera with a tone curve and a sensor that saturates.
 
-    It stands in the place of the nonlinear blur of DPS and DAPS, which needs the weights of a third party's network;
-    it is another operator, and numbers measured with one do not compare with the other.
+    DPS and DAPS use a nonlinear blur that needs the weights of a third party's network. This is another operator:
+    numbers measured with one do not compare with numbers measured with the other.
 
     Args:
-        key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`; or
+        key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`. Give this or ``kernel``.
         image_shape: (H, W, C).
-        kernel: a given one [h, w].
+        kernel: [h, w], both odd.
         size: of the random kernel, odd.
         intensity: of the random kernel.
         gamma: of the tone curve.

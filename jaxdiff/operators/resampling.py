@@ -312,9 +312,9 @@ def resize_matrix(
 ) -> np.ndarray:
     """The matrix [m, n] of a one-dimensional resize, float64.
 
-    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised; what
-    lies beyond an end is mirrored back about the edge of its last sample. With a ``step`` in place of n/m, the m samples
-    are so far apart, about the middle of the signal.
+    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised.
+    Weights beyond an end are mirrored back about the edge of its last sample. With ``step``, the m samples lie that far
+    apart instead of n/m, centred on the middle of the signal.
     """
     kernel, support = _INTERPOLATION[method]
     place = np.arange(m) + 0.5

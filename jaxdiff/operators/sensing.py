@@ -48,7 +48,7 @@ class Hadamard(SpectralOperator):
         return hadamard(self.signs.astype(x.dtype)[..., None] * x)
 
     def from_spectral(self, z: Array) -> Image:
-        """Signs ⊙ H z."""
+        """signs ⊙ H z."""
         return self.signs.astype(z.dtype)[..., None] * hadamard(z)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
@@ -141,9 +141,9 @@ def compressed_sensing(
     Args:
         key: for signs and coefficients.
         image_shape: (H, W, C); H and W powers of two.
-        ratio: measurements per pixel, in ]0, 1]; or
+        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
         samples: their number, a channel.
-        signs: flip pixels at random first; without, the mean is one coefficient among many (as DDRM has it).
+        signs: flip pixels at random first; without it, the mean is one coefficient among many (as in DDRM).
 
     Raises:
         ValueError: if a side is no power of two, or nothing or too much would be measured.
@@ -185,7 +185,7 @@ def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None
     Args:
         key: for the matrix.
         image_shape: (H, W, C).
-        ratio: measurements per pixel, in ]0, 1]; or
+        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
         samples: their number m, a channel.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Separable linear operators, Y = R X Cᵀ on each channel: what acts on rows and columns one after the other.
+"""Separable linear operators, Y = R X Cᵀ on each channel: they act on rows, then on columns.
 
 Gaussian blurs with any padding and antialiased resizing are of this kind. Two matrix products are as fast as an FFT at
 image sizes, and the singular value decompositions of the two small matrices give every closed form exactly, boundary
@@ -45,8 +45,8 @@ class Separable(SpectralOperator):
     Attributes:
         rows: R [h, H] with its decomposition.
         columns: C [w, W] with its decomposition.
-        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form (not in
-            A, its adjoint or ``solve``), where they would only amplify rounding and noise.
+        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form, where
+            they would only amplify rounding and noise. A, its adjoint and ``solve`` use all of them.
     """
 
     rows: Factor
@@ -125,8 +125,8 @@ def separable(
 def factorize(matrix: Array | np.ndarray) -> Factor:
     """The singular value decomposition of a matrix [m, n], in double precision where its numbers are known now.
 
-    Within ``grad``, A and its adjoint depend on the matrix; its decomposition counts as constant, since the derivative
-    of a full one does not exist where singular values are equal. So do ``pinv``, ``solve`` and the spectral form.
+    Under ``grad``, A and its adjoint depend on the matrix. Its decomposition counts as constant, because a full one has no
+    derivative where singular values are equal; so ``pinv``, ``solve`` and the spectral form count as constant too.
     """
     m, n = np.shape(matrix)
     decompose = np.linalg.svd if concrete(matrix) else jnp.linalg.svd

@@ -1,14 +1,11 @@
-"""Small shared mathematics: norms with safe gradients, conjugate gradients, noise from a key or from a recording."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""Small shared mathematics: norms and roots with safe gradients, noise by key or by hand."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxdiff.typing import Array, Key, Scalar, Shape
 
-__all__ = ["CGResult", "conjugate_gradient", "expand", "is_key", "normal", "safe_norm", "safe_sqrt"]
+__all__ = ["expand", "is_key", "normal", "safe_norm", "safe_sqrt"]
 
 
 def safe_norm(x: Array) -> Scalar:
@@ -30,37 +27,6 @@ def safe_sqrt(x: Array) -> Array:
     """
     nothing = x <= 0
     return jnp.where(nothing, jnp.zeros_like(x), jnp.sqrt(jnp.where(nothing, jnp.ones_like(x), x)))
-
-
-class CGResult(NamedTuple):
-    """The solution and the relative residual ‖b − M x‖ / ‖b‖ that was reached."""
-
-    x: Array
-    residual: Scalar
-
-
-def conjugate_gradient(
-    matvec: Callable[[Array], Array],
-    b: Array,
-    *,
-    x0: Array | None = None,
-    maxiter: int = 50,
-    tol: float = 1e-6,
-) -> CGResult:
-    """Solve M x = b for a symmetric positive (semi-)definite M given by its product.
-
-    This is ``jax.scipy.sparse.linalg.cg`` with the residual reported. An iterative answer without its residual is a guess.
-
-    Args:
-        matvec: v ↦ M v, shapes as ``b``.
-        b: the right-hand side, any shape.
-        x0: where to start; zeros by default.
-        maxiter: most iterations.
-        tol: stop at a relative residual of ``tol``.
-    """
-    x, _ = jax.scipy.sparse.linalg.cg(matvec, b, x0=x0, tol=tol, maxiter=maxiter)
-    scale = jnp.maximum(safe_norm(b), jnp.finfo(b.real.dtype).tiny)
-    return CGResult(x, safe_norm(b - matvec(x)) / scale)
 
 
 def is_key(key: Key) -> bool:

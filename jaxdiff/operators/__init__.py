@@ -1,7 +1,7 @@
 """Forward models y = A(x): frozen pytrees, built by the lower-case functions below."""
 
 from jaxdiff.operators.algebra import compose, scale, stack, sum_operators
-from jaxdiff.operators.base import LinearOperator, Operator, SpectralOperator
+from jaxdiff.operators.base import LinearOperator, Operator, PixelOperator, SpectralOperator
 from jaxdiff.operators.color import ColorMatrix, Mosaic, bayer_mosaic, color_matrix, grayscale
 from jaxdiff.operators.convolution import Blur, CircularBlur, blur, defocus_blur, gaussian_blur, motion_blur
 from jaxdiff.operators.fourier import MRI, MultiCoilMRI, mri, multicoil_mri
@@ -9,6 +9,7 @@ from jaxdiff.operators.functions import from_function, from_linear_function
 from jaxdiff.operators.geometry import Crop, Pad, crop, pad
 from jaxdiff.operators.jpeg import JPEG, jpeg
 from jaxdiff.operators.kernels import disc_kernel, gaussian_kernel, motion_kernel
+from jaxdiff.operators.kspace_masks import cartesian_mask, coil_sensitivities, equispaced_mask, radial_mask, spiral_mask
 from jaxdiff.operators.mask_shapes import inpaint_strokes, inpaint_text, outpaint
 from jaxdiff.operators.masking import Denoise, Mask, denoise, inpaint_box, inpaint_mask, inpaint_random
 from jaxdiff.operators.nonlinear import (
@@ -37,7 +38,6 @@ from jaxdiff.operators.resampling import (
     resize,
     super_resolution,
 )
-from jaxdiff.operators.sampling import cartesian_mask, coil_sensitivities, equispaced_mask, radial_mask, spiral_mask
 from jaxdiff.operators.sensing import (
     Hadamard,
     Matrix,
@@ -73,6 +73,7 @@ __all__ = [
     "Operator",
     "Pad",
     "PhaseRetrieval",
+    "PixelOperator",
     "Quantize",
     "Radon",
     "Separable",

@@ -1,4 +1,4 @@
-"""Operators made of operators: A @ B, A + B, c A, [A; B]."""
+"""Operators made of operators: A @ B, A + B, c A, [A; B], Aᵀ."""
 
 from functools import reduce
 from typing import Any
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import concrete, leaf
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import concrete, leaf
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.typing import Array, Image, Measurement
 
-__all__ = ["compose", "scale", "stack", "sum_operators"]
+__all__ = ["compose", "divide", "scale", "stack", "sum_operators", "transpose"]
 
 
 @struct.dataclass(eq=False)
@@ -23,7 +23,7 @@ class Composition(Operator):
     outer: Operator
     inner: Operator
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: B, then A."""
         return self.outer(self.inner(x))
 
@@ -44,7 +44,7 @@ class LinearComposition(Composition, LinearOperator):
     inner: LinearOperator
 
     def adjoint(self, y: Measurement) -> Image:
-        """Bᵀ Aᵀ y, at once where B measures complex numbers: Aᵀ y alone would be a real image."""
+        """Bᵀ Aᵀ y; both at once where B measures complex numbers, because Aᵀ y alone would be a real image."""
         if _measures_complex(self.inner):
             return LinearOperator.adjoint(self, y)
         return self.inner.adjoint(self.outer.adjoint(y))
@@ -60,7 +60,7 @@ class Sum(Operator):
 
     terms: tuple[Operator, ...]
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: every term, added."""
         return reduce(jnp.add, [term(x) for term in self.terms])
 
@@ -90,7 +90,7 @@ class Stack(Operator):
 
     parts: tuple[Operator, ...]
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: every part."""
         return jnp.concatenate([jnp.ravel(part(x)) for part in self.parts])
 
@@ -123,13 +123,33 @@ class LinearStack(Stack, LinearOperator):
 
 
 @struct.dataclass(eq=False)
+class Transpose(LinearOperator):
+    """x = Aᵀ y: it takes what A measures and gives an image."""
+
+    operator: LinearOperator
+
+    def apply(self, x: Measurement) -> Image:
+        """Measure: Aᵀ."""
+        return self.operator.adjoint(x)
+
+    def adjoint(self, y: Image) -> Measurement:
+        """A y, the transpose of the transpose."""
+        return self.operator(y)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The operator A itself."""
+        return self.operator
+
+
+@struct.dataclass(eq=False)
 class Scaled(Operator):
     """y = c A(x)."""
 
     operator: Operator
     factor: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: A, times c."""
         y = self.operator(x)
         return self.factor.astype(y.dtype) * y
@@ -241,6 +261,32 @@ def scale(operator: Operator, factor: float | Array) -> Operator:
     if isinstance(operator, LinearOperator):
         return LinearScaled(operator, c, image_shape=operator.image_shape)
     return Scaled(operator, c, image_shape=operator.image_shape)
+
+
+def divide(operator: Operator, divisor: float | Array) -> Operator:
+    """The operator A(x) / c, also written ``A / c``; a linear operator keeps its closed forms.
+
+    Raises:
+        ValueError: if the divisor is zero or not one number.
+    """
+    c = leaf("divisor", divisor, scalar=True)
+    if concrete(c) and float(c) == 0:
+        raise ValueError("an operator cannot be divided by zero; use another divisor.")
+    return scale(operator, 1 / c)
+
+
+def transpose(operator: LinearOperator) -> LinearOperator:
+    """The operator Aᵀ, also written ``A.T``.
+
+    Raises:
+        ValueError: if A measures complex numbers.
+    """
+    if _measures_complex(operator):
+        raise ValueError(
+            f"this {type(operator).__name__} measures complex numbers, which no operator takes, so it has no .T; "
+            "call its adjoint(y)."
+        )
+    return Transpose(operator, image_shape=operator.measurement_shape)
 
 
 def _check_same_image(operators: tuple[Operator, ...], verb: str) -> None:

@@ -1,66 +1,71 @@
 """What an operator is: the forward model y = A(x) of one image, as a frozen pytree.
 
-Arrays (mask, kernel, angles) are leaves, so a new mask costs no recompilation and a batch of masks can be ``vmap``-ed
-over; shapes are static. An operator computes in the dtype of the image that it is given.
+Arrays (mask, kernel, angles) are leaves: a new mask costs no recompilation, and ``vmap`` runs over a batch of masks.
+Shapes are static. An operator computes in the dtype of the image that it is given.
 
-Operators compare and hash by identity, so that ``jax.jit(operator)`` works as well as passing one as an argument.
+Operators compare and hash by identity, so ``jax.jit(operator)`` works, and so does an operator as an argument.
 
 A sampler asks for the least it needs: ``A(x)`` always, ``adjoint`` of a :class:`LinearOperator`, and ``pinv`` and
-``solve``, which are closed forms where ``closed_pinv`` / ``closed_solve`` say so and conjugate gradients otherwise. A
-:class:`SpectralOperator` moreover knows its singular value decomposition in a fast orthogonal basis.
+``solve``. These two are closed forms where ``closed_pinv`` and ``closed_solve`` say so, and conjugate gradients
+elsewhere. A :class:`SpectralOperator` also knows its singular value decomposition in a fast orthogonal basis.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff.numerics import CGResult, conjugate_gradient, expand
+from jaxdiff.linalg import CGResult, conjugate_gradient, divide_or_zero, shrink
+from jaxdiff.numerics import expand
 from jaxdiff.operators import pictures
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
-__all__ = ["LinearOperator", "Operator", "SpectralOperator"]
-
-
-def _of_one_image(measure: Callable[[Any, Image], Measurement]) -> Callable[[Any, Image], Measurement]:
-    @functools.wraps(measure)
-    def checked(self: "Operator", x: Image) -> Measurement:
-        if jnp.shape(x) != tuple(self.image_shape):
-            raise ValueError(
-                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; build "
-                "it with image_shape=image.shape, or use jax.vmap for a batch."
-            )
-        return measure(self, x)
-
-    return checked
+__all__ = ["LinearOperator", "Operator", "PixelOperator", "SpectralOperator"]
 
 
 @struct.dataclass(eq=False)
 class Operator:
     """A forward model y = A(x) of one image x [H, W, C] in [-1, 1].
 
+    To write one, name its arrays and say in ``apply`` what it measures:
+
+    >>> @struct.dataclass(eq=False)
+    ... class Contrast(Operator):
+    ...     gain: Array
+    ...
+    ...     def apply(self, x):
+    ...         return jnp.tanh(self.gain.astype(x.dtype) * x)
+    >>> contrast = Contrast(jnp.float32(2), image_shape=(4, 4, 1))
+    >>> contrast(jnp.zeros((4, 4, 1))).shape
+    (4, 4, 1)
+
     Attributes:
         image_shape: (H, W, C) of x.
     """
 
+    __array_ufunc__: ClassVar[None] = None  # numpy leaves c * A to the operator, and does not look into it
+
     image_shape: Shape = struct.field(pytree_node=False, kw_only=True)
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Every operator refuses what is not one image of its shape: numpy's broadcasting would make something of most."""
-        super().__init_subclass__(**options)
-        if "__call__" in vars(cls):
-            setattr(cls, "__call__", _of_one_image(cls.__call__))  # noqa: B010 - a method, which is not assigned to
+    def apply(self, x: Image) -> Measurement:
+        """What A makes of one image of ``image_shape``; each operator defines it."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how to measure an image; define its apply(x).")
 
+    @final
     def __call__(self, x: Image) -> Measurement:
         """A(x).
 
         Raises:
-            ValueError: if ``x`` is not one image of ``image_shape``.
+            ValueError: if ``x`` is not one image of ``image_shape`` (numpy would broadcast most other shapes).
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how to measure an image.")
+        if jnp.shape(x) != tuple(self.image_shape):
+            raise ValueError(
+                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; build "
+                "it with image_shape=image.shape, or use jax.vmap for a batch."
+            )
+        return self.apply(x)
 
     @property
     def measurement_shape(self) -> Shape:
@@ -68,7 +73,7 @@ class Operator:
         return tuple(jax.eval_shape(self.__call__, jax.ShapeDtypeStruct(self.image_shape, jnp.float32)).shape)
 
     def view(self, y: Measurement) -> Array:
-        """A picture of a measurement for figures, [h, w, 1 or 3] in [-1, 1]; the measurement itself where it is one."""
+        """A picture of a measurement for figures, [h, w, 1 or 3] in [-1, 1]; an image is its own picture."""
         return pictures.picture(y)
 
     def initial(self, y: Measurement) -> Image:
@@ -78,43 +83,84 @@ class Operator:
         return jnp.zeros(self.image_shape, y.dtype)
 
     def keep_observed(self, y: Measurement) -> Measurement:
-        """Set to zero the entries of y that say nothing of x (masked pixels, which otherwise carry bare noise)."""
+        """Set to zero the entries of y that say nothing about x (masked pixels, which hold only noise)."""
         return y
 
     def __matmul__(self, inner: "Operator") -> "Operator":
         """The operator A @ B: measure with B, then with A."""
-        from jaxdiff.operators import algebra  # here, since what it makes are operators
-
-        return algebra.compose(self, inner)
+        return _algebra().compose(self, inner) if isinstance(inner, Operator) else NotImplemented
 
     def __add__(self, other: "Operator") -> "Operator":
         """The operator A + B: both measurements, added."""
-        from jaxdiff.operators import algebra
+        return _algebra().sum_operators(self, other) if isinstance(other, Operator) else NotImplemented
 
-        return algebra.sum_operators(self, other)
+    def __sub__(self, other: "Operator") -> "Operator":
+        """The operator A - B: the difference of both measurements."""
+        return self + -other if isinstance(other, Operator) else NotImplemented
 
-    def __rmul__(self, factor: float | Array) -> "Operator":
-        """The operator c * A: the measurement, scaled."""
-        from jaxdiff.operators import algebra
+    def __mul__(self, factor: float | Array) -> "Operator":
+        """The operator A * c: the measurement, scaled."""
+        return NotImplemented if isinstance(factor, Operator) else _algebra().scale(self, factor)
 
-        return algebra.scale(self, factor)
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | Array) -> "Operator":
+        """The operator A / c: the measurement, divided by c."""
+        return NotImplemented if isinstance(divisor, Operator) else _algebra().divide(self, divisor)
+
+    def __neg__(self) -> "Operator":
+        """The operator -A."""
+        return _algebra().scale(self, -1.0)
 
 
 @struct.dataclass(eq=False)
 class LinearOperator(Operator):
     """A linear forward model y = A x.
 
-    ``pinv`` and ``solve`` fall back to conjugate gradients on the normal equations; ``pinv_by_cg`` and ``solve_by_cg``
-    are these with the residual that was reached.
+    ``apply`` alone makes one: the adjoint is derived from it. ``pinv`` and ``solve`` are conjugate gradients on the
+    normal equations, unless a class overrides them; ``pinv_by_cg`` and ``solve_by_cg`` also report their residual.
+
+    >>> @struct.dataclass(eq=False)
+    ... class Fade(LinearOperator):
+    ...     weights: Array  # [W], one a column
+    ...
+    ...     def apply(self, x):
+    ...         return self.weights.astype(x.dtype)[None, :, None] * x
+    >>> fade = Fade(jnp.array([1.0, 2.0]), image_shape=(1, 2, 1))
+    >>> fade.adjoint(jnp.ones((1, 2, 1))).ravel().tolist()
+    [1.0, 2.0]
+    >>> fade.as_matrix().tolist()
+    [[1.0, 0.0], [0.0, 2.0]]
     """
 
     closed_pinv: ClassVar[bool] = False
     closed_solve: ClassVar[bool] = False
 
     def adjoint(self, y: Measurement) -> Image:
-        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩; the real part of Aᴴ y for a complex measurement, images being real."""
+        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. Images are real, so for a complex measurement it is Re(Aᴴ y)."""
         (x,) = jax.linear_transpose(self.__call__, jax.ShapeDtypeStruct(self.image_shape, y.real.dtype))(jnp.conj(y))
         return x
+
+    @property
+    def T(self) -> "LinearOperator":
+        """Aᵀ as an operator on measurements: ``A.T(y)`` is ``A.adjoint(y)``, and ``A.T.T`` is A.
+
+        It composes like any other: ``A.T @ A`` is ``A.gram``. Its ``image_shape`` is A's ``measurement_shape``, whatever
+        its rank; its ``pinv`` and ``solve`` are conjugate gradients.
+
+        Raises:
+            ValueError: if A measures complex numbers, since operators take real ones.
+        """
+        return _algebra().transpose(self)
+
+    def as_matrix(self) -> Array:
+        """The matrix A [M, D], D = H·W·C, of image and measurement flattened in C order. For small images only.
+
+        It is complex where the measurement is; x being real, the adjoint then is the real part of Aᴴ y.
+        """
+        size = math.prod(self.image_shape)
+        basis = jnp.eye(size).reshape(size, *self.image_shape)
+        return jax.vmap(lambda x: self(x).ravel())(basis).T
 
     def gram(self, x: Image) -> Image:
         """Aᵀ A x."""
@@ -131,8 +177,8 @@ class LinearOperator(Operator):
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
         """(Aᵀ A + ρ I)⁻¹ Aᵀ y = argmin_x ‖A x − y‖² + ρ ‖x‖², for ρ > 0.
 
-        ``solve(rho, adjoint(y))``, except that closed forms stay in the range of Aᵀ: the rounding of Aᵀ y outside of it
-        would be divided by ρ, which is down to 1e-10 where a sampler starts.
+        This is ``solve(rho, adjoint(y))``, but closed forms stay in the range of Aᵀ. ``solve`` would divide the rounding
+        of Aᵀ y outside that range by ρ, and samplers start at ρ down to 1e-10.
         """
         return self.solve(rho, self.adjoint(y))
 
@@ -154,9 +200,9 @@ class LinearOperator(Operator):
 class SpectralOperator(LinearOperator):
     """A linear operator whose singular value decomposition A = U S Vᵀ is known and fast.
 
-    V is orthogonal and real, so white noise stays white under ``to_spectral``; every singular value has its own place
-    in an array of the shape of ``to_spectral(x)``, and those of the null space are zero. From ``to_spectral``,
-    ``from_spectral`` and ``singular_values`` follow ``pinv``, ``solve``, ``ridge`` and ``measurement_to_spectral``.
+    V is orthogonal and real, so white noise stays white under ``to_spectral``. Every singular value has its own place
+    in an array of the shape of ``to_spectral(x)``; those of the null space are zero. ``pinv``, ``solve``, ``ridge`` and
+    ``measurement_to_spectral`` follow from ``to_spectral``, ``from_spectral`` and ``singular_values``.
 
     Reference:
         Kawar et al., "Denoising Diffusion Restoration Models", NeurIPS 2022, appendix D (the bases are ours).
@@ -198,12 +244,28 @@ class SpectralOperator(LinearOperator):
         return self.from_spectral(shrink(self.measurement_to_spectral(y), s, rho))
 
 
-def shrink(a: Array, s: Array, rho: float | Array) -> Array:
-    """The quotient s a / (s² + ρ)."""
-    return s * a / (jnp.square(s) + expand(jnp.asarray(rho, s.dtype), s))
+@struct.dataclass(eq=False)
+class PixelOperator(SpectralOperator):
+    """A spectral operator with V = I: each number of y is one pixel times a weight ≥ 0, each pixel in one number at most.
+
+    So Aᵀ A is diagonal, and the singular values are the weights, Aᵀ 1.
+    """
+
+    def to_spectral(self, x: Image) -> Array:
+        """Vᵀ x, with V = I."""
+        return x
+
+    def from_spectral(self, z: Array) -> Image:
+        """V z, with V = I."""
+        return z
+
+    @property
+    def singular_values(self) -> Array:
+        """The weight of each pixel, Aᵀ 1; 0 where it is not measured."""
+        return self.adjoint(jnp.ones(self.measurement_shape, jnp.float32))
 
 
-def divide_or_zero(a: Array, b: Array) -> Array:
-    """The quotient a / b, and 0 where b is 0 (with gradient 0 there)."""
-    nonzero = b != 0
-    return jnp.where(nonzero, a / jnp.where(nonzero, b, jnp.ones_like(b)), jnp.zeros_like(a))
+def _algebra() -> Any:
+    from jaxdiff.operators import algebra  # here, because what it makes are operators
+
+    return algebra

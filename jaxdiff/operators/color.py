@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, concrete, leaf
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff._checks import check_image_shape, concrete, leaf
+from jaxdiff.operators.base import PixelOperator, SpectralOperator
 from jaxdiff.operators.separable import Factor, factorize
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -28,7 +28,7 @@ class ColorMatrix(SpectralOperator):
 
     matrix: Factor
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: M x."""
         return _mix(x, self.matrix.matrix)
 
@@ -58,7 +58,7 @@ class ColorMatrix(SpectralOperator):
 
 
 @struct.dataclass(eq=False)
-class Mosaic(SpectralOperator):
+class Mosaic(PixelOperator):
     """y [H, W, 1] = the one channel that each pixel's filter lets through.
 
     Attributes:
@@ -67,7 +67,7 @@ class Mosaic(SpectralOperator):
 
     filters: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: Σ over channels of filter · x."""
         # Channel by channel: XLA's CPU code for a sum over a short last axis is ten times slower.
         kept = self.filters.astype(x.dtype) * x
@@ -76,19 +76,6 @@ class Mosaic(SpectralOperator):
     def adjoint(self, y: Measurement) -> Image:
         """Each value in the channel that it was measured in."""
         return self.filters.astype(y.dtype) * y
-
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """1 where a channel is measured."""
-        return self.filters
 
     def initial(self, y: Measurement) -> Image:
         """The mosaic as a grey picture."""
@@ -99,7 +86,7 @@ class Mosaic(SpectralOperator):
         return jnp.clip(self.filters.astype(y.dtype) * (y + 1) - 1, -1, 1)
 
 
-def color_matrix(*, image_shape: Shape, matrix: Array | np.ndarray) -> ColorMatrix:
+def color_matrix(matrix: Array | np.ndarray, *, image_shape: Shape) -> ColorMatrix:
     """Any matrix M on the channels of each pixel, M [channels out, channels in].
 
     Raises:
@@ -116,12 +103,12 @@ def color_matrix(*, image_shape: Shape, matrix: Array | np.ndarray) -> ColorMatr
     return ColorMatrix(factorize(matrix if concrete(matrix) else m), image_shape=shape)
 
 
-def grayscale(*, image_shape: Shape, weights: Literal["mean", "luma"] | tuple[float, ...] = "mean") -> ColorMatrix:
-    """Colour to grey: one weighted mean of the channels (what colourisation starts from).
+def grayscale(weights: Literal["mean", "luma"] | tuple[float, ...] = "mean", *, image_shape: Shape) -> ColorMatrix:
+    """Colour to grey: one weighted mean of the channels (the forward model of colourisation).
 
     Args:
-        image_shape: (H, W, C).
         weights: "mean" (as DDRM and DDNM), "luma" (0.299, 0.587, 0.114 of ITU-R BT.601), or one number a channel.
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: if the weights do not fit the channels.
@@ -142,8 +129,8 @@ def grayscale(*, image_shape: Shape, weights: Literal["mean", "luma"] | tuple[fl
 Pattern = Literal["rggb", "bggr", "grbg", "gbrg"]
 
 
-def bayer_mosaic(*, image_shape: Shape, pattern: Pattern = "rggb") -> Mosaic:
-    """One colour a pixel, in the 2x2 pattern of a camera's sensor (what demosaicing starts from).
+def bayer_mosaic(pattern: Pattern = "rggb", *, image_shape: Shape) -> Mosaic:
+    """One colour a pixel, in the 2x2 pattern of a camera's sensor (the forward model of demosaicing).
 
     Raises:
         ValueError: on an unknown pattern or an image that does not have 3 channels.

@@ -1,7 +1,7 @@
 """Blurs: cross-correlation of each channel with one kernel, padded by reflection, by wrapping round, or by zeros.
 
-All run through FFTs, whose cost hardly depends on the kernel's size (a 61x61 kernel applied directly is a hundred times
-slower on a CPU); Gaussians are separable and have every closed form under any padding.
+All run through FFTs, whose cost hardly depends on the kernel's size: on a CPU, a 61x61 kernel applied directly is a
+hundred times slower. Gaussians are separable and have every closed form under any padding.
 """
 
 from functools import partial
@@ -13,8 +13,9 @@ import numpy as np
 from flax import struct
 from scipy.fft import next_fast_len
 
+from jaxdiff._checks import check_image_shape, check_range, check_size, concrete, leaf
+from jaxdiff.linalg import divide_or_zero
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_image_shape, check_range, check_size, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.operators.kernels import crop_border, disc_kernel, gaussian_kernel, gaussian_taps, motion_kernel
 from jaxdiff.operators.separable import RCOND, separable
@@ -37,7 +38,7 @@ class Blur(LinearOperator):
     kernel: Array
     padding: str = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: k ⋆ x."""
         padded = pad(jnp.moveaxis(x, -1, 0), self.kernel.shape, self.padding)
         sides = fast_sides(padded.shape[1:])
@@ -46,7 +47,7 @@ class Blur(LinearOperator):
         return jnp.moveaxis(jnp.fft.irfft2(product, s=sides)[:, :height, :width], 0, -1)
 
     def adjoint(self, y: Measurement) -> Image:
-        """Spread each value by k, and fold what falls outside back as the padding does."""
+        """Spread each value by k; values outside the image fold back as the padding continues it."""
         channels, (height, width) = y.shape[-1], y.shape[:2]
         fold_in = partial(pad, kernel_shape=self.kernel.shape, padding=self.padding)
         image = jax.ShapeDtypeStruct((channels, height, width), y.dtype)
@@ -74,7 +75,7 @@ class CircularBlur(SpectralOperator):
     kernel: Array
     rcond: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: F⁻¹ (ĥ · F x)."""
         return self._filter(x, self._transfer(x.dtype))
 
@@ -120,7 +121,7 @@ class CircularBlur(SpectralOperator):
         return self._filter(y, jnp.conj(h) / (power + expand(jnp.asarray(rho, y.dtype), power)).astype(h.dtype))
 
     def _kept(self, s: Array) -> Array:
-        # Which singular values count must not depend on who asks: the largest is found at the kernel's own precision.
+        # The cutoff must not depend on the caller's dtype, so the largest value is found at the kernel's own precision.
         largest = jnp.max(jnp.abs(jnp.fft.rfft2(self.wrapped_kernel(s.dtype))))
         return jnp.where(s > expand(self.rcond.astype(s.dtype) * largest, s), s, jnp.zeros_like(s))
 
@@ -138,13 +139,13 @@ class CircularBlur(SpectralOperator):
 
 
 def blur(
-    *, image_shape: Shape, kernel: Array | np.ndarray, padding: Padding = "reflect", rcond: float = RCOND
+    kernel: Array | np.ndarray, *, image_shape: Shape, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
     """Any blur, y = k ⋆ x (cross-correlation; the same kernel on each channel, not normalised).
 
     Args:
-        image_shape: (H, W, C).
         kernel: k [h, w], both odd.
+        image_shape: (H, W, C).
         padding: "reflect" (as DPS pads), "circular" (closed forms by FFT) or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
 
@@ -163,31 +164,31 @@ def blur(
         check_range("rcond", rcond, 0, 1)
         return CircularBlur(k, jnp.asarray(rcond, jnp.float32), image_shape=shape)
     if padding == "reflect" and _reach_too_far(k.shape, shape):
-        # Zeros around the kernel reach nowhere. They go only where they must: other sizes would compile anew.
+        # Zeros around the kernel do nothing. Cut them only if the kernel is too large: another size compiles anew.
         k = jnp.asarray(crop_border(np.asarray(k))) if concrete(k) else k
         check_reach(k.shape, shape)
     return Blur(k, padding, image_shape=shape)
 
 
 def gaussian_blur(
+    std: float | tuple[float, float] = 3.0,
     *,
     image_shape: Shape,
     size: int | tuple[int, int] = 61,
-    std: float | tuple[float, float] = 3.0,
     angle: float = 0.0,
     padding: Padding = "reflect",
     rcond: float = RCOND,
 ) -> LinearOperator:
     """Gaussian blur; the default is that of DPS and DAPS (61x61, standard deviation 3, reflection).
 
-    The kernel is what scipy's gaussian_filter makes of a delta (cut at four standard deviations). Without a turn, the
+    The kernel equals scipy's gaussian_filter of a delta (cut at four standard deviations). If it is not rotated, the
     operator is separable and has every closed form under any padding.
 
     Args:
+        std: standard deviation along rows and columns, pixels.
         image_shape: (H, W, C).
         size: of the kernel, odd, pixels.
-        std: standard deviation along rows and columns, pixels.
-        angle: turn of an anisotropic Gaussian, degrees.
+        angle: rotation of an anisotropic Gaussian, degrees.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`jaxdiff.operators.Separable`.
 
@@ -237,13 +238,13 @@ def motion_blur(
 
 
 def defocus_blur(
-    *, image_shape: Shape, radius: float, size: int | None = None, padding: Padding = "reflect", rcond: float = RCOND
+    radius: float, *, image_shape: Shape, size: int | None = None, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
     """Blur by a disc, as a lens out of focus does.
 
     Args:
-        image_shape: (H, W, C).
         radius: of the disc, pixels.
+        image_shape: (H, W, C).
         size: of the kernel, odd; the smallest that holds the disc by default.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
@@ -260,7 +261,7 @@ def check_padding(padding: str) -> None:
 
 
 def check_reach(kernel_shape: Shape, image_shape: Shape, padding: str = "reflect") -> None:
-    """Refuse a kernel that reaches past what reflection without the edge can supply."""
+    """Refuse a kernel that reaches further than the image can be reflected without its edge."""
     if padding == "reflect" and _reach_too_far(kernel_shape, image_shape):
         height, width = image_shape[:2]
         raise ValueError(
@@ -298,7 +299,7 @@ def pad(x: Array, kernel_shape: Shape, padding: str) -> Array:
 
 
 def fast_sides(shape: Shape) -> tuple[int, int]:
-    """The next sizes that an FFT likes."""
+    """The next larger sizes at which an FFT is fast."""
     return next_fast_len(shape[0], real=True), next_fast_len(shape[1], real=True)
 
 
@@ -317,4 +318,4 @@ def hartley(x: Array) -> Array:
 
 
 def _reciprocal(s: Array) -> Array:
-    return jnp.where(s > 0, 1 / jnp.where(s > 0, s, jnp.ones_like(s)), jnp.zeros_like(s))
+    return divide_or_zero(jnp.ones_like(s), s)

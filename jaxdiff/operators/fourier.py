@@ -1,7 +1,7 @@
 """Magnetic resonance: samples of the centred, orthonormal Fourier transform, through one coil or several.
 
-Measurements are real arrays whose last axis holds real and imaginary part, so that noise of standard deviation σ falls
-on each part, as the field has it. With ``complex_image`` the image's two channels are real and imaginary part;
+Measurements are real arrays whose last axis holds real and imaginary part, so noise of standard deviation σ is added to
+each part. With ``complex_image`` the image's two channels are real and imaginary part;
 otherwise each channel is a real image of its own.
 """
 
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, concrete, leaf
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.operators.convolution import hartley
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -26,8 +26,8 @@ __all__ = ["MRI", "MultiCoilMRI", "mri", "multicoil_mri"]
 class MRI(SpectralOperator):
     """y [H, W, C, 2] = m ⊙ F x, with F centred and orthonormal.
 
-    Of a real image, opposite frequencies tell the same, so that its singular values are √((m_k + m_−k)/2) in Hartley's
-    basis; of a complex one they are m_k in Fourier's.
+    Opposite frequencies of a real image are conjugates, so its singular values are √((m_k + m_−k)/2) in Hartley's basis.
+    For a complex image they are m_k in Fourier's basis.
 
     Attributes:
         mask: m [H, W] in {0, 1}, zero frequency at (H//2, W//2).
@@ -37,7 +37,7 @@ class MRI(SpectralOperator):
     mask: Array
     complex_image: bool = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the kept frequencies, zeros elsewhere."""
         return self._masked(to_parts(fourier(to_complex(x, self.complex_image))))
 
@@ -59,7 +59,7 @@ class MRI(SpectralOperator):
 
     @property
     def singular_values(self) -> Array:
-        """How much of each frequency is seen."""
+        """The weight of each frequency; 0 where it is not sampled."""
         if self.complex_image:
             return jnp.broadcast_to(self.mask[..., None], self.image_shape)
         # Hartley's zero frequency is at (0, 0); index −k of a periodic grid is a flip and a roll by one.
@@ -96,7 +96,7 @@ class MultiCoilMRI(LinearOperator):
     sensitivities: Array
     complex_image: bool = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the kept frequencies of each coil's picture."""
         coils = self._coils(x.dtype) * to_complex(x, self.complex_image)[None]
         return self._masked(to_parts(fourier(coils)))
@@ -122,13 +122,13 @@ class MultiCoilMRI(LinearOperator):
         return self.mask.astype(y.dtype)[None, :, :, None, None] * y
 
 
-def mri(*, image_shape: Shape, mask: Array | np.ndarray, complex_image: bool = False) -> MRI:
+def mri(mask: Array | np.ndarray, *, image_shape: Shape, complex_image: bool = False) -> MRI:
     """Single-coil magnetic resonance on a Cartesian grid, y = m ⊙ F x.
 
     Args:
-        image_shape: (H, W, C).
         mask: [H, W], 1 at the frequencies that are sampled, zero frequency at (H//2, W//2); see
             :func:`jaxdiff.operators.cartesian_mask`, ``equispaced_mask``, ``radial_mask``, ``spiral_mask``.
+        image_shape: (H, W, C).
         complex_image: take the image's two channels as real and imaginary part.
 
     Raises:
@@ -139,13 +139,13 @@ def mri(*, image_shape: Shape, mask: Array | np.ndarray, complex_image: bool = F
 
 
 def multicoil_mri(
-    *, image_shape: Shape, mask: Array | np.ndarray, sensitivities: Array | np.ndarray, complex_image: bool = False
+    mask: Array | np.ndarray, *, image_shape: Shape, sensitivities: Array | np.ndarray, complex_image: bool = False
 ) -> MultiCoilMRI:
     """Magnetic resonance with several receive coils, y_c = m ⊙ F (s_c ⊙ x).
 
     Args:
-        image_shape: (H, W, C).
         mask: as in :func:`mri`.
+        image_shape: (H, W, C).
         sensitivities: [coils, H, W] complex, or [coils, H, W, 2] real; see
             :func:`jaxdiff.operators.coil_sensitivities`.
         complex_image: take the image's two channels as real and imaginary part.

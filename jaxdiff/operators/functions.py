@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, concrete
+from jaxdiff._checks import check_image_shape, concrete
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.typing import Array, Image, Measurement, PyTree, Shape
 
@@ -22,7 +22,7 @@ class Function(Operator):
     params: PyTree
     function: Callable[..., Array] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: f."""
         return self.function(x) if self.params is None else self.function(self.params, x)
 
@@ -34,7 +34,7 @@ class LinearFunction(LinearOperator):
     params: PyTree
     function: Callable[..., Array] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: f."""
         return self.function(x) if self.params is None else self.function(self.params, x)
 
@@ -42,8 +42,8 @@ class LinearFunction(LinearOperator):
 def from_function(function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None) -> Function:
     """Any differentiable JAX function of one image as an operator.
 
-    The function shapes the program: another function object compiles anew, so define it once. Numbers that vary
-    belong into ``params``.
+    Define the function once, outside of any loop. It is part of the compiled program, so another function object
+    compiles anew: a lambda written in a loop costs a compilation in every turn. Put numbers that vary into ``params``.
 
     Args:
         function: f(x), or f(params, x) where ``params`` are given.
@@ -66,6 +66,9 @@ def from_linear_function(
     function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None
 ) -> LinearFunction:
     """Any linear JAX function of one image as a linear operator; its adjoint is derived.
+
+    As for :func:`from_function`, define the function once: another function object, such as a lambda in a loop,
+    compiles anew.
 
     Args:
         function: f(x), or f(params, x) where ``params`` are given; linear in x.

@@ -4,21 +4,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_size
-from jaxdiff.operators.base import SpectralOperator
-from jaxdiff.typing import Array, Image, Measurement, Shape
+from jaxdiff._checks import check_image_shape, check_size
+from jaxdiff.operators.base import PixelOperator
+from jaxdiff.typing import Image, Measurement, Shape
 
 __all__ = ["Crop", "Pad", "crop", "pad"]
 
 
 @struct.dataclass(eq=False)
-class Crop(SpectralOperator):
+class Crop(PixelOperator):
     """y = a window of the image."""
 
     corner: tuple[int, int] = struct.field(pytree_node=False)
     size: tuple[int, int] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the window."""
         (top, left), (height, width) = self.corner, self.size
         return x[top : top + height, left : left + width]
@@ -28,51 +28,25 @@ class Crop(SpectralOperator):
         (top, left), (height, width), (rows, columns, _) = self.corner, self.size, self.image_shape
         return jnp.pad(y, ((top, rows - top - height), (left, columns - left - width), (0, 0)))
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """1 inside the window, 0 outside."""
-        return self.adjoint(jnp.ones((*self.size, self.image_shape[2]), jnp.float32))
-
 
 @struct.dataclass(eq=False)
-class Pad(SpectralOperator):
+class Pad(PixelOperator):
     """y = the image with zeros around it."""
 
     width: tuple[int, int] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: zeros around."""
         rows, columns = self.width
         return jnp.pad(x, ((rows, rows), (columns, columns), (0, 0)))
 
     def adjoint(self, y: Measurement) -> Image:
-        """What lies inside."""
+        """The image without the frame."""
         (rows, columns), (height, width, _) = self.width, self.image_shape
         return y[rows : rows + height, columns : columns + width]
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
 
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """All one."""
-        return jnp.ones(self.image_shape, jnp.float32)
-
-
-def crop(*, image_shape: Shape, size: int | tuple[int, int], corner: tuple[int, int] | None = None) -> Crop:
+def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, int] | None = None) -> Crop:
     """A window of the image, centred by default.
 
     Raises:
@@ -88,12 +62,12 @@ def crop(*, image_shape: Shape, size: int | tuple[int, int], corner: tuple[int, 
     return Crop((int(top), int(left)), (height, width), image_shape=shape)
 
 
-def pad(*, image_shape: Shape, width: int | tuple[int, int]) -> Pad:
+def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:
     """Zeros around the image.
 
     Args:
-        image_shape: (H, W, C).
         width: pixels on every side, or (rows above and below, columns left and right).
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: on a negative width.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_range, leaf
+from jaxdiff._checks import check_image_shape, check_range, leaf
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -57,7 +57,7 @@ class JPEG(Operator):
     quality: Array
     subsampling: str = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: compress and decompress."""
         height, width, channels = x.shape
         levels = _round(jnp.clip((x + 1) * 127.5, 0, 255))
@@ -82,19 +82,19 @@ class JPEG(Operator):
         height, width = plane.shape
         even = jnp.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
         blocks = jnp.reshape(even, (even.shape[0] // 2, 2, even.shape[1] // 2, 2))
-        # Half-levels go down in even columns and up in odd ones, as libjpeg has it.
+        # Half-levels go down in even columns and up in odd ones, as in libjpeg.
         bias = jnp.where(jnp.arange(even.shape[1] // 2) % 2 == 0, 0.25, 0.5).astype(plane.dtype)
         half = _floor(jnp.mean(blocks, axis=(1, 3)) + bias[None, :])
         return _upsample(_code(half, table))
 
 
-def jpeg(*, image_shape: Shape, quality: float | Array = 50, subsampling: Subsampling = "4:2:0") -> JPEG:
+def jpeg(quality: float | Array = 50, *, image_shape: Shape, subsampling: Subsampling = "4:2:0") -> JPEG:
     """JPEG compression and decompression, differentiable in the image and in the quality.
 
     Args:
-        image_shape: (H, W, 1 or 3).
         quality: 1 (worst) to 100, as Pillow and libjpeg count it.
-        subsampling: of the colour, "4:2:0" (what most encoders do) or "4:4:4".
+        image_shape: (H, W, 1 or 3).
+        subsampling: of the colour, "4:2:0" (as most encoders do) or "4:4:4".
 
     Raises:
         ValueError: on another quality, subsampling or number of channels.
@@ -151,8 +151,8 @@ def _mix(x: Array, matrix: np.ndarray) -> Array:
 
 
 def _round(x: Array) -> Array:
-    # Halves go away from zero, as in libjpeg; they are common (a block's mean is a multiple of 1/8), so a hair is added
-    # lest rounding of the transform decide them.
+    # Halves round away from zero, as in libjpeg. They are common (a block's mean is a multiple of 1/8), so 1e-4 is added:
+    # rounding errors of the transform must not decide them.
     return x + jax.lax.stop_gradient(jnp.sign(x) * jnp.floor(jnp.abs(x) + 0.5001) - x)
 
 

@@ -1,4 +1,4 @@
-"""Blur kernels: Gaussian (any shape and turn), disc, and random camera shake, each [h, w] and summing to one."""
+"""Blur kernels: Gaussian (any shape and angle), disc, and random camera shake, each [h, w] and summing to one."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_range, check_side, check_size
+from jaxdiff._checks import check_range, check_side, check_size
 from jaxdiff.typing import Array, Key
 
 __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "motion_kernel"]
@@ -15,7 +15,7 @@ __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "mo
 def gaussian_taps(size: int, std: float, *, truncate: float = 4.0) -> np.ndarray:
     """A one-dimensional Gaussian as scipy filters a delta with it, [size], float64, summing to one.
 
-    k_i ∝ exp(−i² / 2 std²) for |i| ≤ ⌊truncate · std + ½⌋; what does not fit into ``size`` is mirrored back into it.
+    k_i ∝ exp(−i² / 2 std²) for |i| ≤ ⌊truncate · std + ½⌋; weights beyond ``size`` are mirrored back into it.
     """
     radius = int(truncate * std + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -35,7 +35,7 @@ def gaussian_kernel(
     Args:
         size: odd, pixels.
         std: standard deviation along rows and columns, pixels.
-        angle: turn of the two axes, degrees; with a turn the Gaussian is sampled and normalised over the whole kernel.
+        angle: rotation of the two axes, degrees. A rotated Gaussian is sampled and normalised over the whole kernel.
 
     Raises:
         ValueError: on an even size or a standard deviation that is not positive.
@@ -55,7 +55,7 @@ def gaussian_kernel(
 
 
 def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
-    """A disc of uniform light (a lens out of focus), each pixel the share of it that the disc covers, float64.
+    """A disc of uniform light (a lens out of focus), each weight the share of its pixel that the disc covers, float64.
 
     Args:
         size: odd, pixels.
@@ -76,9 +76,8 @@ def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
 def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -> Array:
     """The trace of a random camera shake, [size, size], centred on its mean so that it does not shift the picture.
 
-    A point moves at a speed and in a direction that wander; now and then it is jerked into a new direction. The light
-    that it leaves along its way is spread over the four nearest pixels. The generator is ours: the one that
-    DPS and DAPS use makes other kernels of the same look.
+    A point moves with a speed and a direction that drift at random, and sometimes it jumps to a new direction. Its light
+    is spread over the four nearest pixels. The generator is ours; that of DPS and DAPS makes other kernels that look alike.
 
     Args:
         key: for the trajectory.
@@ -104,7 +103,7 @@ def _motion_trace(key: Key, strength: Array, side: int) -> Array:
     angle_key, wander_key, jerk_key, jerk_angle_key, speed_key, length_key = jax.random.split(key, 6)
 
     start = jax.random.uniform(angle_key, (), jnp.float32, 0, 2 * jnp.pi)
-    # The rate of turning is a random walk that forgets over a tenth of the way; some five turns of memory in all.
+    # The rate of turning is a random walk that forgets after a tenth of the path.
     turning = _smooth_noise(wander_key, points, memory=memory) * (12.0 / points)
     jerked = jax.random.bernoulli(jerk_key, 4.0 / points, (points,))
     jerk = jnp.where(jerked, jax.random.uniform(jerk_angle_key, (points,), jnp.float32, -jnp.pi, jnp.pi), 0.0)

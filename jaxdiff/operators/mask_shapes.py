@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete
+from jaxdiff._checks import check_image_shape, check_range, concrete
 from jaxdiff.operators.masking import Mask, inpaint_mask
 from jaxdiff.typing import Array, Key, Shape
 
@@ -16,12 +16,12 @@ __all__ = ["inpaint_strokes", "inpaint_text", "outpaint"]
 Side = Literal["left", "right", "top", "bottom", "border"]
 
 
-def outpaint(*, image_shape: Shape, side: Side = "right", fraction: float = 0.5) -> Mask:
+def outpaint(side: Side = "right", *, image_shape: Shape, fraction: float = 0.5) -> Mask:
     """Hide one side of the image, or a border all round.
 
     Args:
-        image_shape: (H, W, C).
         side: which part is hidden: "left", "right", "top", "bottom", or "border".
+        image_shape: (H, W, C).
         fraction: share of the image's side that is hidden; of a border, both edges together.
 
     Raises:
@@ -103,12 +103,12 @@ def _paint(key: Key, size: tuple[int, int], strokes: int, thickness: float, leng
     return seen.astype(jnp.float32)[..., None]
 
 
-def inpaint_text(*, image_shape: Shape, text: str = "jaxdiff ", size: float = 0.14, spacing: float = 1.5) -> Mask:
+def inpaint_text(text: str = "jaxdiff ", *, image_shape: Shape, size: float = 0.14, spacing: float = 1.5) -> Mask:
     """Hide lettering written over the whole image, in Pillow's own font.
 
     Args:
-        image_shape: (H, W, C).
         text: repeated along every line; each line begins a little further on in it.
+        image_shape: (H, W, C).
         size: of the letters, in units of the image's shorter side (at least 6 pixels).
         spacing: distance of the lines, in units of the size.
 

@@ -5,37 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_range, check_size, concrete
-from jaxdiff.operators.base import SpectralOperator
+from jaxdiff._checks import check_image_shape, check_range, check_size, concrete
+from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
 __all__ = ["Denoise", "Mask", "denoise", "inpaint_box", "inpaint_mask", "inpaint_random"]
 
 
 @struct.dataclass(eq=False)
-class Denoise(SpectralOperator):
+class Denoise(PixelOperator):
     """y = x."""
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the image itself."""
         return x
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """All one."""
-        return jnp.ones(self.image_shape, jnp.float32)
-
 
 @struct.dataclass(eq=False)
-class Mask(SpectralOperator):
+class Mask(PixelOperator):
     """y = m ⊙ x.
 
     Attributes:
@@ -44,7 +31,7 @@ class Mask(SpectralOperator):
 
     mask: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: m ⊙ x."""
         return self.mask.astype(x.dtype) * x
 
@@ -52,26 +39,13 @@ class Mask(SpectralOperator):
         """Aᵀ = A."""
         return self(y)
 
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """The mask at every pixel and channel."""
-        return jnp.broadcast_to(self.mask, self.image_shape)
-
     def keep_observed(self, y: Measurement) -> Measurement:
         """The measurement where something is seen, 0 elsewhere."""
         return jnp.where(jnp.broadcast_to(self.mask > 0, y.shape), y, jnp.zeros_like(y))
 
 
-def denoise(*, image_shape: Shape) -> Denoise:
-    """The identity, y = x: what is left to undo is the noise.
+def denoise(image_shape: Shape) -> Denoise:
+    """The identity, y = x: only the noise remains to be removed.
 
     >>> denoise(image_shape=(8, 8, 3)).measurement_shape
     (8, 8, 3)
@@ -79,12 +53,12 @@ def denoise(*, image_shape: Shape) -> Denoise:
     return Denoise(image_shape=check_image_shape(image_shape))
 
 
-def inpaint_mask(*, image_shape: Shape, mask: Array | np.ndarray) -> Mask:
+def inpaint_mask(mask: Array | np.ndarray, *, image_shape: Shape) -> Mask:
     """Any mask, y = m ⊙ x.
 
     Args:
-        image_shape: (H, W, C).
         mask: [H, W], [H, W, 1] or [H, W, C], in [0, 1]; 1 (or True) where the pixel is seen.
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
@@ -107,9 +81,9 @@ def inpaint_mask(*, image_shape: Shape, mask: Array | np.ndarray) -> Mask:
 
 
 def inpaint_box(
+    size: int | tuple[int, int],
     *,
     image_shape: Shape,
-    size: int | tuple[int, int],
     position: tuple[int, int] | Array | None = None,
     key: Key | None = None,
     margin: int | tuple[int, int] = 0,
@@ -117,8 +91,8 @@ def inpaint_box(
     """Hide a box.
 
     Args:
-        image_shape: (H, W, C).
         size: side of the hidden box, or its (height, width), pixels.
+        image_shape: (H, W, C).
         position: row and column of its upper left corner; centred where neither it nor ``key`` is given.
         key: for a place drawn uniformly, at least ``margin`` from the upper and left border and more than
             ``margin`` from the others (the rule of DPS and DAPS).
@@ -173,8 +147,8 @@ def inpaint_random(
 ) -> Mask:
     """Hide single pixels at random, all channels together.
 
-    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS (of a share that is traced, in
-    float32 and never all).
+    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS. A traced fraction is counted in
+    float32 and never hides every pixel.
 
     Args:
         key: for the pixels, and for the fraction where it is random.
@@ -201,7 +175,7 @@ def inpaint_random(
         if concrete(min_fraction):
             check_range("max_fraction", max_fraction, float(min_fraction), 1)
         share = jax.random.uniform(share_key, (), jnp.float32, min_fraction, max_fraction)
-        hidden = _traced_share_of(share, pixels)  # known or not, so that a key gives one mask in any program
+        hidden = _traced_share_of(share, pixels)  # traced or not, a key must give the same mask
     else:
         raise ValueError("give inpaint_random either fraction, or min_fraction and max_fraction.")
     rank = jax.random.permutation(place_key, pixels).astype(jnp.int32)
@@ -210,8 +184,8 @@ def inpaint_random(
 
 
 def _share_of(fraction: float | Array, pixels: int) -> Array:
-    # The decimal number that is meant (a float32 0.35 is below it), and a hair above the product: 0.29 * 100 is
-    # 28.999999999999996.
+    # Count with the decimal number that the caller wrote: a float32 0.35 is below 0.35. The 1e-6 lifts products such as
+    # 0.29 * 100 = 28.999999999999996.
     hidden = int(pixels * float(str(fraction)) + 1e-6)
     if hidden == pixels:
         raise ValueError(f"fraction {fraction} hides every pixel; it must be below 1.")

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.operators.convolution import Padding, blur
 from jaxdiff.operators.fourier import fourier
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 DARKEST = 1e-4
-"""Least linear light: below it the slope of a power curve would be without bound."""
+"""The least linear light; below it the slope of a power curve is unbounded."""
 
 
 @struct.dataclass(eq=False)
@@ -51,14 +51,14 @@ class PhaseRetrieval(Operator):
     shift: Array
     padding: tuple[int, int] = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the magnitude of the spectrum."""
         rows, columns = self.padding
         shown = self.scale.astype(x.dtype) * x + self.shift.astype(x.dtype)
         return jnp.abs(fourier(jnp.pad(shown, ((rows, rows), (columns, columns), (0, 0)))))
 
     def initial(self, y: Measurement) -> Image:
-        """A grey image: magnitudes show nothing, of whatever shape they are."""
+        """A grey image: magnitudes do not look like the image, whatever their shape."""
         return jnp.zeros(self.image_shape, y.dtype)
 
     def view(self, y: Measurement) -> Array:
@@ -79,14 +79,14 @@ class CodedPhaseRetrieval(Operator):
 
     phases: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the magnitude of each coded spectrum."""
         phases = self.phases.astype(x.dtype)
         code = jax.lax.complex(jnp.cos(phases), jnp.sin(phases))[..., None]
         return jnp.abs(fourier(code * x.astype(code.dtype)[None]))
 
     def view(self, y: Measurement) -> Array:
-        """The logarithm of the magnitudes, on a sheet as square as can be."""
+        """The logarithm of the magnitudes, on a sheet as square as possible."""
         columns = math.ceil(math.sqrt(y.shape[0]))
         sheets = list(pictures.log_magnitude(y))
         sheets += [-jnp.ones_like(sheets[0])] * (-len(sheets) % columns)
@@ -104,7 +104,7 @@ class HighDynamicRange(Operator):
 
     factor: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: amplify and clip."""
         return jnp.clip(self.factor.astype(x.dtype) * x, -1, 1)
 
@@ -125,7 +125,7 @@ class Quantize(Operator):
 
     levels: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: round."""
         clipped = jnp.clip(x, -1, 1)
         steps = (self.levels.astype(x.dtype) - 1) / 2
@@ -143,7 +143,7 @@ class ToneCurve(Operator):
 
     values: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: look each value up."""
         values = self.values.astype(x.dtype)
         last = values.shape[0] - 1
@@ -163,7 +163,7 @@ class Gamma(Operator):
 
     gamma: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the power curve on [0, 1]."""
         return _from_light(_to_light(x) ** self.gamma.astype(x.dtype))
 
@@ -176,7 +176,7 @@ class Gamma(Operator):
 class CameraBlur(Operator):
     """y = f(K (e f⁻¹(x))): blur of the light itself, between a camera's tone curve and its inverse.
 
-    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1], exposure e amplifies it, K blurs it, what exceeds 1
+    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1]. The exposure e amplifies it, K blurs it, light above 1
     saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes. Light
     below 1e-4 counts as 1e-4, so that f has a slope everywhere: black comes out as −0.97 for γ = 2.2.
 
@@ -190,7 +190,7 @@ class CameraBlur(Operator):
     gamma: Array
     exposure: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: to linear light, expose, blur, saturate, back."""
         gamma = self.gamma.astype(x.dtype)
         light = self.blur(self.exposure.astype(x.dtype) * _to_light(x) ** gamma)
@@ -198,17 +198,17 @@ class CameraBlur(Operator):
 
 
 def phase_retrieval(
+    oversample: float = 2.0,
     *,
     image_shape: Shape,
-    oversample: float = 2.0,
     padding: int | tuple[int, int] | None = None,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> PhaseRetrieval:
     """Fourier phase retrieval: the magnitude of an oversampled spectrum.
 
     Args:
-        image_shape: (H, W, C).
         oversample: pads ⌊oversample/8 · side⌋ zeros on either side; 2 (of DPS and DAPS) makes 256 into 384.
+        image_shape: (H, W, C).
         padding: zeros on either side, pixels, instead of ``oversample``.
         value_range: what -1 and 1 are mapped to before the transform: (-1, 1) in DPS, (0, 1) in DAPS.
 
@@ -250,7 +250,7 @@ def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> Co
     return CodedPhaseRetrieval(phases, image_shape=shape)
 
 
-def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> HighDynamicRange:
+def high_dynamic_range(factor: float | Array = 2.0, *, image_shape: Shape) -> HighDynamicRange:
     """A saturating sensor, y = clip(factor · x, -1, 1); the default is that of DAPS.
 
     Raises:
@@ -260,11 +260,11 @@ def high_dynamic_range(*, image_shape: Shape, factor: float | Array = 2.0) -> Hi
     return HighDynamicRange(leaf("factor", factor, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
+def quantize(levels: int | Array = 8, *, image_shape: Shape) -> Quantize:
     """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
 
     Raises:
-        ValueError: on fewer than two levels, or a broken number of them.
+        ValueError: on fewer than two levels, or a number that is not whole.
 
     >>> quantize(image_shape=(1, 3, 1), levels=2)(jnp.array([[[-0.3], [0.1], [0.9]]])).ravel().tolist()
     [-1.0, 1.0, 1.0]
@@ -275,7 +275,7 @@ def quantize(*, image_shape: Shape, levels: int | Array = 8) -> Quantize:
     return Quantize(leaf("levels", levels, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
+def gamma_curve(gamma: float | Array = 2.2, *, image_shape: Shape) -> Gamma:
     """A power curve, y = 2 ((x + 1)/2)^γ − 1.
 
     Raises:
@@ -285,12 +285,12 @@ def gamma_curve(*, image_shape: Shape, gamma: float | Array = 2.2) -> Gamma:
     return Gamma(leaf("gamma", gamma, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def tone_curve(*, image_shape: Shape, values: Any) -> ToneCurve:
+def tone_curve(values: Any, *, image_shape: Shape) -> ToneCurve:
     """Any tone curve, given by its values at equally spaced points of [-1, 1].
 
     Args:
-        image_shape: (H, W, C).
         values: [knots], the curve at linspace(-1, 1, knots).
+        image_shape: (H, W, C).
 
     Raises:
         ValueError: on fewer than two knots.
@@ -314,13 +314,13 @@ def camera_blur(
 ) -> CameraBlur:
     """A nonlinear blur without a network: a shaken camera with a tone curve and a sensor that saturates.
 
-    It stands in the place of the nonlinear blur of DPS and DAPS, which needs the weights of a third party's network;
-    it is another operator, and numbers measured with one do not compare with the other.
+    DPS and DAPS use a nonlinear blur that needs the weights of a third party's network. This is another operator:
+    numbers measured with one do not compare with numbers measured with the other.
 
     Args:
-        key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`; or
+        key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`. Give this or ``kernel``.
         image_shape: (H, W, C).
-        kernel: a given one [h, w].
+        kernel: [h, w], both odd.
         size: of the random kernel, odd.
         intensity: of the random kernel.
         gamma: of the tone curve.

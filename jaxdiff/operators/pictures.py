@@ -25,7 +25,7 @@ def picture(y: Array) -> Array:
     """A measurement as a picture [h, w, 1 or 3] in [-1, 1].
 
     Images are clipped to [-1, 1]; with two channels, or more than three, the mean over channels is shown; anything else
-    is stretched to its own range and laid out on a sheet as square as can be.
+    is stretched to its own range and laid out on a sheet as square as possible.
     """
     if y.ndim == 3 and y.shape[-1] in (1, 3):
         return jnp.clip(y, -1, 1)
@@ -41,7 +41,7 @@ def picture(y: Array) -> Array:
 
 
 def side_by_side(pictures: list[Array]) -> Array:
-    """Pictures in a row, the lower ones with black below, grey ones in three channels where one has colour."""
+    """Pictures in a row: black below lower ones, and grey ones in three channels if another has colour."""
     height = max(p.shape[0] for p in pictures)
     channels = max(p.shape[-1] for p in pictures)
     wide = [jnp.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures]

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_divides, check_factor, check_image_shape, check_range, check_size
+from jaxdiff.linalg import divide_or_zero
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_divides, check_factor, check_image_shape, check_range, check_size
-from jaxdiff.operators.base import LinearOperator, SpectralOperator
+from jaxdiff.operators.base import LinearOperator, PixelOperator, SpectralOperator
 from jaxdiff.operators.convolution import CircularBlur, Padding, blur
 from jaxdiff.operators.separable import RCOND, Separable, separable
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -29,7 +30,7 @@ __all__ = [
 
 @struct.dataclass(eq=False)
 class BlockAverage(SpectralOperator):
-    """Y = the mean of each f x f block.
+    """y = the mean of each f x f block.
 
     The spectral form turns each block's f² pixels by one Householder reflection, which takes the constant block to the
     first coordinate; its array is [H/f, W/f, f², C].
@@ -37,7 +38,7 @@ class BlockAverage(SpectralOperator):
 
     factor: int = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: block means."""
         return jnp.mean(self._blocks(x), axis=2)
 
@@ -97,13 +98,13 @@ class BlockAverage(SpectralOperator):
 
 
 @struct.dataclass(eq=False)
-class Subsample(SpectralOperator):
+class Subsample(PixelOperator):
     """y = every f-th pixel of every f-th row, from a first one on."""
 
     factor: int = struct.field(pytree_node=False)
     offset: int = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the pixels of the lattice."""
         return x[self.offset :: self.factor, self.offset :: self.factor]
 
@@ -112,19 +113,6 @@ class Subsample(SpectralOperator):
         after = self.factor - 1 - self.offset
         gaps = (self.offset, after, self.factor - 1)
         return jax.lax.pad(y, jnp.zeros((), y.dtype), (gaps, gaps, (0, 0, 0)))
-
-    def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x, with V = I."""
-        return x
-
-    def from_spectral(self, z: Array) -> Image:
-        """V z, with V = I."""
-        return z
-
-    @property
-    def singular_values(self) -> Array:
-        """1 on the lattice, 0 between."""
-        return self.adjoint(jnp.ones(self.measurement_shape, jnp.float32))
 
     def initial(self, y: Measurement) -> Image:
         """Each value repeated over its block."""
@@ -165,7 +153,7 @@ class BlurDownsample(LinearOperator):
         """Singular values up to this part of the largest count as zero in ``pinv``, where it is a closed form."""
         return self.blur.rcond if isinstance(self.blur, CircularBlur) else jnp.zeros((), jnp.float32)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: blur, then keep the lattice."""
         return self.lattice(self.blur(x))
 
@@ -179,8 +167,9 @@ class BlurDownsample(LinearOperator):
             return super().pinv(y)
         power = self._aliased_power(self.blur, y.dtype)
         kept = power > expand(jnp.square(self.rcond.astype(y.dtype)) * jnp.max(power), power)
-        inverse = jnp.where(kept, 1 / jnp.where(kept, power, jnp.ones_like(power)), jnp.zeros_like(power))
-        return self.adjoint(_filter(y, inverse))
+        return self.adjoint(
+            _filter(y, divide_or_zero(jnp.ones_like(power), jnp.where(kept, power, jnp.zeros_like(power))))
+        )
 
     def solve(self, rho: float | Array, b: Image) -> Image:
         """(b − Aᵀ (A Aᵀ + ρ I)⁻¹ A b) / ρ."""
@@ -211,7 +200,7 @@ class BlurDownsample(LinearOperator):
 Method = Literal["bicubic", "bilinear", "lanczos3", "box"]
 
 
-def block_average(*, image_shape: Shape, factor: int) -> BlockAverage:
+def block_average(factor: int, *, image_shape: Shape) -> BlockAverage:
     """The mean of each factor x factor block (super-resolution as DDRM and DDNM measure it).
 
     Raises:
@@ -224,14 +213,14 @@ def block_average(*, image_shape: Shape, factor: int) -> BlockAverage:
     return BlockAverage(check_divides(factor, shape), image_shape=shape)
 
 
-def super_resolution(*, image_shape: Shape, factor: int = 4, rcond: float = RCOND) -> Separable:
+def super_resolution(factor: int = 4, *, image_shape: Shape, rcond: float = RCOND) -> Separable:
     """Antialiased bicubic reduction, the operator of DPS and DAPS (their ``Resizer``): [⌈H/f⌉, ⌈W/f⌉, C].
 
     Separable, with every closed form. Their ``transpose`` is nearest upsampling; ours is the transpose.
 
     Args:
-        image_shape: (H, W, C).
         factor: f, by which both sides shrink; a side that it does not divide is sampled about its middle.
+        image_shape: (H, W, C).
         rcond: see :class:`jaxdiff.operators.Separable`.
 
     Raises:
@@ -247,9 +236,9 @@ def super_resolution(*, image_shape: Shape, factor: int = 4, rcond: float = RCON
 
 
 def resize(
+    size: int | tuple[int, int],
     *,
     image_shape: Shape,
-    size: int | tuple[int, int],
     method: Method = "bicubic",
     antialias: bool = True,
     rcond: float = RCOND,
@@ -257,8 +246,8 @@ def resize(
     """Resize to any size, larger or smaller.
 
     Args:
-        image_shape: (H, W, C).
         size: the new side, or (height, width).
+        image_shape: (H, W, C).
         method: "bicubic" (Keys, a = -1/2), "bilinear", "lanczos3" or "box".
         antialias: widen the interpolation kernel where the image shrinks.
         rcond: see :class:`jaxdiff.operators.Separable`.
@@ -275,7 +264,7 @@ def resize(
     return separable(image_shape=shape, rows=rows, columns=columns, rcond=rcond)
 
 
-def nearest_downsample(*, image_shape: Shape, factor: int, offset: int = 0) -> Subsample:
+def nearest_downsample(factor: int, *, image_shape: Shape, offset: int = 0) -> Subsample:
     """Every factor-th pixel of every factor-th row, from ``offset`` on, with no filter before it.
 
     Raises:
@@ -289,9 +278,9 @@ def nearest_downsample(*, image_shape: Shape, factor: int, offset: int = 0) -> S
 
 
 def blur_downsample(
+    kernel: Array | np.ndarray,
     *,
     image_shape: Shape,
-    kernel: Array | np.ndarray,
     factor: int,
     offset: int = 0,
     padding: Padding = "circular",
@@ -300,8 +289,8 @@ def blur_downsample(
     """Blur and keep every factor-th pixel (the classical degradation model; DPIR's and DiffPIR's with "circular").
 
     Args:
-        image_shape: (H, W, C).
         kernel: [h, w], both odd.
+        image_shape: (H, W, C).
         factor: by which both sides shrink.
         offset: row and column of the first pixel that is kept.
         padding: "circular" (closed forms), "reflect" or "zero".
@@ -323,9 +312,9 @@ def resize_matrix(
 ) -> np.ndarray:
     """The matrix [m, n] of a one-dimensional resize, float64.
 
-    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised; what
-    lies beyond an end is mirrored back about the edge of its last sample. With a ``step`` in place of n/m, the m samples
-    are so far apart, about the middle of the signal.
+    Row i holds the kernel, widened by n/m where the signal shrinks, sampled around (i + ½) n/m − ½ and normalised.
+    Weights beyond an end are mirrored back about the edge of its last sample. With ``step``, the m samples lie that far
+    apart instead of n/m, centred on the middle of the signal.
     """
     kernel, support = _INTERPOLATION[method]
     place = np.arange(m) + 0.5

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
+from jaxdiff.linalg import shrink
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
-from jaxdiff.operators.base import SpectralOperator, shrink
+from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.operators.separable import RCOND, Factor, factorize
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
@@ -30,7 +31,7 @@ class Hadamard(SpectralOperator):
     signs: Array
     indices: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: the kept coefficients."""
         return jnp.reshape(self.to_spectral(x), (-1, x.shape[-1]))[self.indices]
 
@@ -47,7 +48,7 @@ class Hadamard(SpectralOperator):
         return hadamard(self.signs.astype(x.dtype)[..., None] * x)
 
     def from_spectral(self, z: Array) -> Image:
-        """Signs ⊙ H z."""
+        """signs ⊙ H z."""
         return self.signs.astype(z.dtype)[..., None] * hadamard(z)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
@@ -81,7 +82,7 @@ class Matrix(SpectralOperator):
     rcond: Array
     per_channel: bool = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: M x."""
         return self._shape_out(_product(self.matrix.matrix, self._columns(x)))
 
@@ -140,9 +141,9 @@ def compressed_sensing(
     Args:
         key: for signs and coefficients.
         image_shape: (H, W, C); H and W powers of two.
-        ratio: measurements per pixel, in ]0, 1]; or
+        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
         samples: their number, a channel.
-        signs: flip pixels at random first; without, the mean is one coefficient among many (as DDRM has it).
+        signs: flip pixels at random first; without it, the mean is one coefficient among many (as in DDRM).
 
     Raises:
         ValueError: if a side is no power of two, or nothing or too much would be measured.
@@ -157,16 +158,16 @@ def compressed_sensing(
     return Hadamard(flips, places.astype(jnp.int32), image_shape=shape)
 
 
-def single_pixel_camera(*, image_shape: Shape, ratio: float | None = None, samples: int | None = None) -> Hadamard:
+def single_pixel_camera(ratio: float | None = None, *, image_shape: Shape, samples: int | None = None) -> Hadamard:
     """Walsh-Hadamard patterns of ±1 from coarse to fine, as a single-pixel camera shows them.
 
     Patterns are sorted by the number of sign changes along rows and columns together (a triangle of low sequencies),
     and scaled so that the rows are orthonormal.
 
     Args:
+        ratio: patterns per pixel, in ]0, 1]. Give this or ``samples``.
         image_shape: (H, W, C); H and W powers of two.
-        ratio: patterns per pixel, in ]0, 1]; or
-        samples: their number, a channel.
+        samples: number of patterns, a channel.
 
     Raises:
         ValueError: as :func:`compressed_sensing`.
@@ -184,7 +185,7 @@ def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None
     Args:
         key: for the matrix.
         image_shape: (H, W, C).
-        ratio: measurements per pixel, in ]0, 1]; or
+        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
         samples: their number m, a channel.
 
     Raises:

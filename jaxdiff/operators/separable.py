@@ -1,4 +1,4 @@
-"""Separable linear operators, Y = R X Cᵀ on each channel: what acts on rows and columns one after the other.
+"""Separable linear operators, Y = R X Cᵀ on each channel: they act on rows, then on columns.
 
 Gaussian blurs with any padding and antialiased resizing are of this kind. Two matrix products are as fast as an FFT at
 image sizes, and the singular value decompositions of the two small matrices give every closed form exactly, boundary
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
+from jaxdiff.linalg import shrink
 from jaxdiff.numerics import expand
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete, leaf
-from jaxdiff.operators.base import SpectralOperator, shrink
+from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
 __all__ = ["Factor", "Separable", "factorize", "separable"]
@@ -44,15 +45,15 @@ class Separable(SpectralOperator):
     Attributes:
         rows: R [h, H] with its decomposition.
         columns: C [w, W] with its decomposition.
-        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form (not in
-            A, its adjoint or ``solve``), where they would only amplify rounding and noise.
+        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form, where
+            they would only amplify rounding and noise. A, its adjoint and ``solve`` use all of them.
     """
 
     rows: Factor
     columns: Factor
     rcond: Array
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: R X Cᵀ."""
         return _sandwich(self.rows.matrix, x, self.columns.matrix)
 
@@ -97,14 +98,14 @@ class Separable(SpectralOperator):
 
 
 def separable(
-    *, image_shape: Shape, rows: Array | np.ndarray, columns: Array | np.ndarray, rcond: float | Array = RCOND
+    rows: Array | np.ndarray, columns: Array | np.ndarray, *, image_shape: Shape, rcond: float | Array = RCOND
 ) -> Separable:
     """The operator Y = R X Cᵀ on each channel.
 
     Args:
-        image_shape: (H, W, C).
         rows: R [h, H].
         columns: C [w, W].
+        image_shape: (H, W, C).
         rcond: see :class:`Separable`.
 
     Raises:
@@ -124,8 +125,8 @@ def separable(
 def factorize(matrix: Array | np.ndarray) -> Factor:
     """The singular value decomposition of a matrix [m, n], in double precision where its numbers are known now.
 
-    Within ``grad``, A and its adjoint depend on the matrix; its decomposition counts as constant, since the derivative
-    of a full one does not exist where singular values are equal. So do ``pinv``, ``solve`` and the spectral form.
+    Under ``grad``, A and its adjoint depend on the matrix. Its decomposition counts as constant, because a full one has no
+    derivative where singular values are equal; so ``pinv``, ``solve`` and the spectral form count as constant too.
     """
     m, n = np.shape(matrix)
     decompose = np.linalg.svd if concrete(matrix) else jnp.linalg.svd

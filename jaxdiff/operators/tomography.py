@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import check_image_shape, check_range, concrete
 from jaxdiff.operators import pictures
-from jaxdiff.operators._validation import check_image_shape, check_range, concrete
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.typing import Array, Image, Measurement, Shape
 
@@ -27,10 +27,10 @@ class Radon(LinearOperator):
     """y [detectors, angles, C] = scale · sums of the image along parallel rays.
 
     For each angle the image is turned with bilinear interpolation (zero outside) and summed over rows. The adjoint is
-    the transpose of that computation, exact to rounding, which a back-projection that interpolates by itself is not.
+    the transpose of that computation, exact to rounding; a back-projection with its own interpolation is not.
 
     Attributes:
-        cos: of the angles, [angles] (kept apart from the angles so that they are right to the last bit).
+        cos: of the angles, [angles] (stored instead of the angles, so that they are right to the last bit).
         sin: of the angles, [angles].
         scale: factor on the measurement, 1 for line integrals in pixels.
         detectors: number of rays an angle.
@@ -54,15 +54,15 @@ class Radon(LinearOperator):
         first = [-(-(side - length) // 2) for side, length in zip(sides, seen, strict=True)]
         return slice(first[0], first[0] + seen[0]), slice(first[1], first[1] + seen[1])
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: turn, sum, for each angle."""
         x = x[self.window]
         height, width, _ = x.shape
         angles = (self.cos.astype(x.dtype), self.sin.astype(x.dtype))
 
         def scan(plane: Array) -> Array:
-            # The four neighbours of every point side by side, so that one gather fetches all: the cost is in the
-            # gathers. Planes one by one and angles in pairs: the layout that XLA's CPU code is fastest at, threefold.
+            # Gathers are the cost, so the four neighbours of every point lie side by side, and one gather fetches all.
+            # Planes one by one and angles in pairs are three times as fast in XLA's CPU code as other layouts.
             padded = jnp.pad(plane, ((1, 2), (1, 2)))
             corners = [padded[i : height + 2 + i, j : width + 2 + j] for i in (0, 1) for j in (0, 1)]
             table = jnp.reshape(jnp.stack(corners, axis=2), ((height + 2) * (width + 2), 4, 1))
@@ -105,9 +105,9 @@ class Radon(LinearOperator):
 
 
 def ct(
+    angles: int | Sequence[float] | Array | np.ndarray,
     *,
     image_shape: Shape,
-    angles: int | Sequence[float] | Array | np.ndarray,
     arc: float = 180.0,
     circle: bool = False,
     normalize: bool = False,
@@ -115,13 +115,13 @@ def ct(
     """Parallel-beam computed tomography, equal to ``skimage.transform.radon`` on each channel.
 
     Args:
-        image_shape: (H, W, C).
         angles: degrees, [n]; or their number, spread evenly over ``arc`` (few of them: sparse view).
+        image_shape: (H, W, C).
         arc: degrees that a number of angles covers (below 180: limited angle).
-        circle: take as many rays as the shorter side has pixels, through the centred square of that side, whose corners
-            are partly cut off; else as many as the diagonal needs.
-        normalize: divide by √(angles · rays), which brings the operator's norm near 1 and so noise to the scale of
-            image noise; else line integrals in pixels.
+        circle: take one ray per pixel of the shorter side, through the centred square of that side, whose corners are
+            partly cut off. Otherwise take as many rays as the diagonal needs.
+        normalize: divide by √(angles · rays). The operator's norm is then near 1, and its noise on the scale of image
+            noise. Otherwise the measurements are line integrals in pixels.
 
     Raises:
         ValueError: if there is no angle, or an angle that is not finite.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.operators._validation import check_image_shape, check_size, concrete, leaf
+from jaxdiff._checks import check_image_shape, check_size, concrete, leaf
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.operators.convolution import Padding, check_padding, check_reach, fast_sides, pad, wrap
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -30,7 +30,7 @@ class VaryingBlur(LinearOperator):
     weights: Array
     padding: str = struct.field(pytree_node=False)
 
-    def __call__(self, x: Image) -> Measurement:
+    def apply(self, x: Image) -> Measurement:
         """Measure: weigh, blur, add; the sum is taken in the Fourier domain."""
         height, width = x.shape[:2]
         planes = self.weights.astype(x.dtype)[:, None] * jnp.moveaxis(x, -1, 0)[None]
@@ -47,17 +47,17 @@ class VaryingBlur(LinearOperator):
 
 
 def varying_blur(
+    kernels: Array | np.ndarray,
     *,
     image_shape: Shape,
-    kernels: Array | np.ndarray,
     weights: Array | np.ndarray | None = None,
     padding: Padding = "reflect",
 ) -> VaryingBlur:
     """A blur that varies over the image.
 
     Args:
-        image_shape: (H, W, C).
         kernels: [K, h, w], both sides odd.
+        image_shape: (H, W, C).
         weights: [K, H, W]; by default the kernels take turns from left to right, blended linearly.
         padding: "reflect", "circular" or "zero".
 

@@ -27,7 +27,7 @@ class Dense(LinearOperator):
 
     matrix: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         return self.matrix.astype(x.dtype) @ x.ravel()
 
 
@@ -37,7 +37,7 @@ class Cubic(Operator):
 
     curve: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         half = x.ravel()[::2]
         return half + self.curve.astype(x.dtype) * half**3
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from jaxdiff import operators as ops
 from jaxdiff.operators import LinearOperator
@@ -24,6 +25,115 @@ def test_signs_of_the_algebra():
     assert not isinstance(curve @ mask, LinearOperator)
     assert (2 * mask).closed_solve
     assert not (grey @ mask).closed_solve
+
+
+def _dense(operator):
+    """The matrix of an operator, column by column."""
+    size = int(np.prod(operator.image_shape))
+    units = np.eye(size, dtype=np.float32).reshape(size, *operator.image_shape)
+    return np.stack([np.asarray(operator(jnp.asarray(unit))).ravel() for unit in units], axis=1)
+
+
+SMALL = (4, 4, 1)
+A = ops.from_matrix(np.random.default_rng(1).standard_normal((5, 16)), image_shape=SMALL)
+B = ops.from_matrix(np.random.default_rng(2).standard_normal((5, 16)), image_shape=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        (-A, lambda a, b: -a),
+        (A - B, lambda a, b: a - b),
+        (A * 3, lambda a, b: 3 * a),
+        (3 * A, lambda a, b: 3 * a),
+        (np.float32(3) * A, lambda a, b: 3 * a),
+        (A * jnp.float32(0.5), lambda a, b: a / 2),
+        (A / 4, lambda a, b: a / 4),
+        (A.T, lambda a, b: a.T),
+        (A.T @ B, lambda a, b: a.T @ b),
+        (A @ B.T, lambda a, b: a @ b.T),
+        ((A - 2 * B).T / 4, lambda a, b: (a - 2 * b).T / 4),
+    ],
+    ids=["-A", "A-B", "A*3", "3*A", "numpy*A", "A*jax", "A/4", "A.T", "A.T@B", "A@B.T", "(A-2B).T/4"],
+)
+def test_the_algebra_equals_that_of_matrices(operator, expected):
+    matrix = expected(_dense(A), _dense(B))
+    assert isinstance(operator, LinearOperator)
+    np.testing.assert_allclose(operator.as_matrix(), matrix, atol=1e-4)
+    x, y = (np.random.default_rng(i).standard_normal(n).astype(np.float32) for i, n in enumerate(matrix.shape[::-1]))
+    image, measurement = x.reshape(operator.image_shape), y.reshape(operator.measurement_shape)
+    np.testing.assert_allclose(jnp.ravel(operator(image)), matrix @ x, atol=1e-4)
+    np.testing.assert_allclose(jnp.ravel(operator.adjoint(measurement)), matrix.T @ y, atol=1e-4)
+    ridge = np.linalg.solve(matrix.T @ matrix + np.eye(matrix.shape[1]), matrix.T @ y)
+    np.testing.assert_allclose(jnp.ravel(operator.ridge(1.0, measurement)), ridge, atol=1e-4)
+
+
+@pytest.mark.parametrize("operator", [A, ops.grayscale(image_shape=(2, 3, 3)), ops.pad(image_shape=(2, 2, 1), width=1)])
+def test_as_matrix_holds_a_column_for_each_pixel(operator):
+    np.testing.assert_array_equal(operator.as_matrix(), _dense(operator))
+
+
+def test_a_transpose_acts_on_measurements_and_goes_back():
+    mask = ops.inpaint_box(2, image_shape=SMALL)
+    for operator in (A, mask, ops.stack(mask, mask)):
+        u = jnp.ones(operator.measurement_shape)
+        assert operator.T.T is operator
+        assert operator.T.image_shape == operator.measurement_shape
+        np.testing.assert_array_equal(operator.T(u), operator.adjoint(u))
+    traces = []
+
+    @jax.jit
+    def run(transpose, y):
+        traces.append(1)
+        return transpose(y)
+
+    run(A.T, jnp.ones(5)), run(B.T, jnp.ones(5))
+    assert len(traces) == 1
+
+
+def test_the_matrix_of_complex_measurements_is_complex_and_has_no_transpose_on_images():
+    small = ops.from_linear_function(_spectrum, image_shape=SMALL)
+    matrix, u = small.as_matrix(), jax.random.normal(jax.random.key(0), SMALL) * (1 - 2j)
+    assert matrix.dtype == jnp.complex64
+    np.testing.assert_allclose((matrix.conj().T @ u.ravel()).real, small.adjoint(u).ravel(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"complex numbers.*call its adjoint"):
+        _ = small.T
+
+
+def test_an_operator_is_added_to_and_multiplied_by_nothing_else():
+    for mix in (lambda: A + 1, lambda: A - X, lambda: A @ X, lambda: A * B, lambda: A / B, lambda: 1 / A):
+        with pytest.raises(TypeError, match=r"unsupported operand|got .*Matrix"):
+            mix()
+
+
+@struct.dataclass(eq=False)
+class Half(LinearOperator):
+    """Written as users do, with nothing but what it measures."""
+
+    def apply(self, x):
+        return x[::2]
+
+
+@struct.dataclass(eq=False)
+class Unchecked(LinearOperator):
+    """Overrides the call itself."""
+
+    def __call__(self, x):
+        return x[::2]
+
+
+def test_an_operator_is_its_apply_with_the_image_checked():
+    half, unchecked = Half(image_shape=SMALL), Unchecked(image_shape=SMALL)
+    u = jnp.ones((2, 4, 1))
+    for operator in (half, unchecked):
+        assert operator.measurement_shape == (2, 4, 1)
+        np.testing.assert_array_equal(operator.adjoint(u)[::2], u)
+        assert not operator.adjoint(u)[1::2].any()
+    with pytest.raises(ValueError, match=r"this Half measures one image \(4, 4, 1\)"):
+        half(X)
+    assert unchecked(X).shape == (4, 8, 3)
+    with pytest.raises(NotImplementedError, match=r"define its apply\(x\)"):
+        ops.Operator(image_shape=SMALL)(jnp.zeros(SMALL))
 
 
 def test_stack_splits_into_its_parts():

@@ -1,5 +1,7 @@
 """Bad parameters are refused with a sentence that says what to do."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +121,9 @@ BAD = {
     "stack of two images": lambda: ops.stack(ops.denoise(**IMAGE), ops.denoise(image_shape=(8, 8, 3))),
     "stack of nothing": lambda: ops.stack(),
     "scale by zero": lambda: 0.0 * ops.denoise(**IMAGE),
+    "division by zero": lambda: ops.denoise(**IMAGE) / 0,
+    "division by an array": lambda: ops.denoise(**IMAGE) / np.ones(3),
+    "product with an array": lambda: np.ones(3) * ops.denoise(**IMAGE),
     "scale by an array": lambda: ops.scale(ops.denoise(**IMAGE), jnp.ones(3)),
     "window outside": lambda: ops.crop(**IMAGE, size=8, corner=(10, 0)),
     "pad below zero": lambda: ops.pad(**IMAGE, width=-1),
@@ -159,6 +164,40 @@ def test_a_batch_is_refused_and_vmap_named(make):
     with pytest.raises(ValueError, match=r"one image \(8, 8, 3\), got shape \(8, 8, 8, 3\).*vmap"):
         operator(batch)
     assert jax.vmap(operator)(batch).shape == (8, *operator.measurement_shape)
+
+
+FACTORIES = [
+    name
+    for name in ops.__all__
+    if inspect.isfunction(getattr(ops, name)) and "image_shape" in inspect.signature(getattr(ops, name)).parameters
+]
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_what_a_factory_is_about_may_be_given_by_position(name):
+    """And without the image's shape, the refusal names that."""
+    if name == "denoise":
+        assert ops.denoise(S).image_shape == S
+        return
+    with pytest.raises(TypeError, match=r"missing \d required keyword-only arguments?: 'image_shape'"):
+        getattr(ops, name)(*[None] * _needed(getattr(ops, name)))
+
+
+def _needed(factory):
+    """How many arguments by position there must be, but one at least."""
+    positional = [p for p in inspect.signature(factory).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    return max(1, sum(p.default is p.empty for p in positional))
+
+
+def test_by_position_and_by_keyword_are_the_same():
+    mask = np.eye(16)
+    for by_position, by_keyword in (
+        (ops.inpaint_mask(mask, **IMAGE), ops.inpaint_mask(**IMAGE, mask=mask)),
+        (ops.gaussian_blur(1.5, **IMAGE), ops.gaussian_blur(**IMAGE, std=1.5)),
+        (ops.super_resolution(2, **IMAGE), ops.super_resolution(**IMAGE, factor=2)),
+    ):
+        assert jax.tree.structure(by_position) == jax.tree.structure(by_keyword)
+        jax.tree.map(np.testing.assert_array_equal, by_position, by_keyword)
 
 
 WRONG = {

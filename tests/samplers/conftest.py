@@ -28,7 +28,7 @@ class Dense(LinearOperator):
 
     matrix: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         return self.matrix.astype(x.dtype) @ x.ravel()
 
 
@@ -38,7 +38,7 @@ class Cubic(Operator):
 
     curve: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         half = x.ravel()[::2]
         return half + self.curve.astype(x.dtype) * half**3
 
@@ -49,7 +49,7 @@ class Spectrum(Operator):
 
     scale: float = static(default=1.0)
 
-    def __call__(self, x):
+    def apply(self, x):
         return self.scale * jnp.fft.fft2(x[..., 0], norm="ortho")
 
 

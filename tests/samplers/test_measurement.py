@@ -65,7 +65,7 @@ class Complex(LinearOperator):
 
     matrix: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         return self.matrix @ x.ravel().astype(self.matrix.dtype)
 
 
@@ -73,7 +73,7 @@ class Complex(LinearOperator):
 class Unitary(SpectralOperator):
     """The complex Fourier transform of a real image, with its singular values: V = I, s = 1, Uᵀy = Re F⁻¹y."""
 
-    def __call__(self, x):
+    def apply(self, x):
         return jnp.fft.fft2(x[..., 0], norm="ortho")
 
     def adjoint(self, y):

@@ -9,11 +9,12 @@ from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
 from jaxdiff.evaluation import calibration, coverage
 from jaxdiff.evaluation.exact import gaussian_posterior, mixture_posterior, sliced_wasserstein
-from jaxdiff.numerics import conjugate_gradient, safe_norm, safe_sqrt
+from jaxdiff.linalg import conjugate_gradient
+from jaxdiff.numerics import safe_norm, safe_sqrt
 from jaxdiff.problems import observe
 from jaxdiff.samplers import ddim, dps, mmps, posterior, sample, score_ald
-from jaxdiff.samplers.loop import _depth, _scan
 from jaxdiff.samplers.posterior import Posterior
+from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
 from jaxdiff.schedules import TimeGrid
 
 
@@ -151,8 +152,8 @@ def test_impossible_grids_are_refused_and_depths_are_cut(world):
     for t, s in (([last + 1], [-1]), ([-2], [-1]), ([float("nan")], [-1]), ([], []), ([5, 3], [-1])):
         with pytest.raises(ValueError, match="TimeGrid"):
             sample(jax.random.key(0), here.prior, None, ddim(), steps=TimeGrid(np.asarray(t), np.asarray(s)))
-    assert _depth(5000, 1000) == _depth("log", 1000)
-    assert _depth(np.int64(2), 1000) == 2
+    assert checkpoint_depth(5000, 1000) == checkpoint_depth("log", 1000)
+    assert checkpoint_depth(np.int64(2), 1000) == 2
 
 
 def test_calibration_of_right_and_wrong_draws():
@@ -216,7 +217,7 @@ def test_nested_scans_visit_every_step_once_and_in_order(checkpoint, count):
         return 1.5 * state % 7 + i, state
 
     inputs = jnp.arange(count, dtype=jnp.float32)
-    found = _scan(body, jnp.float32(1), inputs, count, _depth(checkpoint, count))
+    found = checkpointed_scan(body, jnp.float32(1), inputs, count, checkpoint_depth(checkpoint, count))
     for ours, theirs in zip(found, jax.lax.scan(body, jnp.float32(1), inputs), strict=True):
         np.testing.assert_allclose(ours, theirs)
 

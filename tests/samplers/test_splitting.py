@@ -27,7 +27,7 @@ class Rows(LinearOperator):
 
     rows: Array
 
-    def __call__(self, x):
+    def apply(self, x):
         return self.rows @ x.ravel()
 
 

@@ -1,4 +1,4 @@
-"""The sentences that factories refuse bad parameters with."""
+"""Checks of parameters: each refuses a bad value with one sentence that says what to do."""
 
 import math
 from typing import Any

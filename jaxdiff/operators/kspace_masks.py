@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.operators._validation import check_range, check_size
+from jaxdiff._checks import check_range, check_size
 from jaxdiff.typing import Array, Key
 
 __all__ = ["cartesian_mask", "coil_sensitivities", "equispaced_mask", "radial_mask", "spiral_mask"]
@@ -16,7 +16,7 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
     Args:
         key: for the columns.
         shape: (H, W).
-        acceleration: so many times fewer columns are sampled than the image has.
+        acceleration: sample this many times fewer columns than the image has.
         center_fraction: share of the columns around zero frequency that is always sampled.
 
     Raises:
@@ -35,13 +35,13 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
 
 
 def equispaced_mask(
-    *, shape: tuple[int, int], acceleration: int, center_fraction: float = 0.08, offset: int = 0
+    acceleration: int, *, shape: tuple[int, int], center_fraction: float = 0.08, offset: int = 0
 ) -> Array:
     """Every so-many-th column from ``offset`` on, and the middle ones (fastMRI's equispaced mask).
 
     Args:
-        shape: (H, W).
         acceleration: spacing of the columns outside the middle.
+        shape: (H, W).
         center_fraction: share of the columns around zero frequency that is always sampled.
         offset: the first sampled column.
 
@@ -53,12 +53,12 @@ def equispaced_mask(
     return jnp.asarray(np.broadcast_to(columns, (height, width)), jnp.float32)
 
 
-def radial_mask(*, shape: tuple[int, int], spokes: int) -> Array:
+def radial_mask(spokes: int, *, shape: tuple[int, int]) -> Array:
     """The grid points nearest to straight lines through zero frequency, at equal angles.
 
     Args:
-        shape: (H, W).
         spokes: number of lines.
+        shape: (H, W).
 
     Raises:
         ValueError: if there is no spoke.
@@ -71,12 +71,12 @@ def radial_mask(*, shape: tuple[int, int], spokes: int) -> Array:
     return _draw((height, width), np.sin(angle)[:, None] * radius[None, :], np.cos(angle)[:, None] * radius[None, :])
 
 
-def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array:
+def spiral_mask(turns: float, *, shape: tuple[int, int], arms: int = 1) -> Array:
     """The grid points nearest to interleaved spirals around zero frequency, denser towards it (radius ∝ angle²).
 
     Args:
-        shape: (H, W).
         turns: of each arm, from zero frequency to the edge.
+        shape: (H, W).
         arms: number of spirals, at equal angles.
 
     Raises:
@@ -91,15 +91,15 @@ def spiral_mask(*, shape: tuple[int, int], turns: float, arms: int = 1) -> Array
     return _draw((height, width), radius * np.sin(angle), radius * np.cos(angle))
 
 
-def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.2, width: float = 0.9) -> Array:
+def coil_sensitivities(coils: int, *, shape: tuple[int, int], radius: float = 1.2, width: float = 0.9) -> Array:
     """Smooth complex maps of coils around the image, Σ |s_c|² = 1 at every pixel.
 
     Coil c lies at angle 2πc/coils and ``radius`` half image sides from the middle; it sees a Gaussian of the distance
     and a phase that grows with it.
 
     Args:
-        shape: (H, W).
         coils: number of coils.
+        shape: (H, W).
         radius: of the ring, half sides.
         width: standard deviation of the Gaussian, half sides.
 
@@ -117,7 +117,8 @@ def coil_sensitivities(*, shape: tuple[int, int], coils: int, radius: float = 1.
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
     distance = np.hypot(row - radius * np.sin(angle), column - radius * np.cos(angle))
     exponent = -0.5 * (distance / width) ** 2
-    exponent -= exponent.max(axis=0, keepdims=True)  # a factor of all coils, which narrow ones would lose as zero
+    # A factor common to all coils; without it narrow ones underflow to zero.
+    exponent -= exponent.max(axis=0, keepdims=True)
     maps = np.exp(exponent + 1j * (angle + 0.5 * np.pi * distance))
     maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0, keepdims=True))
     return jnp.asarray(np.stack([maps.real, maps.imag], axis=-1), jnp.float32)

@@ -176,7 +176,7 @@ def _walk(
         return sampler.step(z, state, t, s, problem, denoiser)[0], state.x / jnp.sqrt(denoiser.schedule.at(t).alpha_bar)
 
     start = sampler.init(noise[0], problem, denoiser, t[0])
-    if not isinstance(sampler, jd.samplers.DDRM):  # DDRM's start is its own; the others' is told
+    if sampler.title != "DDRM":  # DDRM's start is its own; the others' is told
         start = start._replace(x=first * jnp.sqrt(denoiser.schedule.at(t[0]).alpha_bar))
     state, iterates = jax.lax.scan(body, start, (t, s, noise[1:]))
     return iterates, state.x

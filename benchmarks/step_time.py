@@ -24,7 +24,8 @@ from rich.table import Table
 import jaxdiff as jd
 from benchmarks.costs import NEEDED
 from jaxdiff.models import PRESETS, UNet
-from jaxdiff.tasks.settings import METHODS, make_sampler
+from jaxdiff.samplers import METHODS
+from jaxdiff.tasks.settings import make_sampler
 
 FORWARD, GRADIENT = "forward", "forward + input gradient"
 T, S = 500, 490

@@ -16,6 +16,10 @@ __all__ = [
     "check_range",
     "check_side",
     "check_size",
+    "choice",
+    "count",
+    "number",
+    "scheduled",
     "concrete",
     "leaf",
 ]
@@ -90,3 +94,61 @@ def check_divides(factor: int, image_shape: Shape) -> int:
     if height % factor or width % factor:
         raise ValueError(f"factor {factor} must divide the image's sides {height} and {width}; crop or pad it first.")
     return factor
+
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest float32, 3.4e38: a larger number would be infinite as a leaf."""
+
+
+def number(
+    name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
+) -> Array:
+    """A hyper-parameter as a float32 array; single numbers are checked against [low, high] (or ]low, high]).
+
+    Raises:
+        ValueError: if it lies outside, or is no number.
+    """
+    if value is None or isinstance(value, str | bytes | bool | dict):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
+    known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
+    if known and not (-LARGEST <= value <= LARGEST and (low < value <= high or (value == low and not open_low))):
+        above = "above" if open_low else "at least"
+        below = " and finite" if high == float("inf") else f" and at most {high:g}"
+        raise ValueError(f"{name} must be {above} {low:g}{below}, got {str(value)[:40]}.")
+    return jnp.asarray(value, jnp.float32)
+
+
+def scheduled(
+    name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
+) -> Array:
+    """As ``number``, or a schedule [T]: one value a training timestep, which ``Step.value`` reads.
+
+    Raises:
+        ValueError: if a number is out of range, or an array is empty or has more than one axis.
+    """
+    array = number(name, value, low=low, high=high, open_low=open_low)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} must be one number or one per training timestep, got shape {array.shape}.")
+    return array
+
+
+def count(name: str, value: int, *, low: int = 1) -> int:
+    """A number of inner steps: part of the program's shape.
+
+    Raises:
+        ValueError: if it is not an integer of at least ``low``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}.")
+    return int(value)
+
+
+def choice(name: str, value: str, options: tuple[str, ...]) -> str:
+    """One of the named options.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    if value not in options:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(options)}.")
+    return value

@@ -9,7 +9,27 @@ import jax.numpy as jnp
 from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.typing import Array, Scalar
 
-__all__ = ["CGResult", "conjugate_gradient", "divide_or_zero", "shrink"]
+__all__ = [
+    "SOLVERS",
+    "CGResult",
+    "cg_steps",
+    "conjugate_gradient",
+    "divide_or_zero",
+    "dot",
+    "gcr_steps",
+    "shrink",
+    "times",
+]
+
+
+def dot(a: Array, b: Array) -> Scalar:
+    """Re⟨a, b⟩."""
+    return jnp.sum(jnp.real(jnp.conj(a) * b))
+
+
+def times(scalar: Scalar, x: Array) -> Array:
+    """scalar · x for a real scalar and a real or complex x, without promotion."""
+    return expand(scalar, x).astype(x.dtype) * x
 
 
 def divide_or_zero(a: Array, b: Array) -> Array:
@@ -56,3 +76,61 @@ def conjugate_gradient(
     x, _ = jax.scipy.sparse.linalg.cg(matvec, b, x0=x0, tol=tol, maxiter=maxiter)
     scale = jnp.maximum(safe_norm(b), jnp.finfo(b.real.dtype).tiny)
     return CGResult(x, safe_norm(b - matvec(x)) / scale)
+
+
+def cg_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """Conjugate gradients for M u = b from 0, exactly ``iterations`` of them.
+
+    A fixed count costs the same at every step, and gradients through it are those of the answer that was used, not of
+    the converged one. Once the residual is nothing but rounding the answer stays as it is: quotients of rounding errors
+    change it little, but their derivatives are infinite.
+    """
+    rounding = _rounding(b)
+
+    def body(carry: tuple[Array, Array, Array, Scalar], _: None) -> tuple[tuple[Array, Array, Array, Scalar], None]:
+        x, r, p, rr = carry
+        q = matvec(p)
+        going = rr > rounding
+        curvature = dot(p, q)
+        alpha = divide_or_zero(rr, jnp.where(going & (curvature > 0), curvature, 0.0))
+        x, r = x + times(alpha, p), r - times(alpha, q)
+        new = dot(r, r)
+        return (x, r, r + times(divide_or_zero(new, jnp.where(going, rr, 0.0)), p), new), None
+
+    carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, b, dot(b, b)), length=iterations)
+    return carry[0]
+
+
+def gcr_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """Generalised conjugate residuals for M u = b from 0: GMRES's iterates, for M not symmetric too.
+
+    Reference:
+        Eisenstat, Elman & Schultz 1983: equal to GMRES as long as the symmetric part of M is positive definite.
+    """
+    rounding = _rounding(b)
+
+    def body(carry: tuple[Array, Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array, Array], None]:
+        x, r, ps, qs = carry
+        p, q = r, matvec(r)
+        along = jax.vmap(lambda old: dot(old, q))(qs)
+        weights = along.reshape(-1, *(1,) * b.ndim).astype(b.dtype)
+        p, q = p - jnp.sum(weights * ps, axis=0), q - jnp.sum(weights * qs, axis=0)
+        squared = dot(q, q)
+        going = (dot(r, r) > rounding) & (squared > 0)
+        scale = jnp.where(going, jax.lax.rsqrt(jnp.where(going, squared, 1.0)), 0.0)
+        p, q = times(scale, p), times(scale, q)
+        step = dot(q, r)
+        return (x + times(step, p), r - times(step, q), ps.at[i].set(p), qs.at[i].set(q)), None
+
+    basis = jnp.zeros((iterations, *b.shape), b.dtype)
+    carry, _ = jax.lax.scan(body, (jnp.zeros_like(b), b, basis, basis), jnp.arange(iterations))
+    return carry[0]
+
+
+def _rounding(b: Array) -> Scalar:
+    """The square of a residual that is rounding alone."""
+    return jax.lax.stop_gradient(jnp.finfo(b.real.dtype).eps ** 2 * dot(b, b))
+
+
+SOLVERS = {"cg": cg_steps, "gmres": gcr_steps}
+"""Krylov methods of a fixed number of steps, by name."""

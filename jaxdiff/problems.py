@@ -8,9 +8,12 @@ from jax.typing import DTypeLike
 
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import Operator
-from jaxdiff.typing import Array, Image, Key, Measurement
+from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
 
 __all__ = ["Problem", "observe"]
+
+NOISE_FLOOR = 1e-3
+"""Smallest σ that a solve with σ² on its diagonal takes, as DiffPIR does: σ = 0 would divide by zero."""
 
 
 @struct.dataclass
@@ -30,6 +33,20 @@ class Problem:
     def residual(self, x: Image) -> Array:
         """y − A(x)."""
         return self.y - self.operator(x)
+
+    def noise_level(self, *, floor: float = NOISE_FLOOR) -> Scalar:
+        """σ of each *real* number measured (σ/√2 for complex measurements), with σ at least ``floor``."""
+        sigma = jnp.asarray(self.noise_std)
+        sigma = jnp.maximum(sigma, floor) if floor > 0 else sigma
+        return sigma / 2**0.5 if jnp.issubdtype(self.y.dtype, jnp.complexfloating) else sigma
+
+    def noise_variance(self, *, floor: float = NOISE_FLOOR) -> Scalar:
+        """σ² of each *real* number measured (half of it for complex measurements), with σ at least ``floor``."""
+        return self.noise_level(floor=floor) ** 2
+
+    def observed_count(self) -> Scalar:
+        """How many entries of y say something of the image."""
+        return jnp.sum(jnp.real(self.operator.keep_observed(jnp.ones_like(self.y))))
 
 
 def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array) -> Problem:

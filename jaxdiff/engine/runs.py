@@ -17,9 +17,9 @@ from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.engine.placement import Placement, choose_devices, largest_batch
 from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import check_finite, check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
-from jaxdiff.samplers.options import check_finite, check_run
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key, PyTree
 

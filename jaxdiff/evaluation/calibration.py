@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.samplers.options import count
+from jaxdiff._checks import count
 from jaxdiff.samplers.posterior import credible_levels
 from jaxdiff.typing import Array, Image, Scalar
 

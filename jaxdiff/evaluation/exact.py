@@ -13,7 +13,6 @@ from jaxdiff.typing import Array, Key
 __all__ = [
     "MixturePosterior",
     "MomentErrors",
-    "dense_matrix",
     "gaussian_posterior",
     "mixture_posterior",
     "moment_errors",
@@ -21,15 +20,11 @@ __all__ = [
 ]
 
 
-def dense_matrix(operator: LinearOperator) -> Array:
-    """The matrix [M, D] of a linear operator of real measurements, D = H·W·C. For small images only."""
-    if not isinstance(operator, LinearOperator):
-        raise ValueError(f"{type(operator).__name__} is not linear and has no matrix.")
-    size = 1
-    for n in operator.image_shape:
-        size *= n
-    basis = jnp.eye(size).reshape(size, *operator.image_shape)
-    return jax.vmap(lambda x: operator(x).ravel())(basis).T
+def _matrix(problem: Problem) -> Array:
+    """A as a matrix [M, D]."""
+    if not isinstance(problem.operator, LinearOperator):
+        raise ValueError(f"{type(problem.operator).__name__} is not linear, so its posterior has no closed form.")
+    return problem.operator.as_matrix()
 
 
 def _innovation(a: Array, spread: Array, problem: Problem) -> Array:
@@ -46,7 +41,7 @@ def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, A
     Raises:
         ValueError: if the operator is not linear.
     """
-    a = dense_matrix(problem.operator)  # type: ignore[arg-type]
+    a = _matrix(problem)
     prior_cov, variance = prior.covariance, problem.noise_std**2
     gain = jnp.linalg.solve(_innovation(a, a @ prior_cov @ a.T, problem), a @ prior_cov).T
     mean = prior.mean + (gain @ problem.residual(prior.mean).ravel()).reshape(prior.mean.shape)
@@ -82,7 +77,7 @@ def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixtureP
 
     w′_k ∝ w_k N(y; A μ_k, v_k A Aᵀ + σ² I); each component as in ``gaussian_posterior``.
     """
-    a = dense_matrix(problem.operator)  # type: ignore[arg-type]
+    a = _matrix(problem)
 
     def component(mean: Array, v: Array) -> tuple[Array, Array, Array]:
         innovation = _innovation(a, v * a @ a.T, problem)

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.linalg import times
 from jaxdiff.numerics import normal, safe_sqrt
-from jaxdiff.samplers.measurement import times
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, Key
 

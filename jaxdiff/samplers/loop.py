@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import check_kinds, check_run
 from jaxdiff.samplers.base import Sampler, image_shape_of
 from jaxdiff.samplers.grids import NOISE_SPACINGS, karras_grid
-from jaxdiff.samplers.options import check_run
 from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
 from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, longest_grid, timestep_grid
 from jaxdiff.typing import Array, Image, Key
@@ -34,8 +34,7 @@ def grid_for(
     Raises:
         ValueError: if the spacing is unknown, or has no grid of so many steps.
     """
-    if not isinstance(sampler, Sampler):
-        raise ValueError(f"{sampler!r} is not a sampler; make one, as in jd.samplers.dps().")
+    check_kinds(denoiser, sampler)
     grid = steps if isinstance(steps, TimeGrid) else _spread(denoiser.schedule, sampler, steps, spacing)
     _check_grid(grid, denoiser.schedule.num_steps)
     return sampler.adapt_grid(grid.below(sampler.start))

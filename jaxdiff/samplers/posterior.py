@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdiff._checks import count
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, whole
-from jaxdiff.samplers.options import check_run, count
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Image, Key
 

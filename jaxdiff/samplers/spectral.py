@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.measurement import noise_level
 from jaxdiff.schedules import Level
 from jaxdiff.typing import Array, Scalar
 
@@ -43,7 +42,7 @@ def spectral_step(
     """
     s = operator.singular_values.astype(x0.dtype)
     eta, eta_b = expand(eta.astype(x0.dtype), s), expand(eta_b.astype(x0.dtype), s)
-    sigma = expand(noise_level(problem, floor=0.0).astype(x0.dtype), s)
+    sigma = expand(problem.noise_level(floor=0.0).astype(x0.dtype), s)
     target = expand(jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar).astype(x0.dtype), s)
     x0_bar, eps_bar, z_bar = (operator.to_spectral(v) for v in (x0, eps, noise))
     y_bar = operator.measurement_to_spectral(operator.keep_observed(problem.y))

@@ -25,9 +25,9 @@ from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.network_calls import grid_within
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import METHODS
+from jaxdiff.samplers.arguments import check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import as_needed, grid_for
-from jaxdiff.samplers.options import check_run
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tasks.settings import nearest, settings_for
 from jaxdiff.tune.proposals import proposals

@@ -14,8 +14,8 @@ from jaxdiff import operators, plots
 from jaxdiff.cli import restore, restored
 from jaxdiff.evaluation import coverage
 from jaxdiff.problems import observe
+from jaxdiff.samplers import METHODS
 from jaxdiff.tasks.best import default_for
-from jaxdiff.tasks.settings import METHODS
 
 SHAPE = (32, 32, 3)
 

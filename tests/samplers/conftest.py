@@ -10,7 +10,7 @@ from flax import struct
 
 from jaxdiff import operators, schedules
 from jaxdiff.denoisers import GaussianPrior, gaussian_prior
-from jaxdiff.evaluation.exact import dense_matrix, gaussian_posterior
+from jaxdiff.evaluation.exact import gaussian_posterior
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers import karras_grid, sample
@@ -112,7 +112,7 @@ def make_world(operator="mask", prior="correlated", sigma=SIGMA, std=0.5):
 def posterior_given_xt(world, x_t, t):
     """E[x₀ | x_t, y] by dense linear algebra: y and x_t are two measurements of x₀."""
     level = SCHEDULE.at(jnp.asarray(t))
-    a = np.asarray(dense_matrix(world.problem.operator), np.float64)
+    a = np.asarray(world.problem.operator.as_matrix(), np.float64)
     precision = np.linalg.inv(np.asarray(world.prior.covariance, np.float64))
     sigma2, rest, signal2 = (
         float(world.problem.noise_std) ** 2,

@@ -7,17 +7,17 @@ import pytest
 
 from jaxdiff import operators as ops
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.evaluation.exact import dense_matrix, moment_errors
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import observe
 from jaxdiff.samplers import annealed_langevin, daps, fps, karras_grid, log_snr_grid, sample, tds
 from jaxdiff.samplers.base import State
-from jaxdiff.samplers.continuous import ode_ve, sigma_of
+from jaxdiff.samplers.continuous import ode_ve
 from jaxdiff.samplers.particles import effective_sample_size, pick, resample, systematic_indices
 from jaxdiff.schedules import linear
 
 
 def dense(problem):
-    return jnp.asarray(dense_matrix(problem.operator))
+    return jnp.asarray(problem.operator.as_matrix())
 
 
 @pytest.mark.parametrize("inner", ["langevin", "hmc"])
@@ -89,7 +89,7 @@ def test_daps_flow_ends_where_the_ode_does(world, x_t):
 def test_annealed_langevin_draws_the_annealed_posterior_of_its_level(world):
     here, t = world("mask"), jnp.asarray(300)
     level = here.prior.schedule.at(t)
-    gamma2 = sigma_of(level) ** 2
+    gamma2 = level.sigma ** 2
     sampler = annealed_langevin(inner_steps=150, step_size=0.05, denoise=False)
     run = jax.jit(jax.vmap(lambda key: sampler.step(key, State(here.prior.mean), t, t, here.problem, here.prior)[0].x))
     images = run(jax.random.split(jax.random.key(0), 2000)) / jnp.sqrt(level.alpha_bar)
@@ -167,7 +167,7 @@ def test_restart_moves_every_particle(world, x_t):
 
 def test_refusals(world):
     prior, key = world().prior, jax.random.key(0)
-    with pytest.raises(ValueError, match=r"FPS needs ridge\(\).*Cubic is not linear"):
+    with pytest.raises(ValueError, match=r"FPS needs a linear operator.*Cubic is none"):
         sample(key, prior, world("cubic").problem, fps(), steps=2)
     for make in (daps, annealed_langevin, tds, fps):
         with pytest.raises(ValueError, match="give a problem"):

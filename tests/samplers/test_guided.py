@@ -12,6 +12,7 @@ from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import dps, dsg, lgd_mc, mcg, mmps, pigdm, sample, tmpd, transitions
 from jaxdiff.samplers.base import State
+from jaxdiff.samplers.step import Step
 
 TIMES = [700, 300, 40]
 
@@ -22,7 +23,7 @@ def guided(sampler, world, x_t, t):
 
 @jax.jit
 def predict(sampler, x_t, t, problem, prior):
-    return sampler.predict(x_t, t, t - 1, problem, prior)[0].x0
+    return sampler.guide(x_t, Step(None, t, t - 1, problem, prior))[0].x0
 
 
 @pytest.mark.parametrize("solver", ["cg", "gmres"])
@@ -61,9 +62,10 @@ def test_pigdm_original_form_is_its_weight_times_the_posterior_form(world, x_t):
         .x
         for form in ("original", "posterior")
     }
-    plain = pigdm(zeta=0.0).predict(x_t, t, s, here.problem, here.prior)[0]
+    at = Step(noise, t, s, here.problem, here.prior)
+    plain = at.predict(x_t)
     bare = transitions.ddim(eta=0.5)(plain, x_t, t, s, noise, here.prior.schedule)
-    gain = pigdm().predict(x_t, t, s, here.problem, here.prior)[0].x0 - plain.x0
+    gain = pigdm().guide(x_t, at)[0].x0 - plain.x0
     likelihood_gradient = gain * jnp.sqrt(level_t.alpha_bar) / level_t.one_minus_alpha_bar
     weight = jnp.sqrt(level_s.alpha_bar * level_t.alpha_bar) * level_t.one_minus_alpha_bar
     np.testing.assert_allclose(step["original"] - bare, weight * likelihood_gradient, atol=1e-5)
@@ -97,14 +99,14 @@ def test_complex_measurements(world, exact_prediction, x_t):
     assert found.dtype == x_t.dtype
     np.testing.assert_allclose(found, expected, atol=2e-3)
     with pytest.raises(ValueError, match="TMPD takes row sums"):
-        guided(tmpd(), here, x_t, 200)
+        sample(jax.random.key(0), here.prior, here.problem, tmpd(), steps=2)
 
 
 def test_mcg_ends_on_the_measurement(world):
     here = world("mask", sigma=0.0)
     image, _ = sample(jax.random.key(0), here.prior, here.problem, mcg(), steps=20)
     np.testing.assert_allclose(here.problem.operator(image), here.problem.y, atol=1e-5)
-    with pytest.raises(ValueError, match="MCG needs a pseudo-inverse, and Cubic"):
+    with pytest.raises(ValueError, match="MCG needs a linear operator with a pseudo-inverse, and Cubic"):
         sample(jax.random.key(0), here.prior, world("cubic").problem, mcg(), steps=2)
 
 

@@ -92,7 +92,7 @@ def test_a_schedule_is_read_at_its_time(world):
 def test_between_two_timesteps_a_schedule_is_interpolated(world):
     here = world("mask")
     ramp = jnp.arange(1000, dtype=jnp.float32)
-    found = jd.samplers.options.value_at("zeta", ramp, jnp.asarray(12.25), here.prior)
+    found = jd.samplers.Step(None, jnp.asarray(12.25), jnp.asarray(12), here.problem, here.prior).value("zeta", ramp)
     assert float(found) == pytest.approx(12.25)
 
 
@@ -133,11 +133,14 @@ def test_impossible_schedules_are_refused(call, words):
 def test_where_there_is_no_gradient_dps_takes_no_step(world, norm):
     """As where x̂₀ is clipped all over, inside the graph; large steps are not divided by nothing."""
     here = world("mask")
-    shape = here.problem.y.shape
-    sampler = jd.samplers.dps(zeta=100.0, norm=norm)
-    x, nothing = jnp.ones(shape), jnp.zeros(shape)
-    t = jnp.asarray(999)
-    np.testing.assert_array_equal(sampler.correct(x, x, t, t - 1, nothing, here.problem, here.prior), x)
+    flat = here.prior.replace(eigenvalues=jnp.zeros_like(here.prior.eigenvalues))  # x̂₀ is the mean, whatever x_t is
+    x, t = jnp.ones(here.problem.y.shape), jnp.asarray(999)
+    key = jax.random.key(0)
+    guided, plain = (
+        jd.samplers.dps(zeta=zeta, norm=norm).step(key, jd.samplers.State(x), t, t - 1, here.problem, flat)[0].x
+        for zeta in (100.0, 0.0)
+    )
+    np.testing.assert_array_equal(guided, plain)
 
 
 def test_runs_that_would_change_their_precision_are_refused(world):

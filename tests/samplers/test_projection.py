@@ -9,7 +9,8 @@ from flax import struct
 from jaxdiff.denoisers import Prediction
 from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import Problem
-from jaxdiff.samplers import ddnm, ddrm, repaint, resampling_grid, sample
+from jaxdiff.samplers import ddnm, ddrm, repaint, sample
+from jaxdiff.samplers._methods.repaint import resampling_grid
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
@@ -154,7 +155,7 @@ def test_refusals(world, x_t):
     with pytest.raises(ValueError, match=r"DDRM needs a singular value decomposition .* Dense"):
         sample(key, prior, dense, ddrm(), steps=2)
     for sampler, name in ((ddnm(), "DDNM"), (repaint(), "RePaint")):
-        with pytest.raises(ValueError, match=f"{name} needs a pseudo-inverse, and Cubic"):
+        with pytest.raises(ValueError, match=f"{name} needs a linear operator with a pseudo-inverse, and Cubic"):
             sample(key, prior, cubic, sampler, steps=2)
     with pytest.raises(ValueError, match=r"Dense does not know; use ddnm\(form='simple'\)"):
         sample(key, prior, dense, ddnm(form="spectral"), steps=2)

@@ -7,17 +7,16 @@ import optax
 import pytest
 from flax import struct
 
-from jaxdiff import network_calls as recipes
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.evaluation.exact import dense_matrix, moment_errors
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.operators import LinearOperator
 from jaxdiff.problems import Problem
-from jaxdiff.samplers import diffpir, fast_dips, pnp_dm, reddiff, sample, sitcom
+from jaxdiff.samplers import diffpir, fast_dips, grid_for, pnp_dm, reddiff, sample, sitcom
 from jaxdiff.samplers._methods.pnp_dm import _exact
 from jaxdiff.samplers.adam import adam_init, adam_step
 from jaxdiff.samplers.base import State
-from jaxdiff.samplers.continuous import reverse_ve, sigma_of
+from jaxdiff.samplers.continuous import reverse_ve
 from jaxdiff.typing import Array
 
 
@@ -35,7 +34,7 @@ T, S = jnp.asarray(400), jnp.asarray(-1)
 
 
 def solved(here, centre, rho):
-    a = np.asarray(dense_matrix(here.problem.operator), np.float64)
+    a = np.asarray(here.problem.operator.as_matrix(), np.float64)
     y = np.asarray(here.problem.operator.keep_observed(here.problem.y)).ravel()
     right = a.T @ y + rho * np.asarray(centre).ravel()
     return np.linalg.solve(a.T @ a + rho * np.eye(16), right).reshape(centre.shape)
@@ -99,7 +98,7 @@ def test_reddiff_under_a_mask_is_reddiff_on_what_it_keeps(world, x_t):
     masked = world("mask")
     operator = masked.problem.operator
     kept = np.flatnonzero(np.asarray(operator.keep_observed(jnp.ones_like(masked.problem.y))))
-    rows = jnp.asarray(np.asarray(dense_matrix(operator))[kept])
+    rows = jnp.asarray(np.asarray(operator.as_matrix())[kept])
     dense = Problem(Rows(rows, image_shape=x_t.shape), masked.problem.y.ravel()[kept], masked.problem.noise_std)
     noise = jax.random.normal(jax.random.key(1), x_t.shape)
     sampler = reddiff(lam=0.3)
@@ -116,8 +115,8 @@ def test_pnp_dm_comes_down_to_its_floor_and_stays(world):
     """Its grid ends at ρ = 0.02: the last round is at ρ_min, and the more of them the higher that is."""
     prior = world().prior
     for floor, rounds in ((0.03, 1), (0.1, 2), (0.4, 4)):
-        grid = recipes.grid_of("pnp_dm", pnp_dm(rho_min=floor), prior, 20)
-        rho = jax.vmap(lambda t: sigma_of(prior.schedule.at(t)))(jnp.asarray(grid.t))
+        grid = grid_for(prior, pnp_dm(rho_min=floor), 20)
+        rho = jax.vmap(lambda t: prior.schedule.at(t).sigma)(jnp.asarray(grid.t))
         assert int(jnp.sum(rho <= floor)) >= rounds
         assert float(rho[0]) > 1
 
@@ -145,7 +144,7 @@ def test_pnp_dm_likelihood_step_is_an_exact_draw(world, x_t):
     draw = jax.jit(jax.vmap(lambda key: _exact(key, here.problem, x_t, jnp.asarray(rho))))
     images = draw(jax.random.split(jax.random.key(0), 4000))
     sigma2 = float(here.problem.noise_std) ** 2
-    a = np.asarray(dense_matrix(here.problem.operator), np.float64)
+    a = np.asarray(here.problem.operator.as_matrix(), np.float64)
     covariance = np.linalg.inv(a.T @ a / sigma2 + np.eye(16) / rho**2)
     errors = moment_errors(images, solved(here, x_t, sigma2 / rho**2), jnp.asarray(covariance))
     assert errors.mean < 3 * errors.mean_floor

@@ -9,7 +9,7 @@ from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.samplers import ddim, ddpm, dpm_solver, heun, karras_grid, log_snr_grid, sample
-from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, polynomial_sigmas, sigma_of
+from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma, polynomial_sigmas
 
 SHAPE = (3, 3, 1)
 SCHEDULE = schedules.linear(1000)
@@ -28,7 +28,7 @@ def prior():
 def flow(prior, x_t, t):
     """x₀ of the probability-flow ODE from x_t, in closed form."""
     level = SCHEDULE.at(jnp.asarray(t))
-    sigma, x = sigma_of(level), x_t / jnp.sqrt(level.alpha_bar)
+    sigma, x = level.sigma, x_t / jnp.sqrt(level.alpha_bar)
     gain = jnp.sqrt(prior.eigenvalues / (prior.eigenvalues + sigma**2))
     coordinates = prior.basis.T @ (x - prior.mean).ravel()
     return prior.mean + (prior.basis @ (gain * coordinates)).reshape(SHAPE)
@@ -77,7 +77,7 @@ def test_stochastic_samplers_draw_from_the_prior(prior, sampler, steps):
 def test_fractional_time_has_the_level_that_was_asked_for(prior):
     sigma = jnp.asarray([0.02, 0.37, 3.3, 90.0])
     level = jax.vmap(lambda s: level_of_sigma(SCHEDULE, s))(sigma)
-    np.testing.assert_allclose(sigma_of(SCHEDULE.at(level.t)), sigma, rtol=2e-3)
+    np.testing.assert_allclose(SCHEDULE.at(level.t).sigma, sigma, rtol=2e-3)
     np.testing.assert_allclose(level.sigma, sigma, rtol=1e-5)
     x = jax.random.normal(jax.random.key(0), SHAPE)
     gain = prior.eigenvalues / (prior.eigenvalues + 0.37**2)
@@ -87,12 +87,12 @@ def test_fractional_time_has_the_level_that_was_asked_for(prior):
 
 def test_grids():
     grid = karras_grid(SCHEDULE, 10, sigma_max=100.0, sigma_min=0.1)
-    sigma = np.asarray(sigma_of(SCHEDULE.at(jnp.asarray(grid.t))))
+    sigma = np.asarray(SCHEDULE.at(jnp.asarray(grid.t)).sigma)
     expected = np.asarray(polynomial_sigmas(jnp.asarray(100.0), jnp.asarray(0.1), 10))
     np.testing.assert_allclose(sigma, expected, rtol=5e-3)
     assert grid.s[-1] == -1
     np.testing.assert_array_equal(grid.s[:-1], grid.t[1:])
-    even = np.log(np.asarray(sigma_of(SCHEDULE.at(jnp.asarray(log_snr_grid(SCHEDULE, 7).t)))))
+    even = np.log(np.asarray(SCHEDULE.at(jnp.asarray(log_snr_grid(SCHEDULE, 7).t)).sigma))
     np.testing.assert_allclose(np.diff(even), np.diff(even)[0], rtol=2e-2)
     whole = karras_grid(SCHEDULE, 300, integer=True)
     assert whole.t.dtype == np.int32

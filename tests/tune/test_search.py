@@ -13,7 +13,8 @@ from jaxdiff import network_calls as recipes
 from jaxdiff import operators, schedules
 from jaxdiff.diffusion import eps_from_x0
 from jaxdiff.engine import stack
-from jaxdiff.tasks.settings import METHODS, make_sampler, settings_for
+from jaxdiff.samplers import METHODS
+from jaxdiff.tasks.settings import make_sampler, settings_for
 from jaxdiff.tune import search as tuning
 from jaxdiff.tune.proposals import SPACES, Choice, Linear, Log, proposals
 from jaxdiff.tune.search import Search, best_of, read_presets, run_trials, tune

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import choice, count, number
+from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
-from jaxdiff.samplers.measurement import divide, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, number
+from jaxdiff.samplers.likelihood import linearize
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -66,9 +67,9 @@ class AnnealedLangevin(Sampler):
             local = linearize(at.problem, x)
             toward = local.pull(local.residual)
             if self.weighting == "likelihood":
-                scale = weight / (noise_variance(at.problem).astype(dtype) + sigma2)
+                scale = weight / (at.problem.noise_variance().astype(dtype) + sigma2)
             else:
-                scale = weight * divide(safe_norm(score), safe_norm(toward))
+                scale = weight * divide_or_zero(safe_norm(score), safe_norm(toward))
             drift = score + times(scale, toward)
             return x + times(h, drift) + times(jnp.sqrt(2 * h), normal(key, x.shape, dtype)), x0
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import choice, count, number
+from jaxdiff.linalg import times
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.continuous import ode_ve
-from jaxdiff.samplers.measurement import linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, number
+from jaxdiff.samplers.likelihood import linearize
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -76,7 +77,7 @@ class DAPS(Sampler):
         return State(x_s), Info(residual_norm(at.problem, x0))
 
     def _chain(self, key: Key, problem: Problem, centre: Array, sigma: Scalar, h: Scalar) -> Array:
-        variance = jnp.maximum(noise_variance(problem), STABLE * h) if self.tau is None else self.tau**2
+        variance = jnp.maximum(problem.noise_variance(), STABLE * h) if self.tau is None else self.tau**2
         variance = variance.astype(centre.dtype)
         if self.inner == "hmc":  # from rest, a chain of few steps and much momentum would hardly leave the centre
             key, velocity_key = jax.random.split(key)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import choice, number
+from jaxdiff.linalg import times
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
-from jaxdiff.samplers.measurement import noise_level, times
-from jaxdiff.samplers.options import choice, number
 from jaxdiff.samplers.ranges import Linear
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.spectral import spectral_step
@@ -81,7 +81,7 @@ class DDNM(Sampler):
         a, b = level.signal.astype(x.dtype), level.noise.astype(x.dtype)
         if self.form == "noiseless":
             return a, b, b
-        carried = a * noise_level(problem, floor=0.0).astype(x.dtype)
+        carried = a * problem.noise_level(floor=0.0).astype(x.dtype)
         tiny = jnp.finfo(x.dtype).tiny
         pull = jnp.where(b >= carried, jnp.ones_like(b), b / jnp.maximum(carried, tiny))
         return a * pull, safe_sqrt(b**2 - (pull * carried) ** 2), b

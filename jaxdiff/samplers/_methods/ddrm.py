@@ -10,9 +10,9 @@ for each singular value s, with ς = √((1−ᾱ_s)/ᾱ_s) the noise of the nex
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import number
 from jaxdiff.operators.base import SpectralOperator
 from jaxdiff.samplers.base import Info, Sampler, State, pure_noise, residual_norm
-from jaxdiff.samplers.options import number
 from jaxdiff.samplers.ranges import Linear
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.spectral import spectral_step

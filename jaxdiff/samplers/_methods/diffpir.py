@@ -9,10 +9,11 @@ x_s ← √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z)
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count, number
+from jaxdiff.linalg import times
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
-from jaxdiff.samplers.measurement import noise_variance, proximal, times
-from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.likelihood import proximal
 from jaxdiff.samplers.ranges import Linear, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -50,7 +51,7 @@ class DiffPIR(Sampler):
         """One network call."""
         x, problem, level = state.x, at.problem, at.level_t
         prediction = at.predict(x)
-        rho = self.lam * noise_variance(problem, floor=SIGMA_FLOOR) * level.alpha_bar / level.one_minus_alpha_bar
+        rho = self.lam * problem.noise_variance(floor=SIGMA_FLOOR) * level.alpha_bar / level.one_minus_alpha_bar
         x0 = proximal(problem, prediction.x0, rho, iterations=self.iterations, rounds=self.rounds)
         eps = diffusion.eps_from_x0(x, x0, level)
         zeta = self.zeta.astype(x.dtype)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff.linalg import times
 from jaxdiff.samplers.base import Info, Sampler, pure_noise, residual_norm
-from jaxdiff.samplers.measurement import times
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array

@@ -8,10 +8,12 @@ x_s      ← x_s′ − ζ ∇_{x_t} ‖r‖
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import choice, scheduled
+from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.numerics import safe_norm, safe_sqrt
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
-from jaxdiff.samplers.measurement import divide, residual_at, times
-from jaxdiff.samplers.options import choice, scheduled, transition_of
+from jaxdiff.samplers.likelihood import residual_at
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -59,7 +61,7 @@ class DPS(GuidedSampler):
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
-            zeta = divide(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
+            zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
         return State(x_s - times(zeta, gradient)), Info(value if self.norm == "residual" else safe_sqrt(value))
 
 

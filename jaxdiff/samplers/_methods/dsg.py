@@ -9,10 +9,11 @@ x_s  ← μ + r d/‖d‖                                        of the usual le
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import number
+from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.numerics import safe_norm
+from jaxdiff.samplers.arguments import noisy_transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
-from jaxdiff.samplers.measurement import divide, times
-from jaxdiff.samplers.options import noisy_transition_of, number
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -49,10 +50,10 @@ class DSG(GuidedSampler):
 
         mean = move(jnp.zeros_like(x))
         radius = safe_norm(move(jnp.ones_like(x)) - mean)  # √n σ, also where σ differs from pixel to pixel
-        downhill = -times(divide(radius, safe_norm(gradient)), gradient)
+        downhill = -times(divide_or_zero(radius, safe_norm(gradient)), gradient)
         rate = self.rate.astype(x.dtype)
         direction = times(1 - rate, move(at.normal(x)) - mean) + times(rate, downhill)
-        return State(mean + times(divide(radius, safe_norm(direction)), direction)), Info(norm)
+        return State(mean + times(divide_or_zero(radius, safe_norm(direction)), direction)), Info(norm)
 
 
 @register(DSG)

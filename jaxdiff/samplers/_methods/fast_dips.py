@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count, number
+from jaxdiff.linalg import divide_or_zero, dot, times
 from jaxdiff.numerics import expand, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
-from jaxdiff.samplers.measurement import divide, dot, linearize, times
-from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.likelihood import linearize
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -66,7 +67,7 @@ class FastDIPS(Sampler):
                 x = _descend(problem, x, x0, v - u, gamma, rho)
             value = measure(x)
             away = value + u - y
-            shrink = jnp.minimum(1.0, divide(epsilon, safe_norm(away)))
+            shrink = jnp.minimum(1.0, divide_or_zero(epsilon, safe_norm(away)))
             v = y + times(jnp.where(safe_norm(away) > 0, shrink, 1.0), away)
             return (x, v, u + value - v), None
 
@@ -82,7 +83,7 @@ def _descend(problem: Problem, x: Array, x0: Array, target: Measurement, gamma: 
     downhill = gap + times(rho, local.pull(miss))
     image = local.push(downhill)
     slope = dot(gap, downhill) + rho * dot(miss, image)
-    alpha = jnp.clip(divide(slope, dot(downhill, downhill) / gamma + rho * dot(image, image)), 0.0, 1.0)
+    alpha = jnp.clip(divide_or_zero(slope, dot(downhill, downhill) / gamma + rho * dot(image, image)), 0.0, 1.0)
     if isinstance(problem.operator, LinearOperator):
         return x - times(alpha, downhill)  # F is a quadratic: a step no longer than the exact one never rises.
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count, number
+from jaxdiff.linalg import dot, times
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.samplers.base import Calls, Sampler, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot, log_likelihood, noise_variance, times
-from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.likelihood import log_likelihood
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, pick, resample
 from jaxdiff.samplers.ranges import Choice, Linear
 from jaxdiff.samplers.registry import register
@@ -79,7 +80,7 @@ class FPS(Sampler):
 
         x0 = jax.vmap(lambda x: at.predict(x).x0)(old)
         mean = times(weigh.x0_weight, x0) + times(weigh.xt_weight, old)
-        variance = (at.level_s.alpha_bar * noise_variance(problem)).astype(old.dtype)
+        variance = (at.level_s.alpha_bar * problem.noise_variance()).astype(old.dtype)
         foreseen = jax.vmap(lambda m: _log_evidence(operator, y_s - operator(m), variance, beta))(mean)
         at_end = jax.vmap(lambda x: log_likelihood(problem, x))(mean)
         weights = state.log_weights + jnp.where(last, at_end, foreseen)

@@ -8,11 +8,11 @@ x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2); x̂₀ in the last step
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import number
+from jaxdiff.linalg import times
 from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.continuous import denoise_ve, level_of_sigma
-from jaxdiff.samplers.measurement import times
-from jaxdiff.samplers.options import number
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
 from jaxdiff.typing import Array

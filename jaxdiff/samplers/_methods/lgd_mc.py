@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import count, number, scheduled
+from jaxdiff.linalg import times
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
-from jaxdiff.samplers.measurement import noise_variance, residual_at, times
-from jaxdiff.samplers.options import count, number, scheduled, transition_of
+from jaxdiff.samplers.likelihood import residual_at
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -51,7 +53,7 @@ class LGDMC(GuidedSampler):
         move_key, draw_key = at.keys(2, self.title)
         radius = self.spread * jnp.sqrt(at.level_t.one_minus_alpha_bar)
         offsets = expand(radius.astype(x.dtype), x)[None] * normal(draw_key, (self.draws, *x.shape), x.dtype)
-        variance = noise_variance(at.problem)
+        variance = at.problem.noise_variance()
 
         def size(x0: Image) -> Scalar:
             return safe_norm(residual_at(at.problem, x0, observed_only=self.observed_only))

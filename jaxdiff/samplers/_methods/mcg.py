@@ -7,11 +7,13 @@ x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               pr
 
 from flax import struct
 
+from jaxdiff._checks import scheduled
+from jaxdiff.linalg import times
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.operators.base import LinearOperator
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.measurement import noised_projection, times
-from jaxdiff.samplers.options import scheduled, transition_of
+from jaxdiff.samplers.likelihood import noised_projection
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step

@@ -9,10 +9,12 @@ x_s ← the unconditional move from x̂₀
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import choice, count, scheduled
 from jaxdiff.denoisers import Prediction
+from jaxdiff.linalg import SOLVERS, times
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, residual_norm
-from jaxdiff.samplers.measurement import SOLVERS, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, scheduled, transition_of
+from jaxdiff.samplers.likelihood import linearize
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -52,7 +54,7 @@ class MMPS(GuidedSampler):
         prediction, pull = at.predict_vjp(x_t)
         x0, level = prediction.x0, at.level_t
         local = linearize(at.problem, x0)
-        variance = noise_variance(at.problem)
+        variance = at.problem.noise_variance()
         spread = level.one_minus_alpha_bar / jnp.sqrt(level.alpha_bar)
 
         def covariance(u: Array) -> Array:

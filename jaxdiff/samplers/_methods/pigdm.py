@@ -9,13 +9,15 @@ x_s ← the unconditional move from x̂₀
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import choice, count, number, scheduled
 from jaxdiff.denoisers import Prediction
+from jaxdiff.linalg import cg_steps, times
 from jaxdiff.numerics import expand
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.measurement import cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, number, scheduled, transition_of
+from jaxdiff.samplers.likelihood import linearize
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -81,7 +83,7 @@ class PiGDM(GuidedSampler):
 def _whitened(problem: Problem, x0: Array, r2: Scalar, iterations: int) -> Array:
     """Aᵀ (r² A Aᵀ + σ² I)⁻¹ (y − A x̂₀) = (AᵀA + σ²/r² I)⁻¹ Aᵀ (y − A x̂₀) / r²."""
     local = linearize(problem, x0)
-    variance = noise_variance(problem).astype(x0.dtype)
+    variance = problem.noise_variance().astype(x0.dtype)
     operator = problem.operator
     if isinstance(operator, LinearOperator) and operator.closed_solve:
         return operator.ridge(variance / r2, local.residual) / expand(r2, x0)

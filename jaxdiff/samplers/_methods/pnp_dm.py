@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import count, number
+from jaxdiff.linalg import times
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve
-from jaxdiff.samplers.measurement import log_likelihood, measurement_noise, noise_variance, proximal, times
-from jaxdiff.samplers.options import count, number
+from jaxdiff.samplers.likelihood import log_likelihood, measurement_noise, proximal
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -66,7 +67,7 @@ class PnPDM(Sampler):
         return State(x), Info(residual_norm(at.problem, x))
 
     def _langevin(self, key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
-        step = self.step_size.astype(x.dtype) / (1 / noise_variance(problem) + 1 / rho**2)
+        step = self.step_size.astype(x.dtype) / (1 / problem.noise_variance() + 1 / rho**2)
         score = jax.grad(lambda z: log_likelihood(problem, z) - jnp.sum((z - x) ** 2) / (2 * rho**2))
 
         def body(z: Array, key: Key) -> tuple[Array, None]:
@@ -80,7 +81,7 @@ def _exact(key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
     data_key, prior_key = jax.random.split(key)
     y = problem.y + measurement_noise(data_key, problem)
     centre = x + times(rho, normal(prior_key, x.shape, x.dtype))
-    return proximal(Problem(problem.operator, y, problem.noise_std), centre, noise_variance(problem) / rho**2)
+    return proximal(Problem(problem.operator, y, problem.noise_std), centre, problem.noise_variance() / rho**2)
 
 
 @register(PnPDM)

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import number
+from jaxdiff.linalg import dot, times
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
 from jaxdiff.samplers.base import Info, Sampler, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import dot, noise_variance, observed_count, times
-from jaxdiff.samplers.options import number
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -60,7 +60,7 @@ class REDDiff(Sampler):
         operator = at.operator
         y = operator.keep_observed(at.problem.y)
         if isinstance(operator, LinearOperator):
-            x = operator.ridge(noise_variance(at.problem, floor=NEARLY_NONE), y)
+            x = operator.ridge(at.problem.noise_variance(floor=NEARLY_NONE), y)
         else:
             x = operator.initial(y)
         x = x.astype(at.denoiser.schedule.alpha_bar.dtype)
@@ -71,7 +71,7 @@ class REDDiff(Sampler):
         mu, problem, level = state.x, at.problem, at.level_t
         noise = at.normal(mu)
         eps = at.predict(diffusion.q_sample(mu, noise, level)).eps
-        observed = observed_count(problem)
+        observed = problem.observed_count()
 
         def misfit(mu: Image) -> Scalar:
             residual = problem.operator.keep_observed(problem.residual(mu))

@@ -12,11 +12,13 @@ import numpy as np
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count
+from jaxdiff.linalg import times
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import GuidedSampler, Info, pure_noise, residual_norm
-from jaxdiff.samplers.measurement import noised_projection, times
-from jaxdiff.samplers.options import count, transition_of
+from jaxdiff.samplers.likelihood import noised_projection
 from jaxdiff.samplers.ranges import Choice
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step

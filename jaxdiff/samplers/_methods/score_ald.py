@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import scheduled
 from jaxdiff.diffusion import beta_between
+from jaxdiff.linalg import times
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.measurement import noise_variance, times
-from jaxdiff.samplers.options import scheduled, transition_of
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -56,7 +57,7 @@ class ScoreALD(GuidedSampler):
 
     def _weight(self, at: Step, x: Array) -> Scalar:
         """1/(σ² + γ_t²)."""
-        variance = noise_variance(at.problem, floor=0.0).astype(x.dtype)
+        variance = at.problem.noise_variance(floor=0.0).astype(x.dtype)
         if self.gamma is not None:
             return 1 / (variance + at.value("gamma", self.gamma) ** 2)
         level = at.level_t

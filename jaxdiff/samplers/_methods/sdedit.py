@@ -7,11 +7,12 @@ x_s     ← the unconditional move from x_t, start > t ≥ 0
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import GuidedSampler, State, image_shape_of
-from jaxdiff.samplers.options import count, transition_of
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step

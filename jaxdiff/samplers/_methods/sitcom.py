@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import count, number
+from jaxdiff.linalg import dot
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
-from jaxdiff.samplers.measurement import dot, observed_count
-from jaxdiff.samplers.options import count, number
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -49,7 +49,7 @@ class SITCOM(Sampler):
     def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """``iterations`` forward and backward passes and one more forward."""
         x, problem = state.x, at.problem
-        goal = observed_count(problem) * (problem.noise_std + 0.001) ** 2
+        goal = problem.observed_count() * (problem.noise_std + 0.001) ** 2
 
         def objective(v: Array) -> tuple[Scalar, Scalar]:
             residual = problem.operator.keep_observed(problem.residual(at.predict(v).x0))

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import count, number
 from jaxdiff.denoisers import Prediction
 from jaxdiff.numerics import normal
+from jaxdiff.samplers.arguments import noisy_transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, image_shape_of, residual_norm
-from jaxdiff.samplers.measurement import log_likelihood
-from jaxdiff.samplers.options import count, noisy_transition_of, number
+from jaxdiff.samplers.likelihood import log_likelihood
 from jaxdiff.samplers.particles import ParticleInfo, ParticleState, half_squared, pick, resample
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register

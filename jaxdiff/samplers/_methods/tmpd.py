@@ -11,12 +11,14 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._checks import choice, count, scheduled
 from jaxdiff.denoisers import Prediction
+from jaxdiff.linalg import cg_steps, times
 from jaxdiff.numerics import expand
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, residual_norm
-from jaxdiff.samplers.measurement import Linearization, cg_steps, linearize, noise_variance, times
-from jaxdiff.samplers.options import choice, count, scheduled, transition_of
+from jaxdiff.samplers.likelihood import Linearization, linearize
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -70,7 +72,7 @@ class TMPD(GuidedSampler):
         def covariance(v: Array) -> Array:
             return times(spread, pull(v))
 
-        u = self._solve(local, covariance, noise_variance(at.problem), x0)
+        u = self._solve(local, covariance, at.problem.noise_variance(), x0)
         guided = x0 + times(at.value("zeta", self.zeta), covariance(local.pull(u)))
         return prediction._replace(x0=guided), residual_norm(at.problem, x0)
 

@@ -7,19 +7,11 @@ import pytest
 from flax import struct
 
 from jaxdiff import operators
-from jaxdiff.evaluation.exact import dense_matrix
+from jaxdiff.linalg import cg_steps, dot, gcr_steps
 from jaxdiff.operators.base import LinearOperator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import ddnm, ddrm, diffpir, karras_grid, sample, score_ald
-from jaxdiff.samplers.measurement import (
-    cg_steps,
-    dot,
-    gcr_steps,
-    linearize,
-    noise_variance,
-    noised_projection,
-    proximal,
-)
+from jaxdiff.samplers.likelihood import linearize, noised_projection, proximal
 from jaxdiff.typing import Array
 
 
@@ -54,8 +46,8 @@ def test_the_adjoint_of_a_complex_matrix_is_the_real_part_of_its_conjugate_trans
 
 
 def test_a_complex_measurement_has_half_the_variance_per_number(world):
-    assert noise_variance(world("spectrum").problem) == pytest.approx(
-        0.5 * float(noise_variance(world("mask").problem))
+    assert world("spectrum").problem.noise_variance() == pytest.approx(
+        0.5 * float(world("mask").problem.noise_variance())
     )
 
 
@@ -140,7 +132,7 @@ def test_solvers_are_exact_after_as_many_steps_as_unknowns():
 @pytest.mark.parametrize("kind", ["mask", "blur", "dense"])
 def test_proximal_is_the_regularised_least_squares(world, x_t, kind):
     problem = world(kind).problem
-    a = np.asarray(dense_matrix(problem.operator), np.float64)
+    a = np.asarray(problem.operator.as_matrix(), np.float64)
     y = np.asarray(problem.operator.keep_observed(problem.y)).ravel()
     expected = np.linalg.solve(a.T @ a + 0.3 * np.eye(16), a.T @ y + 0.3 * np.asarray(x_t).ravel())
     np.testing.assert_allclose(proximal(problem, x_t, 0.3).ravel(), expected, atol=1e-4)
@@ -160,7 +152,7 @@ def test_projection_replaces_the_measured_part_only(world, x_t):
     problem = world("mask").problem
     level = world("mask").prior.schedule.at(jnp.asarray(300))
     noise = jax.random.normal(jax.random.key(3), x_t.shape)
-    found = noised_projection(x_t, problem.operator, problem.y, level, noise)
+    found = noised_projection(x_t, problem, level, noise)
     mask = problem.operator.mask
     known = jnp.sqrt(level.alpha_bar) * problem.y + jnp.sqrt(level.one_minus_alpha_bar) * noise
     np.testing.assert_allclose(found, mask * known + (1 - mask) * x_t, atol=1e-6)

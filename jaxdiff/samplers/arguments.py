@@ -1,4 +1,4 @@
-"""What factories share: checked hyper-parameters as float32 arrays, and the sentences that refuse."""
+"""What a run is given: arguments that fit together, and the transition that a method moves by."""
 
 import types
 from typing import Any
@@ -13,52 +13,7 @@ from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
 from jaxdiff.typing import Array
 
-__all__ = [
-    "check_finite",
-    "check_run",
-    "choice",
-    "count",
-    "noisy_transition_of",
-    "number",
-    "scheduled",
-    "transition_of",
-]
-
-
-LARGEST = float(np.finfo(np.float32).max)
-"""What is beyond it, 3.4e38, would be infinite once it is float32."""
-
-
-def number(
-    name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
-) -> Array:
-    """A hyper-parameter as a float32 array; single numbers are checked against [low, high] (or ]low, high]).
-
-    Raises:
-        ValueError: if it lies outside, or is no number.
-    """
-    if value is None or isinstance(value, str | bytes | bool | dict):
-        raise ValueError(f"{name} must be a number, got {value!r}.")
-    known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
-    if known and not (-LARGEST <= value <= LARGEST and (low < value <= high or (value == low and not open_low))):
-        above = "above" if open_low else "at least"
-        below = " and finite" if high == float("inf") else f" and at most {high:g}"
-        raise ValueError(f"{name} must be {above} {low:g}{below}, got {str(value)[:40]}.")
-    return jnp.asarray(value, jnp.float32)
-
-
-def scheduled(
-    name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
-) -> Array:
-    """As ``number``, or a schedule [T]: one value a training timestep, which ``Step.value`` reads.
-
-    Raises:
-        ValueError: if a number is out of range, or an array is empty or has more than one axis.
-    """
-    array = number(name, value, low=low, high=high, open_low=open_low)
-    if array.ndim > 1 or array.size == 0:
-        raise ValueError(f"{name} must be one number or one per training timestep, got shape {array.shape}.")
-    return array
+__all__ = ["check_finite", "check_kinds", "check_run", "noisy_transition_of", "transition_of"]
 
 
 def check_run(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler) -> None:
@@ -69,13 +24,22 @@ def check_run(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler)
     Raises:
         ValueError: if not; the sentence says what to do.
     """
+    check_kinds(denoiser, sampler)
+    if problem is not None:
+        _check_problem(problem, denoiser)
+    _check_served(sampler, problem)
+
+
+def check_kinds(denoiser: DenoiserLike, sampler: Sampler) -> None:
+    """See that a prior and a sampler are what they should be.
+
+    Raises:
+        ValueError: if one is not.
+    """
     if not isinstance(sampler, Sampler):
         raise ValueError(f"{_shown(sampler)} is not a sampler; make one, as in jd.samplers.dps().")
     if isinstance(denoiser, type) or not (callable(denoiser) and hasattr(denoiser, "schedule")):
         raise ValueError(f"{_shown(denoiser)} is not a prior; load one, as in jd.load_denoiser('faces64').")
-    if problem is not None:
-        _check_problem(problem, denoiser)
-    _check_served(sampler, problem)
 
 
 def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
@@ -176,25 +140,3 @@ def noisy_transition_of(
             f"{method} steers by the transition's noise, but this one adds none; use ddim(eta=1.0) or ddpm()."
         )
     return move
-
-
-def count(name: str, value: int, *, low: int = 1) -> int:
-    """A number of inner steps: part of the program's shape.
-
-    Raises:
-        ValueError: if it is not an integer of at least ``low``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}.")
-    return int(value)
-
-
-def choice(name: str, value: str, options: tuple[str, ...]) -> str:
-    """One of the named options.
-
-    Raises:
-        ValueError: if it is another.
-    """
-    if value not in options:
-        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(options)}.")
-    return value

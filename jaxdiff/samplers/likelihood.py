@@ -1,0 +1,107 @@
+"""What methods ask of a measurement at a point: residual, derivative and its transpose, likelihood, proximal step."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.linalg import cg_steps, dot, times
+from jaxdiff.numerics import expand, normal
+from jaxdiff.operators.base import LinearOperator
+from jaxdiff.problems import Problem
+from jaxdiff.schedules import Level
+from jaxdiff.typing import Image, Key, Measurement, Scalar
+
+__all__ = [
+    "Linearization",
+    "linearize",
+    "log_likelihood",
+    "measurement_noise",
+    "noised_projection",
+    "proximal",
+    "residual_at",
+]
+
+
+class Linearization(NamedTuple):
+    """A near x: A(x + d) ≈ A(x) + push(d), with pull the transpose of push.
+
+    Attributes:
+        residual: y − A(x), 0 where the measurement says nothing.
+        push: d ↦ J d.
+        pull: u ↦ Jᵀ u (Jᴴ for a complex measurement).
+    """
+
+    residual: Measurement
+    push: Callable[[Image], Measurement]
+    pull: Callable[[Measurement], Image]
+
+
+def residual_at(problem: Problem, x: Image, *, observed_only: bool = False) -> Measurement:
+    """y − A(x); with ``observed_only`` 0 where the measurement says nothing."""
+    residual = problem.residual(x)
+    return problem.operator.keep_observed(residual) if observed_only else residual
+
+
+def linearize(problem: Problem, x: Image) -> Linearization:
+    """A and its transpose at x: itself where it is linear, its derivative where it is not."""
+    operator = problem.operator
+    if isinstance(operator, LinearOperator):
+        return Linearization(operator.keep_observed(problem.y - operator(x)), operator.__call__, operator.adjoint)
+    value, push = jax.linearize(operator.__call__, x)
+    transpose = jax.linear_transpose(push, x)
+    return Linearization(operator.keep_observed(problem.y - value), push, lambda u: transpose(jnp.conj(u))[0])
+
+
+def log_likelihood(problem: Problem, x: Image, extra_variance: Scalar | float = 0.0) -> Scalar:
+    """The logarithm of N(y; A(x), (σ² + extra) I) up to a constant, over what is observed."""
+    residual = problem.operator.keep_observed(problem.residual(x))
+    return -dot(residual, residual) / (2 * (problem.noise_variance() + extra_variance))
+
+
+def noised_projection(x: Image, problem: Problem, level: Level, noise: Image) -> Image:
+    """The image x with its measured part replaced by that of y noised to ``level``.
+
+    x + A⁺(√ᾱ y + √(1−ᾱ) A z − A x), for linear A.
+    """
+    operator = problem.operator
+    y = operator.keep_observed(problem.y)
+    change = times(level.signal, y) + operator(times(level.noise, noise) - x)
+    return x + operator.pinv(change)  # type: ignore[attr-defined]
+
+
+def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 5, rounds: int = 3) -> Image:
+    """argmin_x ‖y − A(x)‖² + ρ ‖x − centre‖².
+
+    Linear A: centre + (AᵀA + ρ I)⁻¹ Aᵀ (y − A centre), by ``ridge``. Others: ``rounds`` Gauss–Newton steps from the
+    centre, each with ``iterations`` of conjugate gradients; of each round the better of old and new point is kept.
+    """
+    operator = problem.operator
+    rho = jnp.asarray(rho, centre.dtype)
+    if isinstance(operator, LinearOperator):
+        return centre + operator.ridge(rho, operator.keep_observed(problem.residual(centre)))
+
+    def objective(x: Image) -> Scalar:
+        residual = operator.keep_observed(problem.residual(x))
+        return dot(residual, residual) + rho * dot(x - centre, x - centre)
+
+    def body(x: Image, _: None) -> tuple[Image, None]:
+        local = linearize(problem, x)
+        shift = expand(rho, x)
+        downhill = local.pull(local.residual) - shift * (x - centre)
+        move = cg_steps(lambda d: local.pull(local.push(d)) + shift * d, downhill, iterations)
+        better = objective(x + move) <= objective(x)
+        return jnp.where(better, x + move, x), None
+
+    return jax.lax.scan(body, centre, length=rounds)[0]
+
+
+def measurement_noise(key: Key, problem: Problem) -> Measurement:
+    """σ n as ``observe`` draws it, with σ at least the floor of ``noise_level``."""
+    y = problem.y
+    std = problem.noise_level().astype(y.real.dtype)
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        parts = normal(key, (2, *y.shape), y.real.dtype)
+        return times(std, jax.lax.complex(parts[0], parts[1]))
+    return times(std, normal(key, y.shape, y.dtype))

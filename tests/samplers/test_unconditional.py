@@ -101,8 +101,10 @@ def test_grids():
         karras_grid(SCHEDULE, 0)
     with pytest.raises(ValueError, match="no noise level"):
         log_snr_grid(SCHEDULE, 4, sigma_min=2.0, sigma_max=1.0)
-    with pytest.raises(ValueError, match="outside jit"):
-        jax.jit(lambda schedule: karras_grid(schedule, 4))(SCHEDULE)
+    traced = jax.jit(lambda schedule: karras_grid(schedule, 4))(SCHEDULE)  # in the schedule's float32
+    np.testing.assert_allclose(traced.t, karras_grid(SCHEDULE, 4).t, rtol=1e-4, atol=1e-3)
+    with pytest.raises(ValueError, match="being traced"):
+        jax.jit(lambda schedule: karras_grid(schedule, 4, integer=True))(SCHEDULE)
 
 
 def test_spacing_names_reach_the_noise_grids(prior):

@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
-    ("typing", "assets", "hosts"),
+    ("typing", "names", "assets", "hosts"),
     ("numerics", "compilation_cache"),
     ("files",),
     ("schedules", "models", "operators", "metrics", "noise"),

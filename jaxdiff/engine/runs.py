@@ -17,14 +17,15 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.engine.placement import Placement, choose_devices, largest_batch
 from jaxdiff.engine.programs import compiled, initial, memory
+from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
 from jaxdiff.samplers.options import check_arguments, check_finite
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Key, PyTree
+from jaxdiff.typing import Array, Key
 
-__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]
+__all__ = ["Outcome", "batch_keys", "restore", "restore_many"]
 
 Report = Callable[[int], None]
 """Called after each chunk with the number of (image × step)s that it advanced."""
@@ -42,21 +43,6 @@ class Outcome(NamedTuple):
     x: np.ndarray
     residual: np.ndarray
     seconds: float
-
-
-def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Put pytrees of equal structure side by side along a new first axis.
-
-    Raises:
-        ValueError: if they are of different structure or shapes.
-    """
-    try:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            "what is put side by side must be of one kind and shape (problems: one operator, images of one size): run others "
-            f"on their own; {' '.join(str(error).split())[:200]}"
-        ) from None
 
 
 def batch_keys(key: Key, count: int, first: int = 0) -> Array:

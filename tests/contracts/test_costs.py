@@ -7,7 +7,7 @@ import pytest
 from benchmarks import costs
 from jaxdiff.models import PRESETS
 from jaxdiff.models.config import layout
-from jaxdiff.tasks.settings import METHODS
+from jaxdiff.tasks import METHODS
 
 RISE = 1.02
 SLACK = {"temporary": 2**18}

@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 
 from jaxdiff import operators as ops
-from jaxdiff import schedules
+from jaxdiff import schedules, tasks
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.operators import LinearOperator, SpectralOperator
 from jaxdiff.problems import observe
-from jaxdiff.tasks import settings as tasks
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)

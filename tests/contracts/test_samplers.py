@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from flax import struct
 
-from jaxdiff import operators, samplers, schedules
+from jaxdiff import operators, samplers, schedules, tasks
 from jaxdiff.denoisers import Denoiser, gaussian_prior
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
-from jaxdiff.tasks import settings as tasks
 from jaxdiff.typing import Array
 
 SHAPE = (8, 8, 1)

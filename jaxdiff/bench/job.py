@@ -230,14 +230,13 @@ class Job:
         places, pixels = self._read(part.first, part.last)
         if not places:
             return None
-        index = self._padded(places)
         key = jax.random.fold_in(jax.random.key(part.seed), 0)
-        pixels = pixels[np.minimum(np.arange(self.size), len(places) - 1)]
-        return _Measured(places, pixels, measure(part.task, key, pixels, self.grid.noise_std, index))
+        pixels = self._filled(pixels)
+        return _Measured(places, pixels, measure(part.task, key, pixels, self.grid.noise_std, self._filled(places)))
 
-    def _padded(self, places: list[int]) -> np.ndarray:
-        """The places of a part's images, the last of them repeated until the part is full."""
-        return np.asarray(places)[np.minimum(np.arange(self.size), len(places) - 1)]
+    def _filled(self, values: list[int] | np.ndarray) -> np.ndarray:
+        """One value an image, the last of them repeated until the part is full: all parts have one size."""
+        return np.asarray(values)[np.minimum(np.arange(self.size), len(values) - 1)]
 
     def _do(self, part: Part, measured: _Measured | None, how: _Run) -> list[Future]:
         """Run a part; the writes that are under way."""
@@ -259,7 +258,7 @@ class Job:
     def _restore(self, part: Part, measured: _Measured, how: _Run) -> Restored:
         key = jax.random.fold_in(jax.random.key(part.seed), 1)
         return restore_many(
-            jax.vmap(jax.random.fold_in, (None, 0))(key, self._padded(measured.places)),
+            jax.vmap(jax.random.fold_in, (None, 0))(key, self._filled(measured.places)),
             prior_for(part.method, self.denoiser),
             measured.problems,
             self.samplers[part.task, part.method],

@@ -278,9 +278,10 @@ def _check(search: Search, metric: str) -> None:
         raise unknown("method", search.method, METHODS)
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    least = {"lpips": SMALLEST["alex"], "ssim": SSIM_WINDOW}.get(metric, 1)
-    if min(search.truths.shape[1:3]) < least:
-        raise ValueError(f"{metric} needs images of at least {least} pixels a side; choose by psnr.")
+    least = {"psnr": 1, "ssim": SSIM_WINDOW, "lpips": SMALLEST["alex"]}
+    able = [name for name in METRICS if min(search.truths.shape[1:3]) >= least[name]]
+    if metric not in able:
+        raise ValueError(f"these images are too small for {metric.upper()}; choose by {' or '.join(able)}.")
 
 
 def _known(path: Path, place: tuple[str, str, str], about: dict[str, Any]) -> list[Trial]:

@@ -30,6 +30,7 @@ KINDS: dict[type[Operator], str] = {
     Operator: "non-linear operators",
 }
 """What a method may ask of an operator, most first, in words."""
+NO_RECORD = "; its settings are the published ones, since this prior has none on record for this task"
 
 
 class Default(NamedTuple):
@@ -122,19 +123,21 @@ def default_for(
     table = _recorded() if table is None else table
     named = (task, find(task).family) if isinstance(task, str) else ()
     own, published = table.get(prior, {}), table.get("published", {})
-    for held, where in ((own, f"with {prior}"), (published, "with published settings")):
-        for entry in named:
-            if held.get(entry):
-                return _within(held[entry], calls, f"the best known for {entry} {where}")
+    for entry in named:
+        if own.get(entry):
+            return _within(own[entry], calls, f"the best known for {entry} with {prior}")
+    for entry in named:
+        if published.get(entry):
+            return _within(published[entry], calls, f"the best known for {entry}", NO_RECORD)
     kind = kind_of(task, image_shape)
-    return _within(published[kind.__name__], calls, f"the best on average for {KINDS[kind]} with published settings")
+    return _within(published[kind.__name__], calls, f"the best on average for {KINDS[kind]}", NO_RECORD)
 
 
-def _within(entries: list[dict[str, Any]], calls: int, what: str) -> Default:
+def _within(entries: list[dict[str, Any]], calls: int, what: str, note: str = "") -> Default:
     entries = sorted(entries, key=lambda entry: entry["calls"])
     chosen = next((entry for entry in reversed(entries) if entry["calls"] <= calls), entries[0])
     spent = min(calls, chosen["network_calls"])
-    why = f"{what} within {chosen['calls']} network calls, of which {spent} are made"
+    why = f"{what} within {chosen['calls']} network calls, of which {spent} are made{note}"
     return Default(chosen["method"], chosen["options"], why, spent)
 
 

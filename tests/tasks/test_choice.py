@@ -75,7 +75,7 @@ def test_best_is_what_restore_takes_and_can_be_run(tiny):
     assert np.isfinite(x).all()
     ours = tasks.best(problem, tiny, calls=20)
     assert ours.method == "fast_dips"
-    assert "published settings" in ours.why
+    assert "settings are the published ones" in ours.why
     with pytest.raises(ValueError, match="calls=0"):
         tasks.best("jpeg", tiny, calls=0)
 

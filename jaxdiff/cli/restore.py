@@ -25,6 +25,7 @@ from jaxdiff.cli.console import (
 )
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.files import load_image, load_mask, out_folder
+from jaxdiff.names import unknown
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
@@ -148,8 +149,10 @@ def _check(args: argparse.Namespace) -> None:
     check_noise(args.noise_std)
     if (args.task == "inpaint_mask") != (args.mask is not None):
         raise ValueError("--task inpaint_mask and --mask FILE go together; give both or neither.")
+    if not {"/", ":"} & {*args.task} and args.task not in (known := [*tasks.names("default"), "inpaint_mask"]):
+        raise unknown("task", args.task, known)
     if args.task != "inpaint_mask":
-        tasks.get_task(args.task)  # refuses an unknown one
+        tasks.get_task(args.task)  # refuses an unknown one, and Poisson noise
 
 
 def _problem(args: argparse.Namespace, pixels: np.ndarray) -> Problem:

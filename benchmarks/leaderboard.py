@@ -30,17 +30,17 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
-from jaxdiff import compilation_cache
-from jaxdiff import network_calls as recipes
+from jaxdiff import compilation_cache, network_calls, samplers, tasks
 from jaxdiff.cli.console import progress
 from jaxdiff.engine import batch_keys, forget, restore_many
 from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.pictures import from_folder
-from jaxdiff.evaluation.scores import SCORES, measure, scores
+from jaxdiff.evaluation.scores import SCORES, scores
 from jaxdiff.files import atomic
 from jaxdiff.metrics.lpips import SMALLEST
+from jaxdiff.operators.base import Operator
 from jaxdiff.tables import markdown
-from jaxdiff.tasks import settings as tasks
+from jaxdiff.tasks.choice import KINDS, kind_of
 from jaxdiff.tune import search as tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -99,15 +99,15 @@ def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
         writer.writerows(rows)
 
 
-def cells(args: argparse.Namespace, pixels: str, weights: str, presets: dict[str, Any]) -> Iterator[Row]:
+def cells(args: argparse.Namespace, pixels: str, weights: str, recorded: dict[str, Any]) -> Iterator[Row]:
     """Identity and state of each cell: few calls first, so that a first look comes early."""
     for calls, most in args.calls:
         images = args.num_images if most is None else min(most, args.num_images)
         for task in args.tasks:
             for method in args.methods:
-                published = tasks.settings_for(method, task)
+                published = tasks.settings(method, task)
                 found = {"published": published}
-                table = presets.get(args.prior, {})
+                table = recorded.get(args.prior, {})
                 tuned = table.get(task, {}).get(method, table.get("default", {}).get(method))
                 if tuned is not None and tuned != published:
                     found["tuned"] = tuned
@@ -132,17 +132,16 @@ def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namesp
     method, task, images = cell["method"], cell["task"], images[: int(cell["images"])]
     row = {**dict.fromkeys(COLUMNS, ""), **cell}
     try:
-        sampler = tasks.METHODS[method](**json.loads(cell["options"]))
-        prior = recipes.prior_for(method, denoiser)
-        grid = recipes.grid_within(method, sampler, prior, int(cell["calls"]))
+        sampler = samplers.METHODS[method](**json.loads(cell["options"]))
+        grid = network_calls.grid_within(sampler, denoiser, int(cell["calls"]))
         steps = len(grid.t)
-        cost = recipes.calls_of(sampler, prior, steps)
+        cost = network_calls.calls_of(sampler, steps)
         row |= {"steps": str(steps), "network_calls": str(cost.forward), "backward_passes": str(cost.backward)}
-        problems = measure(task, jax.random.key(0), images, args.noise_std)
+        problems = tasks.measure(task, jax.random.key(0), images, args.noise_std)
         keys = batch_keys(jax.random.fold_in(jax.random.key(0), 1), len(images))
         report = bar(f"{task}, {method} ({cell['settings']})", len(images) * steps, steps)
         outcome = restore_many(
-            keys, prior, problems, sampler, steps=grid, batch_size=min(args.batch_size, len(images)), report=report
+            keys, denoiser, problems, sampler, steps=grid, batch_size=min(args.batch_size, len(images)), report=report
         )
     except (ValueError, NotImplementedError) as error:
         return row | {"status": "refused: " + " ".join(str(error).split())}
@@ -160,7 +159,7 @@ def run_cell(cell: Row, denoiser: Any, images: np.ndarray, args: argparse.Namesp
 
 def expected_seconds(cell: Row, rows: Iterable[Row]) -> float:
     """What a cell will take, from what this method (or the slowest of all) took a call; 0 where nothing is known."""
-    timed = [row for row in rows if row["seconds_per_image"] and row["network_calls"]]
+    timed = [row for row in rows if row["seconds_per_image"] and int(row["network_calls"] or 0) > 0]
     alike = [row for row in timed if row["method"] == cell["method"]] or timed
     per_call = max((float(row["seconds_per_image"]) / int(row["network_calls"]) for row in alike), default=0.0)
     return per_call * int(cell["calls"]) * int(cell["images"])
@@ -178,10 +177,10 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
     images = np.stack([picture.pixels for picture in found])
     args.num_images = len(images)
     pixels = hashlib.sha256(images.tobytes()).hexdigest()[:12]
-    presets = tuning.read_presets(args.settings)
+    recorded = tuning.read_settings(args.settings)
     weights = fingerprint(denoiser)[:12]
     rows = read_rows(record)
-    todo = list(cells(args, pixels, weights, presets))
+    todo = list(cells(args, pixels, weights, recorded))
     todo = [cell for cell in todo if any(rows.get(name_of(cell), {}).get(name) != cell[name] for name in STATE)]
     left = len(todo)
     with progress() as bar:
@@ -227,27 +226,60 @@ def mean_of(row: Row, metric: str, images: int) -> float | None:
 def settle(rows: list[Row], prior: str, metric: str, path: pathlib.Path) -> None:
     """Write the best of each task and budget as the defaults of ``jaxdiff restore``; other tasks keep theirs.
 
-    Budgets that were measured on fewer pictures than others settle nothing.
+    Under the prior's name is the best with any settings. Under "published" is the best with published settings: by task, and
+    by kind of operator. Budgets that were measured on fewer pictures than others settle nothing.
     """
     most = max(int(row["images"]) for row in rows)
     rows = [row for row in rows if int(row["images"]) == most]
+    published = [row for row in rows if row["settings"] == "published"]
     table = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    held = table.setdefault(prior, {})
-    for task in dict.fromkeys(row["task"] for row in rows):
-        budgets = sorted({int(row["calls"]) for row in rows if row["task"] == task})
-        entries = [(calls, *best) for calls in budgets if (best := best_within(rows, task, calls, metric))]
-        if entries:
-            held[task] = [
-                {
-                    "calls": calls,
-                    "method": best["method"],
-                    "options": json.loads(best["options"]),
-                    "network_calls": int(best["network_calls"]),
-                }
-                for calls, best, _ in entries
-            ]
+    for name, found in ((prior, _by_task(rows, metric)), ("published", _by_task(published, metric))):
+        table.setdefault(name, {}).update(found)
+    table["published"].update(_by_kind(published, metric))
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _by_task(rows: list[Row], metric: str) -> dict[str, list[dict[str, Any]]]:
+    """Task → the best entry of each budget."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        for calls in sorted({int(row["calls"]) for row in rows if row["task"] == task}):
+            if best := best_within(rows, task, calls, metric):
+                row = best[0]
+                entry = _entry(calls, row["method"], json.loads(row["options"]), row["network_calls"])
+                found.setdefault(task, []).append(entry)
+    return found
+
+
+def _by_kind(rows: list[Row], metric: str) -> dict[str, list[dict[str, Any]]]:
+    """Kind of operator → of each budget, the method that is least behind the best on average over the tasks of that kind.
+
+    Every spectral operator is linear too, so its tasks count among those of linear operators. A method without a figure on
+    one of the tasks is left out.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    kinds = {task: kind_of(task) for task in dict.fromkeys(row["task"] for row in rows)}
+    for kind in KINDS:
+        linear = kind is not Operator
+        names = [task for task, own in kinds.items() if (issubclass(own, kind) if linear else own is kind)]
+        for calls in sorted({int(row["calls"]) for row in rows}):
+            cells = {
+                (row["method"], row["task"]): row
+                for row in rows
+                if row["status"] == "ok" and row["calls"] == str(calls) and row["task"] in names
+            }
+            methods = [m for m in dict.fromkeys(m for m, _ in cells) if all((m, task) in cells for task in names)]
+            if not methods:
+                continue
+            method = max(methods, key=lambda m: sum(SENSE[metric] * float(cells[m, task][metric]) for task in names))
+            spent = max(int(cells[method, task]["network_calls"]) for task in names)
+            found.setdefault(kind.__name__, []).append(_entry(calls, method, tasks.settings(method), spent))
+    return found
+
+
+def _entry(calls: int, method: str, options: dict[str, Any], spent: str | int) -> dict[str, Any]:
+    return {"calls": calls, "method": method, "options": options, "network_calls": int(spent)}
 
 
 def page(rows: list[Row], metric: str) -> str:
@@ -353,9 +385,9 @@ def main() -> None:
         "--calls", type=budget, nargs="*", default=[budget(str(calls)) for calls in CALLS], metavar="CALLS[:PICTURES]"
     )
     parser.add_argument(
-        "--methods", nargs="*", default=list(tasks.METHODS), choices=list(tasks.METHODS), metavar="METHOD"
+        "--methods", nargs="*", default=list(samplers.METHODS), choices=list(samplers.METHODS), metavar="METHOD"
     )
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(tasks.TASKS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=tasks.names("default"), metavar="TASK")
     parser.add_argument("--noise_std", type=float, default=0.05, help="σ on [-1, 1]")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--budget-minutes", type=float, default=math.inf, help="start no cell that would end later")

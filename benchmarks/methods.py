@@ -16,14 +16,12 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
-from jaxdiff import network_calls as recipes
-from jaxdiff import plots
+from jaxdiff import network_calls, plots, tasks
 from jaxdiff.cli.console import progress
 from jaxdiff.engine import batch_keys, forget, restore_many
 from jaxdiff.evaluation.pictures import without_download
-from jaxdiff.evaluation.scores import measure, scores
+from jaxdiff.evaluation.scores import scores
 from jaxdiff.files import load_image
-from jaxdiff.tasks import settings as tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLUMNS = 8
@@ -38,16 +36,15 @@ class Tile(NamedTuple):
 
 def restored(task: str, truth: np.ndarray, denoiser: Any, args: argparse.Namespace, bar: Any) -> list[Tile]:
     """Truth, measurement, then each method's restoration, best first."""
-    problems = measure(task, jax.random.key(args.seed), truth[None], args.noise_std)
+    problems = tasks.measure(task, jax.random.key(args.seed), truth[None], args.noise_std)
     keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), 1)
     found = []
-    for method, factory in tasks.METHODS.items():
-        sampler = factory(**tasks.settings_for(method, task, args.prior))
-        prior = recipes.prior_for(method, denoiser)
+    for method, factory in jd.samplers.METHODS.items():
+        sampler = factory(**tasks.settings(method, task, args.prior))
         try:
-            grid = recipes.grid_within(method, sampler, prior, args.calls)
+            grid = network_calls.grid_within(sampler, denoiser, args.calls)
             report = bar(f"{task}, {method}", len(grid.t), len(grid.t))
-            x = restore_many(keys, prior, problems, sampler, steps=grid, batch_size=1, report=report).x
+            x = restore_many(keys, denoiser, problems, sampler, steps=grid, batch_size=1, report=report).x
         except (ValueError, NotImplementedError) as error:
             print(f"{method} on {task}: {error}")
             continue
@@ -66,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--picture", help="a picture; the astronaut by default")
-    parser.add_argument("--tasks", nargs="*", default=["inpaint_box"], choices=list(tasks.TASKS))
+    parser.add_argument("--tasks", nargs="*", default=["inpaint_box"], choices=tasks.names("default"))
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--noise_std", type=float, default=0.05, help="σ on [-1, 1]")
     parser.add_argument("--seed", type=int, default=0)

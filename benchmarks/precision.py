@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdiff as jd
+from jaxdiff import tasks
 from jaxdiff.files import find_images, load_image
-from jaxdiff.tasks.settings import get_task, make_sampler
 
 
 def main() -> None:
@@ -40,8 +40,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     losses = []
     for task_name in args.tasks.split(","):
-        task = get_task(task_name)
-        operator, sampler = task.make(jax.random.key(0), shape), make_sampler(args.method, task_name, args.prior)
+        task = tasks.get_task(task_name)
+        operator, sampler = task.make(jax.random.key(0), shape), tasks.sampler(args.method, task_name, args.prior)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(1), i))(jnp.arange(len(images)))
         problems = [jd.observe(key, operator, image, task.noise_std) for key, image in zip(keys, images, strict=True)]
         scores, seconds = {}, {}

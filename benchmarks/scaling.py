@@ -38,11 +38,11 @@ class Work:
         import jax.numpy as jnp
 
         import jaxdiff as jd
-        from jaxdiff.tasks.settings import make_sampler
+        from jaxdiff import tasks
 
         self.jax, self.jd, self.steps, self.count = jax, jd, options.steps, options.images
         self.denoiser = jd.load_denoiser("faces64")
-        self.sampler = make_sampler(options.method, "inpaint_box", "faces64")
+        self.sampler = tasks.sampler(options.method, "inpaint_box", "faces64")
         shape = self.denoiser.image_shape
         operator = jd.operators.inpaint_box(image_shape=shape, size=shape[0] // 2)
         images = np.random.RandomState(0).uniform(-1, 1, (options.images, *shape)).astype(np.float32)

@@ -18,13 +18,12 @@ import jax
 import numpy as np
 
 import jaxdiff as jd
+from jaxdiff import tasks
 from jaxdiff.cli.console import progress
 from jaxdiff.engine import forget
 from jaxdiff.evaluation.pictures import from_folder
-from jaxdiff.evaluation.scores import measure
 from jaxdiff.files import atomic
 from jaxdiff.tables import markdown
-from jaxdiff.tasks import settings as tasks
 from jaxdiff.tune import search as tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -41,7 +40,7 @@ def search(args: argparse.Namespace, record: pathlib.Path) -> None:
     with progress() as bar:
         for task in args.tasks:
             std = tasks.get_task(task).noise_std if args.noise_std is None else args.noise_std
-            problems = measure(task, jax.random.key(KEY), images, std)
+            problems = tasks.measure(task, jax.random.key(KEY), images, std)
             for method in args.methods:
                 trials = tuning.Search(method, problems, images, calls=args.calls, seed=KEY)
                 try:
@@ -64,15 +63,15 @@ def search(args: argparse.Namespace, record: pathlib.Path) -> None:
 
 def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path, results: pathlib.Path) -> None:
     """Write the best of each pair into the settings, and all figures as a page and as rows."""
-    presets = tuning.read_presets(record)
-    trail = presets["provenance"][prior]
+    held = tuning.read_settings(record)
+    trail = held["provenance"][prior]
     recorded = json.loads(settings.read_text("utf-8"))
     table = recorded.setdefault(prior, {})
-    for task, found in {**presets[prior], "default": _overall(trail, metric)}.items():
+    for task, found in {**held[prior], "default": _overall(trail, metric)}.items():
         table[task] = {**table.get(task, {}), **found}  # what was not searched again stays
     with atomic(settings) as temporary:
         temporary.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
-    rows = list(_rows(presets, prior))
+    rows = list(_rows(held, prior))
     with atomic(results / "search.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["prior", "network_calls", "noise_std", "images", "task", "method", "setting", *tuning.METRICS])
@@ -105,11 +104,11 @@ def _commands(trail: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rows(presets: dict[str, Any], prior: str) -> Any:
+def _rows(held: dict[str, Any], prior: str) -> Any:
     """One row a trial: prior, calls, σ, images, task, method, setting, figures, whether chosen."""
-    for task, methods in sorted(presets["provenance"][prior].items()):
+    for task, methods in sorted(held["provenance"][prior].items()):
         for method, entry in sorted(methods.items()):
-            chosen = presets.get(prior, {}).get(task, {}).get(method)
+            chosen = held.get(prior, {}).get(task, {}).get(method)
             for trial in entry["trials"]:
                 setting = ", ".join(f"{k} = {v}" for k, v in trial["options"].items()) or "defaults"
                 figures = ["–" if trial[name] is None else f"{trial[name]:.4g}" for name in tuning.METRICS]

@@ -23,9 +23,8 @@ from rich.table import Table
 
 import jaxdiff as jd
 from benchmarks.costs import NEEDED
+from jaxdiff import tasks
 from jaxdiff.models import PRESETS, UNet
-from jaxdiff.samplers import METHODS
-from jaxdiff.tasks.settings import make_sampler
 
 FORWARD, GRADIENT = "forward", "forward + input gradient"
 T, S = 500, 490
@@ -88,7 +87,7 @@ class Bench:
     def method(self, name: str) -> Timed:
         """Steps of a method, from its own first state."""
         ddpm = name == "unconditional"
-        sampler = jd.samplers.ddpm() if ddpm else make_sampler(name, "inpaint_box", self.prior)
+        sampler = jd.samplers.ddpm() if ddpm else tasks.sampler(name, "inpaint_box", self.prior)
         needed = (1, 0) if ddpm else NEEDED[name](sampler)
         problem, denoiser = self.problem, self.denoiser
         state = jax.jit(jax.vmap(lambda k: sampler.init(k, problem, denoiser, jnp.int32(T))))(self.keys)
@@ -113,7 +112,7 @@ def measure(prior: str, batch: int, rounds: int, length: int, only: list[str]) -
     """Compile all, then run them in turn."""
     bench = Bench(prior, batch, length)
     timed = {name: bench.bare(name) for name in (FORWARD, GRADIENT)}
-    for name in ["unconditional", *METHODS]:
+    for name in ["unconditional", *jd.samplers.METHODS]:
         if not only or name in only:
             timed[name] = bench.method(name)
     seconds: dict[str, list[float]] = {name: [] for name in timed}

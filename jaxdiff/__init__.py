@@ -1,6 +1,6 @@
 """jaxdiff: image restoration with diffusion priors, in JAX."""
 
-from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, schedules
+from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, schedules, tasks
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
@@ -8,7 +8,6 @@ from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import sample
 from jaxdiff.samplers.posterior import posterior
 from jaxdiff.schedules import NoiseSchedule
-from jaxdiff.tasks import catalogue as tasks
 
 __version__ = "0.1.0"
 

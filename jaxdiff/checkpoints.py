@@ -6,7 +6,6 @@ from. Nothing is guessed: names, shapes and values are checked against the archi
 """
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from jaxdiff import assets, schedules
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import parse_json
 from jaxdiff.models import PriorConfig, UNet, parameter_shapes
+from jaxdiff.names import nearest
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import PyTree, Shape
 
@@ -87,7 +87,7 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
         params=params,
         schedule=_schedule(config, stored),
         label=None if label is None else jnp.asarray(label, jnp.int32),
-        module=UNet(unet, dtype),
+        module=UNet(unet, dtype, name=next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),
         prediction=config.prediction,
         variance=config.variance,
@@ -207,8 +207,8 @@ def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def _unknown(text: str) -> str:
-    near = difflib.get_close_matches(text.lower(), EMBEDDED, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(text, EMBEDDED, cutoff=0.5)
+    hint = f" Did you mean {near!r}?" if near else ""
     names = ", ".join(EMBEDDED)
     return f"there is no prior {text!r}: no embedded one has that name ({names}) and no such path exists.{hint}"
 

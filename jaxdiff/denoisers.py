@@ -88,6 +88,11 @@ class Denoiser:
     clip: bool = static(default=True)
     rescale_timesteps: bool = static(default=False)
 
+    @property
+    def name(self) -> str:
+        """The module's name, under which settings and best methods are recorded: that of an embedded prior; else empty."""
+        return getattr(self.module, "name", None) or ""
+
     def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
         """Denoise one image at timestep t; ``s`` (default t−1) is the time that a learned variance is meant for.
 

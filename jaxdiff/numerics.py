@@ -1,11 +1,13 @@
-"""Small shared mathematics: norms and roots with safe gradients, noise by key or by hand."""
+"""Small shared mathematics: norms and roots with safe gradients, noise by key or by hand, pytrees side by side."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, Key, Scalar, Shape
+from jaxdiff.typing import Array, Key, PyTree, Scalar, Shape
 
-__all__ = ["expand", "is_key", "normal", "safe_norm", "safe_sqrt"]
+__all__ = ["expand", "is_key", "normal", "safe_norm", "safe_sqrt", "stack"]
 
 
 def safe_norm(x: Array) -> Scalar:
@@ -53,3 +55,18 @@ def normal(key: Key, shape: Shape, dtype: jnp.dtype | type = jnp.float32) -> Arr
 def expand(scalar: Array, like: Array) -> Array:
     """Give a scalar the rank of ``like``, so that no rank is promoted implicitly."""
     return jnp.reshape(scalar, (1,) * like.ndim)
+
+
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Put pytrees of equal structure side by side along a new first axis.
+
+    Raises:
+        ValueError: if they are of different structure or shapes.
+    """
+    try:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "what is put side by side must be of one kind and shape (problems: one operator, images of one size): run others "
+            f"on their own; {' '.join(str(error).split())[:200]}"
+        ) from None

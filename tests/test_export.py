@@ -13,13 +13,12 @@ import pytest
 from flax import traverse_util
 
 import jaxdiff as jd
-from jaxdiff import cli, export, operators, samplers, schedules
+from jaxdiff import cli, export, operators, samplers, schedules, tasks
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.models import UNet, UNetConfig, parameter_shapes
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers import grid_for
 from jaxdiff.samplers.loop import sample
-from jaxdiff.tasks.settings import make_sampler
 
 SHAPE = (16, 16, 3)
 STEPS = 3
@@ -182,7 +181,7 @@ def test_the_command_gives_each_method_its_own_grid(capsys, tmp_path, monkeypatc
     for method, clip in (("daps", True), ("mmps", False)):
         assert run(capsys, "--method", method, "--steps", 4, "--out", tmp_path / "x")[0] == 2
         denoiser = jd.load_denoiser("faces64")
-        expected = grid_for(denoiser, make_sampler(method, "inpaint_box", "faces64"), 4)
+        expected = grid_for(denoiser, tasks.sampler(method, "inpaint_box", "faces64"), 4)
         np.testing.assert_array_equal(taken["steps"].t, expected.t)
         assert taken["clip"] == clip
 

@@ -1,95 +1,45 @@
 """A grid of images × tasks × methods × seeds as one job that can be killed, shared between hosts, and taken up again.
 
 The job's folder is its memory: the rows of a part (one task, method and seed on a few images) are one small file, written
-whole after the pictures of these images. What has a file is done. Whoever finds all parts there writes the tables.
+whole after the pictures of these images. A part is done when its file exists and fits. The process that finds every part
+done writes the tables.
 """
 
-import csv
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jaxdiff.bench.grid import Grid, grown
+from jaxdiff.bench.parts import COLUMNS, Part, Row, read_part, slug, typed, write_part
 from jaxdiff.bench.summary import latex, markdown_tables, summarise
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.engine import Outcome as Restored
 from jaxdiff.engine import restore_many
 from jaxdiff.engine.bookmark import fingerprint
-from jaxdiff.evaluation.scores import SCORES, measure, scores
-from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
+from jaxdiff.evaluation.scores import SCORES, scores
+from jaxdiff.files import find_images, load_image, out_folder, save_image, write_text
 from jaxdiff.hosts import share
 from jaxdiff.network_calls import calls_of
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import RepeatedTimestepError, TimeGrid
 from jaxdiff.tables import write_rows
-from jaxdiff.tasks.settings import get_task, make_sampler
+from jaxdiff.tasks import get_task, measure, sampler
 from jaxdiff.typing import Array
 
 __all__ = ["COLUMNS", "Grid", "Job", "Outcome", "Part"]
 
-COLUMNS = ("task", "method", "seed", "image", "status", *SCORES, "noise_std", "steps", "network_calls", "seconds")
-"""Of the table of rows. ``status``: "ok", or "diverged" where not finite; ``seconds``: the part's run time by its images."""
 DIGITS = {"psnr": 4, "ssim": 5, "lpips": 5, "misfit": 6}
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What to run.
-
-    Attributes:
-        tasks: names (``jaxdiff info``, or published ones such as "dps/sr4").
-        methods: names.
-        seeds: of measurement and run; each gives a run an image.
-        steps: of a run.
-        prior: name or path, under which settings were recorded.
-        noise_std: σ on [-1, 1] for all tasks; None for each task's own.
-        spacing: of the steps; None for each method's own.
-        dtype: "float32" or "bfloat16", of the network.
-        part: images a part.
-        pictures: write a PNG of each restoration and measurement.
-    """
-
-    tasks: tuple[str, ...]
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    steps: int = 100
-    prior: str = "faces64"
-    noise_std: float | None = None
-    spacing: str | None = None
-    dtype: str = "float32"
-    part: int = 16
-    pictures: bool = True
-
-
-GROWS = ("tasks", "methods", "seeds")
-"""What a later call may add to a job; everything else must stay."""
-
-
-class Part(NamedTuple):
-    """A task, method and seed on the images ``first`` … ``last − 1`` of the list."""
-
-    task: str
-    method: str
-    seed: int
-    first: int
-    last: int
-
-    @property
-    def file(self) -> str:
-        """The name of its rows."""
-        return f"{_slug(self.task)}--{self.method}--s{self.seed}--{self.first:06d}.csv"
 
 
 class Outcome(NamedTuple):
@@ -101,6 +51,7 @@ class Outcome(NamedTuple):
         unreadable: images that could not be read, and why.
         refused: (task, method) → why the method cannot do it.
         missing: parts that other processes still work on.
+        damaged: file of a part → what did not fit; such a part is done again.
     """
 
     rows: list[Row]
@@ -108,6 +59,32 @@ class Outcome(NamedTuple):
     unreadable: dict[str, str]
     refused: dict[tuple[str, str], str]
     missing: int
+    damaged: dict[str, str]
+
+
+class _Measured(NamedTuple):
+    """The images of a part that can be read: their places in the list, pixels [n, H, W, C], and what was measured of them.
+
+    ``places`` are those of the first images; the last of them again fills the part.
+    """
+
+    places: list[int]
+    pixels: np.ndarray
+    problems: Problem
+
+
+class _Run(NamedTuple):
+    """How a call of ``Job.run`` does parts."""
+
+    writer: ThreadPoolExecutor
+    batch_size: int | str
+    devices: int | None
+    report: Callable[[int], None] | None
+
+    def advance(self, cost: int) -> None:
+        """Tell how much is done."""
+        if self.report is not None:
+            self.report(cost)
 
 
 class Job:
@@ -127,43 +104,25 @@ class Job:
         self.names = [str(path.relative_to(data).with_suffix("")) for path in self.images]
         if len(set(self.names)) < len(self.names):
             self.names = [str(path.relative_to(data)) for path in self.images]
-        settings, grid = self._grown(grid)
+        listing = hashlib.sha256(os.fsencode("\n".join(self.names))).hexdigest()[:16]
+        facts = {"images": len(self.names), "listing": listing, "weights": fingerprint(denoiser)[:12]}
+        record, grid = grown(out, grid, facts)
         self.grid = grid
         # Parts of one size, so that each method compiles once and the last one is hardly padded.
         self.size = math.ceil(len(self.images) / math.ceil(len(self.images) / grid.part))
         for task in grid.tasks:
             get_task(task)
-        self.samplers = {(t, m): make_sampler(m, t, grid.prior) for t in grid.tasks for m in grid.methods}
+        self.samplers = {(t, m): sampler(m, t, grid.prior) for t in grid.tasks for m in grid.methods}
         self.refused: dict[tuple[str, str], str] = {}
         self.grids = self._grids()
         self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
         self._check_readable()
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
-        write_text(out / "bench.json", json.dumps(settings, indent=2) + "\n")
+        write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
         self.unreadable: dict[str, str] = {}
+        self.damaged: dict[str, str] = {}
         self._read = lru_cache(maxsize=2)(self._read_images)
-
-    def _grown(self, grid: Grid) -> tuple[dict[str, Any], Grid]:
-        """What the job is, for its record, and its grid: this call's tasks, methods and seeds after those of earlier calls.
-
-        Raises:
-            ValueError: if the folder holds another job.
-        """
-        listing = hashlib.sha256(os.fsencode("\n".join(self.names))).hexdigest()[:16]
-        settings = json.loads(json.dumps(asdict(grid)))
-        settings |= {"images": len(self.names), "listing": listing, "weights": fingerprint(self.denoiser)[:12]}
-        path = self.out / "bench.json"
-        if not path.exists():
-            return settings, grid
-        before = _read_record(path)
-        for name, value in settings.items():
-            if name not in GROWS and before.get(name) != value:
-                raise ValueError(
-                    f"{self.out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out."
-                )
-        whole = {name: tuple(dict.fromkeys([*before[name], *settings[name]])) for name in GROWS}
-        return settings | whole, replace(grid, tasks=whole["tasks"], methods=whole["methods"], seeds=whole["seeds"])
 
     def _grids(self) -> dict[tuple[str, str], TimeGrid]:
         """The times of each method's runs; one whose own spacing has not so many is left out, unless none is left.
@@ -172,9 +131,9 @@ class Job:
             ValueError: if no method can run so, or steps or spacing are impossible.
         """
         grids = {}
-        for (task, method), sampler in self.samplers.items():
+        for (task, method), chosen in self.samplers.items():
             try:
-                grids[task, method] = grid_for(self.denoiser, sampler, self.grid.steps, self.grid.spacing)
+                grids[task, method] = grid_for(self.denoiser, chosen, self.grid.steps, self.grid.spacing)
             except RepeatedTimestepError as error:
                 self.refused[task, method] = str(error)
         if not grids:
@@ -203,14 +162,26 @@ class Job:
         ]
 
     def open_parts(self) -> list[Part]:
-        """Those that this process has to do: its share of what has no rows yet."""
-        done = {path.name for path in (self.out / "parts").glob("*.csv")}
-        return [part for part in share(self.parts()) if part.file not in done or self._can_be_completed(part)]
+        """The parts that this process has to do: of its share, those without rows that fit, or that can be completed."""
+        return [
+            part for part in share(self.parts()) if (rows := self._rows_of(part)) is None or self._lacks(part, rows)
+        ]
 
-    def _can_be_completed(self, part: Part) -> bool:
+    def _rows_of(self, part: Part) -> list[Row] | None:
+        """The rows of a part that is done; None for one that is not, or whose file is damaged."""
+        path = self.out / "parts" / part.file
+        if not path.exists():
+            return None
+        try:
+            return read_part(path, part, self.names[part.first : part.last])
+        except ValueError as error:
+            self.damaged[part.file] = str(error)
+            return None
+
+    def _lacks(self, part: Part, rows: list[Row]) -> bool:
         """Whether it lacks a picture that could not be read when it was done, and can be now."""
-        there = {row["image"] for row in _read_rows(self.out / "parts" / part.file)}
-        return any(self._readable(self.images[i]) for i in range(part.first, part.last) if self.names[i] not in there)
+        present = {row["image"] for row in rows}
+        return any(self._readable(self.images[i]) for i in range(part.first, part.last) if self.names[i] not in present)
 
     def cost(self, part: Part) -> int:
         """(Image × step)s, what a progress bar counts."""
@@ -230,20 +201,15 @@ class Job:
         """
         todo = self.open_parts()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            how = _Run(writer, batch_size, devices, report)
             written: list[Future] = []
-            coming = reader.submit(self._prepare, todo[0]) if todo else None
-            for here, following in zip_longest(todo, todo[1:]):
+            coming = reader.submit(self._measure, todo[0]) if todo else None
+            for part, following in zip_longest(todo, todo[1:]):
                 assert coming is not None
-                prepared = coming.result()
-                coming = reader.submit(self._prepare, following) if following else None
+                measured = coming.result()
+                coming = reader.submit(self._measure, following) if following else None
                 written = [future for future in written if not _finished(future)]
-                if prepared is not None and (here.task, here.method) not in self.refused:
-                    written += self._do(here, *prepared, writer, batch_size, devices, report)
-                    continue
-                if prepared is None:
-                    written.append(writer.submit(write_rows, self.out / "parts" / here.file, [], COLUMNS))
-                if report is not None:
-                    report(self.cost(here))
+                written += self._do(part, measured, how)
             for future in written:
                 future.result()
         return self._finish()
@@ -260,99 +226,90 @@ class Job:
                 self.unreadable[self.names[i]] = str(error)
         return places, np.stack(pixels) if pixels else np.zeros((0, height, width, 3), np.float32)
 
-    def _prepare(self, part: Part) -> tuple[list[int], np.ndarray, Problem] | None:
-        """Images and their measurements, equal for all methods; None where no image can be read.
-
-        ``places`` are those of the first images; the last of them again fills the part.
-        """
+    def _measure(self, part: Part) -> _Measured | None:
+        """Images and their measurements, equal for all methods; None where no image can be read."""
         places, pixels = self._read(part.first, part.last)
         if not places:
             return None
-        index = np.minimum(np.arange(self.size), len(places) - 1)
         key = jax.random.fold_in(jax.random.key(part.seed), 0)
-        return (
-            places,
-            pixels[index],
-            measure(part.task, key, pixels[index], self.grid.noise_std, np.asarray(places)[index]),
+        pixels = self._filled(pixels)
+        return _Measured(places, pixels, measure(part.task, key, pixels, self.grid.noise_std, self._filled(places)))
+
+    def _filled(self, values: list[int] | np.ndarray) -> np.ndarray:
+        """One value an image, the last of them repeated until the part is full: all parts have one size."""
+        return np.asarray(values)[np.minimum(np.arange(self.size), len(values) - 1)]
+
+    def _do(self, part: Part, measured: _Measured | None, how: _Run) -> list[Future]:
+        """Run a part; the writes that are under way."""
+        if measured is None:
+            how.advance(self.cost(part))
+            return [how.writer.submit(write_part, self.out / "parts" / part.file, [])]
+        if (part.task, part.method) in self.refused:
+            how.advance(self.cost(part))
+            return []
+        try:
+            outcome = self._restore(part, measured, how)
+        except ValueError as error:  # what a method says of an operator that it cannot serve
+            self.refused[part.task, part.method] = str(error)
+            how.advance(self.cost(part))
+            return [how.writer.submit(write_text, self._refusal(part.task, part.method), str(error))]
+        rows = self._score(part, measured, outcome)
+        return [how.writer.submit(self._write, part, measured, outcome.x, rows)]
+
+    def _restore(self, part: Part, measured: _Measured, how: _Run) -> Restored:
+        key = jax.random.fold_in(jax.random.key(part.seed), 1)
+        return restore_many(
+            jax.vmap(jax.random.fold_in, (None, 0))(key, self._filled(measured.places)),
+            self.denoiser,
+            measured.problems,
+            self.samplers[part.task, part.method],
+            steps=self.grids[part.task, part.method],
+            batch_size=how.batch_size,
+            devices=how.devices,
+            report=how.report,
+            resume=self.out / ".runs" / part.file.replace(".csv", ".npz"),
         )
 
-    def _do(
-        self,
-        part: Part,
-        places: list[int],
-        pixels: np.ndarray,
-        problems: Problem,
-        writer: ThreadPoolExecutor,
-        batch_size: int | str,
-        devices: int | None,
-        report: Callable[[int], None] | None,
-    ) -> list[Future]:
+    def _score(self, part: Part, measured: _Measured, outcome: Restored) -> list[Row]:
+        """A row an image."""
         pair = (part.task, part.method)
-        sampler, grid = self.samplers[pair], self.grids[pair]
-        key = jax.random.fold_in(jax.random.key(part.seed), 1)
-        index = np.minimum(np.arange(self.size), len(places) - 1)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.asarray(places)[index])
-        try:
-            outcome = restore_many(
-                keys,
-                self.denoiser,
-                problems,
-                sampler,
-                steps=grid,
-                batch_size=batch_size,
-                devices=devices,
-                report=report,
-                resume=self.out / ".runs" / part.file.replace(".csv", ".npz"),
-            )
-        except ValueError as error:  # what a method says of an operator that it cannot serve
-            self.refused[pair] = str(error)
-            if report is not None:
-                report(self.cost(part))
-            return [writer.submit(write_text, self._refusal(*pair), str(error))]
-        found = scores(outcome.x, pixels, problems)
-        rows = [
-            self._row(part, place, i, found, outcome.seconds / len(places), problems) for i, place in enumerate(places)
-        ]
-        return [writer.submit(self._write, part, places, outcome.x, problems, rows)]
-
-    def _row(self, part: Part, place: int, i: int, found: dict, seconds: float, problems: Problem) -> Row:
-        pair = (part.task, part.method)
-        calls = calls_of(self.samplers[pair], len(self.grids[pair].t)).forward
-        values = {name: round(float(found[name][i]), DIGITS[name]) for name in SCORES}
-        return {
-            "task": part.task,
-            "method": part.method,
-            "seed": part.seed,
-            "image": self.names[place],
-            "status": "ok" if np.isfinite(values["psnr"]) else "diverged",
-            **values,
-            "noise_std": round(float(problems.noise_std[i]), 6),
-            "steps": len(self.grids[pair].t),
-            "network_calls": calls,
-            "seconds": round(seconds, 4),
-        }
+        steps = len(self.grids[pair].t)
+        calls = calls_of(self.samplers[pair], steps).forward
+        found = scores(outcome.x, measured.pixels, measured.problems)
+        rows = []
+        for i, place in enumerate(measured.places):
+            values = {name: round(float(found[name][i]), DIGITS[name]) for name in SCORES}
+            row = {"task": part.task, "method": part.method, "seed": part.seed, "image": self.names[place]}
+            row |= {"status": "ok" if np.isfinite(values["psnr"]) else "diverged", **values}
+            row |= {
+                "noise_std": round(float(measured.problems.noise_std[i]), 6),
+                "steps": steps,
+                "network_calls": calls,
+            }
+            rows.append(row | {"seconds": round(outcome.seconds / len(measured.places), 4)})
+        return rows
 
     def _refusal(self, task: str, method: str) -> Path:
         """Where it is written that a method cannot do a task, for other processes to know."""
-        return self.out / "parts" / f"{_slug(task)}--{method}.refused"
+        return self.out / "parts" / f"{slug(task)}--{slug(method)}.refused"
 
-    def _write(self, part: Part, places: list[int], x: np.ndarray, problems: Problem, rows: list[Row]) -> None:
-        """Pictures first, rows last: where there are rows, all is there."""
+    def _write(self, part: Part, measured: _Measured, x: np.ndarray, rows: list[Row]) -> None:
+        """Write pictures first and rows last: a part with rows has all its pictures."""
         if self.grid.pictures:
-            for i, place in enumerate(places):
+            for i, place in enumerate(measured.places):
                 if rows[i]["status"] == "ok":
                     save_image(self.picture(part.task, part.method, part.seed, place), x[i])
-            files = [self.picture(part.task, "measured", part.seed, place) for place in places]
+            files = [self.picture(part.task, "measured", part.seed, place) for place in measured.places]
             if not all(map(Path.exists, files)):
-                for file, view in zip(files, _views(problems), strict=False):
+                for file, view in zip(files, _views(measured.problems), strict=False):
                     save_image(file, view)
-        write_rows(self.out / "parts" / part.file, rows, COLUMNS)
+        write_part(self.out / "parts" / part.file, rows)
         for state in (self.out / ".runs").glob(part.file.replace(".csv", "-*.npz")):
             state.unlink(missing_ok=True)
 
     def picture(self, task: str, method: str, seed: int, place: int) -> Path:
         """Where the restoration of an image is, or what was measured for method "measured"."""
-        path = self.out.joinpath("pictures", _slug(task), method, f"s{seed}", f"{self.names[place]}.png")
+        path = self.out.joinpath("pictures", slug(task), slug(method), f"s{seed}", f"{self.names[place]}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -365,21 +322,20 @@ class Job:
             if path.exists():
                 self.refused[task, method] = path.read_text("utf-8")
         for part in sorted(self.parts(), key=self._order):
-            path = self.out / "parts" / part.file
-            if path.exists():
-                rows += _read_rows(path)
-            else:
-                missing += (part.task, part.method) not in self.refused
+            found = self._rows_of(part)
+            rows += found or []
+            missing += found is None and (part.task, part.method) not in self.refused
         if missing:
-            return Outcome([], [], self.unreadable, self.refused, missing)
+            return Outcome([], [], self.unreadable, self.refused, missing, self.damaged)
         self._read_again({row["image"] for row in rows})
         summary = summarise(rows)
         write_rows(self.out / "results.csv", rows, COLUMNS)
+        write_text(self.out / "results.jsonl", "".join(json.dumps(typed(row)) + "\n" for row in rows))
         if summary:
             write_rows(self.out / "summary.csv", summary)
             write_text(self.out / "summary.md", self._about() + markdown_tables(summary))
             write_text(self.out / "summary.tex", latex(summary))
-        return Outcome(rows, summary, self.unreadable, self.refused, 0)
+        return Outcome(rows, summary, self.unreadable, self.refused, 0, self.damaged)
 
     def _read_again(self, seen: set[str]) -> None:
         """Say why images have no rows, also where another process or an earlier run met them."""
@@ -424,33 +380,9 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """A job's ``bench.json``.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        record = parse_json(path.read_text("utf-8"))
-        if all(isinstance(record[name], list) for name in GROWS):
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is damaged; choose another --out, or delete it if its rows are still valid.")
-
-
 def _finished(future: Future) -> bool:
     """Whether a write is done; an error of it (a full disk) stops the job here."""
     if future.done():
         future.result()
         return True
     return False
-
-
-def _slug(name: str) -> str:
-    return name.replace("/", "-")
-
-
-def _read_rows(path: Path) -> Iterator[Row]:
-    with open(path, encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxdiff import hosts, plots
 from jaxdiff.bench.job import Grid, Job, Outcome
+from jaxdiff.bench.parts import slug
 from jaxdiff.bench.summary import METRICS
 from jaxdiff.cli.console import (
     add_batch_size,
@@ -98,6 +99,8 @@ def _tell(job: Job, outcome: Outcome) -> None:
         console.print(f"left out: {method} on {task}: {why}")
     for why in outcome.unreadable.values():
         console.print(f"not read: {why}")
+    for name, why in outcome.damaged.items():
+        console.print(f"damaged, so not taken as done: {job.out / 'parts' / name}: {why}")
     if outcome.missing:
         console.print(f"{outcome.missing} parts are still open in other processes; the last of them writes the tables.")
         return
@@ -110,7 +113,7 @@ def _tell(job: Job, outcome: Outcome) -> None:
         )
     _print(outcome)
     figures = _overviews(job) if job.grid.pictures else []
-    names = ["results.csv", "summary.md", "summary.csv", "summary.tex", *figures]
+    names = ["results.csv", "results.jsonl", "summary.md", "summary.csv", "summary.tex", *figures]
     console.print(f"{len(outcome.rows)} rows; written to {job.out}: {', '.join(names)}")
 
 
@@ -152,6 +155,6 @@ def _overviews(job: Job, rows: int = 4) -> list[str]:
         except ValueError as error:  # no matplotlib
             console.print(f"no overview figures: {error}")
             return []
-        written.append(f"overview_{task.replace('/', '-')}.png")
+        written.append(f"overview_{slug(task)}.png")
         plots.save_figure(job.out / written[-1], figure)
     return written

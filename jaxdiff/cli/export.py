@@ -8,10 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxdiff import export
+from jaxdiff import export, tasks
 from jaxdiff.cli.console import add_prior, check_steps, console, load_prior
-from jaxdiff.samplers.loop import grid_for
-from jaxdiff.tasks.settings import get_task, make_sampler, settings_for
+from jaxdiff.samplers import grid_for
 
 __all__ = ["add_arguments", "run"]
 
@@ -38,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
     export.check_free(args.out)
-    task = get_task(args.task)
+    task = tasks.get_task(args.task)
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator = task.make(place, denoiser.image_shape)
-    sampler = make_sampler(args.method, args.task, args.prior)
+    sampler = tasks.sampler(args.method, args.task, args.prior)
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps")}
     about["spacing"] = args.spacing or sampler.spacing
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         platforms=[name.strip() for name in args.platforms.split(",") if name.strip()],
         inputs=args.input,
         weights=args.weights,
-        about=about | {"settings": settings_for(args.method, args.task, args.prior), "noise_std": task.noise_std},
+        about=about | {"settings": tasks.settings(args.method, args.task, args.prior), "noise_std": task.noise_std},
     )
     files = export.write_artifact(args.out, artifact)
     names = ", ".join(str(path) for path in files)

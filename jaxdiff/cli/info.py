@@ -11,8 +11,6 @@ from rich.table import Table
 import jaxdiff as jd
 from jaxdiff import checkpoints
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
-from jaxdiff.samplers import METHODS
-from jaxdiff.tasks.settings import TASKS
 
 __all__ = ["add_arguments", "run"]
 
@@ -33,8 +31,15 @@ def run(args: argparse.Namespace) -> None:
             [(name, _network(checkpoints.load_checkpoint(name).config)) for name in checkpoints.EMBEDDED],
         ),
         ("architecture presets", [(name, _network(config)) for name, config in PRESETS.items()]),
-        ("tasks", [(name, f"{task.about}; σ = {task.noise_std:g}") for name, task in TASKS.items()]),
-        ("methods", [(name, _first_line(method.make.__doc__)) for name, method in METHODS.items()]),
+        (
+            "tasks",
+            [
+                (name, f"{task.about}; σ = {task.noise_std:g}")
+                for name in jd.tasks.names("default")
+                for task in [jd.tasks.find(name)]
+            ],
+        ),
+        ("methods", [(name, _first_line(method.__doc__)) for name, method in jd.samplers.METHODS.items()]),
     ):
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, about in rows:

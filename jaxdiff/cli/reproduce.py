@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff import metrics
+from jaxdiff import metrics, tasks
 from jaxdiff.cli.console import (
     add_batch_size,
     add_prior,
@@ -27,7 +27,6 @@ from jaxdiff.evaluation.pictures import Picture, from_folder, without_download
 from jaxdiff.files import check_folder, out_folder
 from jaxdiff.study import claims, paper, report
 from jaxdiff.study.paper import Study, plan, run_study
-from jaxdiff.tasks.settings import settings_for
 
 __all__ = ["add_arguments", "run"]
 
@@ -115,7 +114,7 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     outside = [p.name for p in pictures if not p.in_distribution]
     settings = "; ".join(
         f"{method} on {task} ({ours}): "
-        + ", ".join(f"{k} = {v:g}" for k, v in settings_for(method, ours, study.prior).items())
+        + ", ".join(f"{k} = {v:g}" for k, v in tasks.settings(method, ours, study.prior).items())
         for task, ours in study.tasks.items()
         for method in study.methods
     )

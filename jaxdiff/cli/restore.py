@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import operators
+from jaxdiff import operators, tasks
 from jaxdiff.cli import restored
 from jaxdiff.cli.console import (
     add_prior,
@@ -24,14 +24,14 @@ from jaxdiff.cli.console import (
 )
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.files import load_image, load_mask, out_folder
+from jaxdiff.names import unknown
 from jaxdiff.network_calls import grid_within
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, sample
-from jaxdiff.tasks.best import Default, default_for
-from jaxdiff.tasks.settings import TASKS, get_task, make_sampler, nearest
-from jaxdiff.tune.search import read_presets
+from jaxdiff.tasks.choice import Default, default_for
+from jaxdiff.tune.search import read_settings
 
 __all__ = ["add_arguments", "run"]
 
@@ -86,7 +86,9 @@ def run(args: argparse.Namespace) -> None:
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
     restored.check(Path(args.out), [args.image, args.mask, args.settings])
     out = out_folder(args.out)  # after all that can be wrong with the input, so that nothing is left behind
-    console.print(f"{args.task} by {chosen.method}{chosen.why}, {both_scales(float(problem.noise_std))}")
+    console.print(
+        f"{args.task} by {chosen.method}{f' ({chosen.why})' if chosen.why else ''}, {both_scales(float(problem.noise_std))}"
+    )
     calls = len(grid.t)
     with progress() as bar:
         outcome = restore_many(
@@ -115,24 +117,24 @@ def _method(args: argparse.Namespace) -> Default:
             return Default(method, None, "")
     task = _known_as(args.task)
     if args.settings is not None:
-        held = sorted(read_presets(args.settings).get(args.prior, {}).get(task, {}))
+        held = sorted(read_settings(args.settings).get(args.prior, {}).get(task, {}))
         if len(held) > 1:
             raise ValueError(
                 f"{args.settings} holds settings of {', '.join(held)} for {task}; choose one with --method."
             )
         if held:
-            return Default(held[0], None, " (the settings' method)")
+            return Default(held[0], None, "the settings' method")
     return default_for(task, args.prior, args.steps)
 
 
 def _sampler(args: argparse.Namespace, chosen: Default, options: dict[str, Any]) -> Sampler:
     if args.settings is not None:
-        presets = read_presets(args.settings)
+        table = read_settings(args.settings)
     elif chosen.options is not None:  # these and no others: it won with them
-        presets = {args.prior: {"default": {chosen.method: chosen.options}}}
+        table = {args.prior: {"default": {chosen.method: chosen.options}}}
     else:
-        presets = None
-    return make_sampler(chosen.method, _known_as(args.task), args.prior, presets=presets, **options)
+        table = None
+    return tasks.sampler(chosen.method, _known_as(args.task), args.prior, table=table, **options)
 
 
 def _known_as(task: str) -> str:
@@ -147,8 +149,10 @@ def _check(args: argparse.Namespace) -> None:
     check_noise(args.noise_std)
     if (args.task == "inpaint_mask") != (args.mask is not None):
         raise ValueError("--task inpaint_mask and --mask FILE go together; give both or neither.")
-    if args.task != "inpaint_mask" and args.task not in TASKS:
-        raise nearest("task", args.task, [*TASKS, "inpaint_mask"])
+    if not {"/", ":"} & {*args.task} and args.task not in (known := [*tasks.names("default"), "inpaint_mask"]):
+        raise unknown("task", args.task, known)
+    if args.task != "inpaint_mask":
+        tasks.get_task(args.task)  # refuses an unknown one, and Poisson noise
 
 
 def _problem(args: argparse.Namespace, pixels: np.ndarray) -> Problem:
@@ -159,7 +163,7 @@ def _problem(args: argparse.Namespace, pixels: np.ndarray) -> Problem:
         operator: Operator = operators.inpaint_mask(image_shape=pixels.shape, mask=mask)
         std = 0.05
     else:
-        task = get_task(args.task)
+        task = tasks.get_task(args.task)
         operator, std = task.make(place, pixels.shape), task.noise_std
     std = std if args.noise_std is None else args.noise_std
     if not args.measured:

@@ -20,10 +20,10 @@ from jaxdiff.cli.console import (
 )
 from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.files import out_folder, save_image
+from jaxdiff.names import unknown
 from jaxdiff.plots import sheet
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
-from jaxdiff.tasks.settings import nearest
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     if args.num < 1:
         raise ValueError(f"-n {args.num} is not possible: draw at least one image.")
     if args.sampler not in UNCONDITIONAL:
-        raise nearest("sampler", args.sampler, UNCONDITIONAL)
+        raise unknown("sampler", args.sampler, UNCONDITIONAL)
     size = check_batch_size(args.batch_size)
     if args.columns is not None and args.columns < 1:
         raise ValueError(f"--columns {args.columns} is not possible: it is at least 1.")

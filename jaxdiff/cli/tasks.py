@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jaxdiff.cli.console import check_picture_path, console
 from jaxdiff.files import atomic, load_image, out_folder
-from jaxdiff.tasks import catalogue as presets
+from jaxdiff.tasks import TASKS
 from jaxdiff.tasks.contact_sheet import SHEET, contact_sheet
 
 __all__ = ["add_arguments", "run"]
@@ -27,14 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the presets; draw the sheet where a picture is given."""
+    """List the published tasks; draw the sheet where a picture is given."""
     if args.image is None:
         table = Table(title="published tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name in presets.names():
-            preset = presets.PRESETS[name]
-            table.add_row(
-                f"  {name}", f"{preset.about}; σ = {preset.noise.std:g} on {preset.noise.scale}".replace("[", r"\[")
-            )
+        for name, task in TASKS.items():
+            if task.origin != "default":
+                about = f"{task.about}; σ = {task.noise.std:g} on {task.noise.scale}"
+                table.add_row(f"  {name}", about.replace("[", r"\["))
         Console(highlight=False).print(table)
         return
     out = check_picture_path(args.out, "tasks.png")

@@ -22,12 +22,12 @@ from jaxdiff.cli.console import (
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.evaluation.pictures import from_folder
-from jaxdiff.evaluation.scores import measure
 from jaxdiff.files import check_folder, out_folder
+from jaxdiff.names import unknown
 from jaxdiff.network_calls import steps_within
 from jaxdiff.samplers import METHODS
-from jaxdiff.tasks.settings import TASKS, get_task, nearest
-from jaxdiff.tune.search import METRICS, Search, Trial, read_presets, tune
+from jaxdiff.tasks import get_task, measure
+from jaxdiff.tune.search import METRICS, Search, Trial, read_settings, tune
 from jaxdiff.typing import Key
 
 __all__ = ["add_arguments", "run"]
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     _check(args)
     out = Path(args.out)
     if out.exists():
-        read_presets(out)
+        read_settings(out)
     denoiser = load_prior(args)
     if args.calls is None:
         check_steps(denoiser, args.steps)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
             source=source,
             report=report,
         )
-    trials = read_presets(out)["provenance"][args.prior][args.task][args.method]["trials"]
+    trials = read_settings(out)["provenance"][args.prior][args.task][args.method]["trials"]
     Console(highlight=False).print(_table(trials, best))
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
     pictures = f"{len(truths)} pictures" + (f" × {args.seeds} seeds" if args.seeds > 1 else "")
@@ -109,11 +109,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for kind, name, known in (("task", args.task, TASKS), ("method", args.method, METHODS)):
-        if name not in known:
-            raise nearest(kind, name, known)
+    get_task(args.task)  # refuses an unknown one
+    if args.method not in METHODS:
+        raise unknown("method", args.method, METHODS)
     if args.metric not in METRICS:
-        raise nearest("metric", args.metric, METRICS)
+        raise unknown("metric", args.metric, METRICS)
     for name in ("budget", "num_images", "seeds", "batch_size", "calls"):
         value = getattr(args, name)
         if value is not None and value < 1:

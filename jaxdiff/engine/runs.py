@@ -16,14 +16,15 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.engine.placement import Placement, choose_devices, largest_batch
 from jaxdiff.engine.programs import compiled, initial, memory
+from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.arguments import check_finite, check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import chunks, grid_for
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Key, PyTree
+from jaxdiff.typing import Array, Key
 
-__all__ = ["Outcome", "batch_keys", "restore", "restore_many", "stack"]
+__all__ = ["Outcome", "batch_keys", "restore", "restore_many"]
 
 ENDLESS = 10**9
 """Runs of an iterator whose length is not known."""
@@ -44,21 +45,6 @@ class Outcome(NamedTuple):
     x: np.ndarray
     residual: np.ndarray
     seconds: float
-
-
-def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Put pytrees of equal structure side by side along a new first axis.
-
-    Raises:
-        ValueError: if they are of different structure or shapes.
-    """
-    try:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            "what is put side by side must be of one kind and shape (problems: one operator, images of one size): run others "
-            f"on their own; {' '.join(str(error).split())[:200]}"
-        ) from None
 
 
 def batch_keys(key: Key, count: int, first: int = 0) -> Array:

@@ -9,7 +9,7 @@ from jaxdiff.evaluation.exact import (
     moment_errors,
     sliced_wasserstein,
 )
-from jaxdiff.evaluation.scores import SCORES, measure, scores
+from jaxdiff.evaluation.scores import SCORES, scores
 
 __all__ = [
     "SCORES",
@@ -19,7 +19,6 @@ __all__ = [
     "calibration",
     "coverage",
     "gaussian_posterior",
-    "measure",
     "mixture_posterior",
     "moment_errors",
     "scores",

@@ -1,6 +1,10 @@
-"""Image quality measures for one pair of images [H, W, C] in [-1, 1]; use `jax.vmap` for batches."""
+"""Image quality measures for a pair of images [H, W, C] in [-1, 1].
+
+`evaluate` takes a batch too and gives all of them; use `jax.vmap` for batches with the others.
+"""
 
 from jaxdiff.metrics.image import psnr, ssim
 from jaxdiff.metrics.lpips import lpips, lpips_embedding, lpips_layers, lpips_params
+from jaxdiff.metrics.together import evaluate
 
-__all__ = ["lpips", "lpips_embedding", "lpips_layers", "lpips_params", "psnr", "ssim"]
+__all__ = ["evaluate", "lpips", "lpips_embedding", "lpips_layers", "lpips_params", "psnr", "ssim"]

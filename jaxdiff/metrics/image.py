@@ -12,9 +12,10 @@ import jax.numpy as jnp
 
 from jaxdiff.typing import Array
 
-__all__ = ["check_pair", "psnr", "ssim"]
+__all__ = ["SSIM_WINDOW", "check_pair", "psnr", "ssim"]
 
-_SSIM_WINDOW = 11
+SSIM_WINDOW = 11
+"""Pixels; images must be as large."""
 
 
 def check_pair(x: Array, reference: Array, *, at_least: int, metric: str) -> tuple[Array, Array]:
@@ -94,6 +95,6 @@ def ssim(x: Array, reference: Array) -> Array:
     >>> print(f"{ssim(image, image):.3f}")
     1.000
     """
-    x, reference = check_pair(x, reference, at_least=_SSIM_WINDOW, metric="ssim")
+    x, reference = check_pair(x, reference, at_least=SSIM_WINDOW, metric="ssim")
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.asarray(dm_pix.ssim(_unit(x), _unit(reference), filter_size=_SSIM_WINDOW), x.dtype)
+        return jnp.asarray(dm_pix.ssim(_unit(x), _unit(reference), filter_size=SSIM_WINDOW), x.dtype)

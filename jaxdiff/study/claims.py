@@ -23,13 +23,15 @@ class Claim(NamedTuple):
 
 def claims(results: Results, study: Study, drift: dict[int, float] | None = None) -> list[Claim]:
     """Each claim of the study, judged by this run's means."""
-    found = _claims_of_table_1(results, study, drift or {})
+    found = _claims_of_table_1(results, study)
+    if drift:
+        found.append(_drift(drift))
     if {"sdedit", "score_ald", "dps"} <= set(study.methods):
-        found += _claims_of_table_2(results, study) + _claims_of_time(results)
+        found += [_order(results, study), *_easier(results, study), _noise(results, study), *_claims_of_time(results)]
     return found
 
 
-def _claims_of_table_1(results: Results, study: Study, drift: dict[int, float]) -> list[Claim]:
+def _claims_of_table_1(results: Results, study: Study) -> list[Claim]:
     steps = sorted(study.forward_steps)
 
     def values(metric: str, inside: bool) -> list[float]:
@@ -38,81 +40,83 @@ def _claims_of_table_1(results: Results, study: Study, drift: dict[int, float]) 
     others = any(row["table"] == 1 and not row["in_distribution"] for row in results.rows)
     inside, outside = values("psnr", True), values("psnr", False)
     far_in, far_out = values("lpips", True), values("lpips", False)
-    found = []
     falls = all(np.diff(inside) < 0) and (not others or all(np.diff(outside) < 0))
     rises = all(np.diff(far_in) > 0) and (not others or all(np.diff(far_out) > 0))
-    found.append(
-        Claim(
-            "Fewer steps restore better (PSNR falls, LPIPS rises with N).",
-            f"PSNR {_list(inside, 1)} in, {_list(outside, 1)} out; LPIPS {_list(far_in, 3)} in, {_list(far_out, 3)} out",
-            bool(falls and rises),
-        )
+    fewer = Claim(
+        "Fewer steps restore better (PSNR falls, LPIPS rises with N).",
+        f"PSNR {_list(inside, 1)} in, {_list(outside, 1)} out; LPIPS {_list(far_in, 3)} in, {_list(far_out, 3)} out",
+        bool(falls and rises),
     )
-    if others:
-        found.append(
-            Claim(
-                "In distribution is better than out of distribution (PSNR at every N).",
-                f"difference {_list(np.subtract(inside, outside), 1)} dB",
-                bool(np.all(np.subtract(inside, outside) > 0)),
-            )
-        )
-    if drift:
-        ordered = [drift[n] for n in sorted(drift)]
-        found.append(
-            Claim(
-                "At high noise the out-of-distribution image drifts towards a face.",
-                "mean LPIPS from the restored out-of-distribution images to the in-distribution truths, less that of the "
-                f"originals: {_list(ordered, 3)} at N = {', '.join(map(str, sorted(drift)))}",
-                ordered[-1] < 0 and ordered[-1] == min(ordered),
-            )
-        )
-    return found
+    if not others:
+        return [fewer]
+    better = Claim(
+        "In distribution is better than out of distribution (PSNR at every N).",
+        f"difference {_list(np.subtract(inside, outside), 1)} dB",
+        bool(np.all(np.subtract(inside, outside) > 0)),
+    )
+    return [fewer, better]
 
 
-def _claims_of_table_2(results: Results, study: Study) -> list[Claim]:
-    def psnr(method: str, task: str, std: float | None = None) -> float:
-        chosen = {"table": 2, "method": method, "task": task}
-        return select(results.rows, "psnr", **chosen, **({} if std is None else {"noise_std": std})).mean
+def _drift(drift: dict[int, float]) -> Claim:
+    ordered = [drift[n] for n in sorted(drift)]
+    return Claim(
+        "At high noise the out-of-distribution image drifts towards a face.",
+        "mean LPIPS from the restored out-of-distribution images to the in-distribution truths, less that of the "
+        f"originals: {_list(ordered, 3)} at N = {', '.join(map(str, sorted(drift)))}",
+        ordered[-1] < 0 and ordered[-1] == min(ordered),
+    )
 
+
+def _psnr(results: Results, method: str, task: str, std: float | None = None) -> float:
+    """Mean of Table 2; over all noise levels without ``std``."""
+    level = {} if std is None else {"noise_std": std}
+    return select(results.rows, "psnr", table=2, method=method, task=task, **level).mean
+
+
+def _order(results: Results, study: Study) -> Claim:
     cells = [(task, std) for task in study.tasks for std in study.noise_stds]
-    ordered = [c for c in cells if psnr("dps", *c) > psnr("score_ald", *c) > psnr("sdedit", *c)]
+    ordered = [
+        cell
+        for cell in cells
+        if _psnr(results, "dps", *cell) > _psnr(results, "score_ald", *cell) > _psnr(results, "sdedit", *cell)
+    ]
     means = "; ".join(
-        f"{task} " + " > ".join(f"{psnr(method, task):.1f}" for method in ("dps", "score_ald", "sdedit"))
+        f"{task} " + " > ".join(f"{_psnr(results, method, task):.1f}" for method in ("dps", "score_ald", "sdedit"))
         for task in study.tasks
     )
-    found = [
+    return Claim(
+        "DPS > Score ALD > SDEdit in PSNR, on both tasks at every noise level.",
+        f"in {len(ordered)} of {len(cells)} cells ({means} dB, if ordered)",
+        len(ordered) == len(cells),
+    )
+
+
+def _easier(results: Results, study: Study) -> list[Claim]:
+    if not {"deconvolution", "inpainting"} <= set(study.tasks):
+        return []
+    gaps = {m: _psnr(results, m, "inpainting") - _psnr(results, m, "deconvolution") for m in study.methods}
+    return [
         Claim(
-            "DPS > Score ALD > SDEdit in PSNR, on both tasks at every noise level.",
-            f"in {len(ordered)} of {len(cells)} cells ({means} dB, if ordered)",
-            len(ordered) == len(cells),
+            "Inpainting is easier than deconvolution (PSNR, each method).",
+            "difference " + ", ".join(f"{TITLES[method]} {gap:+.1f}" for method, gap in gaps.items()) + " dB",
+            all(gap > 0 for gap in gaps.values()),
         )
     ]
-    if {"deconvolution", "inpainting"} <= set(study.tasks):
-        gaps = [psnr(m, "inpainting") - psnr(m, "deconvolution") for m in study.methods]
-        found.append(
-            Claim(
-                "Inpainting is easier than deconvolution (PSNR, each method).",
-                "difference "
-                + ", ".join(f"{TITLES[m]} {g:+.1f}" for m, g in zip(study.methods, gaps, strict=True))
-                + " dB",
-                all(gap > 0 for gap in gaps),
-            )
-        )
+
+
+def _noise(results: Results, study: Study) -> Claim:
     spreads = {
-        (m, task): float(np.ptp([psnr(m, task, s) for s in study.noise_stds]))
-        for m in study.methods
+        (method, task): float(np.ptp([_psnr(results, method, task, std) for std in study.noise_stds]))
+        for method in study.methods
         for task in study.tasks
     }
     widest = max(spreads, key=lambda pair: math.inf if math.isnan(spreads[pair]) else spreads[pair])
-    found.append(
-        Claim(
-            "The noise level has little effect (PSNR changes by less than 1.5 dB from σ = "
-            f"{min(study.noise_stds):g} to {max(study.noise_stds):g}; the study's own largest change is 1.2).",
-            f"largest change {rounded(spreads[widest], 1)} dB, {TITLES[widest[0]]} on {widest[1]}",
-            spreads[widest] < 1.5,
-        )
+    return Claim(
+        "The noise level has little effect (PSNR changes by less than 1.5 dB from σ = "
+        f"{min(study.noise_stds):g} to {max(study.noise_stds):g}; the study's own largest change is 1.2).",
+        f"largest change {rounded(spreads[widest], 1)} dB, {TITLES[widest[0]]} on {widest[1]}",
+        spreads[widest] < 1.5,
     )
-    return found
 
 
 def _claims_of_time(results: Results) -> list[Claim]:

@@ -24,7 +24,7 @@ from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid, timestep_grid
-from jaxdiff.tasks.settings import make_operator, make_sampler
+from jaxdiff.tasks import get_task, sampler
 from jaxdiff.typing import Key
 
 __all__ = ["Results", "Study", "plan", "run_study"]
@@ -85,7 +85,7 @@ def plan(study: Study, denoiser: DenoiserLike, faces: int, others: int) -> dict[
         stages[f"Table 1, {count} steps"] = (calls * (faces + others) * study.seeds, calls)
     for task, ours in study.tasks.items():
         for method in study.methods:
-            calls = len(grid_for(denoiser, make_sampler(method, ours, study.prior), study.steps).t)
+            calls = len(grid_for(denoiser, sampler(method, ours, study.prior), study.steps).t)
             stages[f"{task}, {method}"] = (calls * faces * study.seeds * len(study.noise_stds), calls)
     return stages
 
@@ -164,10 +164,10 @@ def _table_1(run: _Runner, key: Key, pictures: Sequence[Picture], count: int, re
     )
     # A grid cut by hand rather than by sdedit(start=N), so that all N share one compiled program.
     grid = timestep_grid(total, total).below(count)
-    sampler = samplers.sdedit(start=total)
+    sdedit = samplers.sdedit(start=total)
     keys = batch_keys(key, len(runs))
-    outcome = run(f"Table 1, {count} steps", keys, problems, sampler, grid)
-    noisy = jax.vmap(lambda key, problem: sampler.init(key, problem, denoiser, jnp.asarray(grid.t[0])).x)(
+    outcome = run(f"Table 1, {count} steps", keys, problems, sdedit, grid)
+    noisy = jax.vmap(lambda key, problem: sdedit.init(key, problem, denoiser, jnp.asarray(grid.t[0])).x)(
         jax.vmap(jax.random.split)(keys)[:, 0], problems
     )
     shared = {"table": 1, "method": "sdedit", "task": "denoising", "forward_steps": count}
@@ -181,7 +181,7 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
     study = run.study
     ours = study.tasks[task]
     shape = pictures[0].pixels.shape
-    sampler = make_sampler(method, ours, study.prior)
+    chosen = sampler(method, ours, study.prior)
     names = [picture.name for picture in pictures]
     runs = [(picture, seed, std) for std in study.noise_stds for seed in range(study.seeds) for picture in pictures]
     problems = []
@@ -189,10 +189,10 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
         # Noise and mask depend on image and seed alone: every method and every σ meets the same ones.
         place = jax.random.fold_in(jax.random.fold_in(key, seed), names.index(picture.name))
         operator_key, noise_key = jax.random.split(place)
-        operator = make_operator(ours, operator_key, shape)
+        operator = get_task(ours).make(operator_key, shape)
         problems.append(observe(noise_key, operator, jnp.asarray(picture.pixels), std))
-    outcome = run(f"{task}, {method}", batch_keys(key, len(runs)), stack(problems), sampler, study.steps)
-    calls = len(grid_for(run.denoiser, sampler, study.steps).t)
+    outcome = run(f"{task}, {method}", batch_keys(key, len(runs)), stack(problems), chosen, study.steps)
+    calls = len(grid_for(run.denoiser, chosen, study.steps).t)
     for std in study.noise_stds:
         index = [i for i, entry in enumerate(runs) if entry[2] == std]
         part = Outcome(outcome.x[index], outcome.residual[index], outcome.seconds * len(index) / len(runs))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.tasks import catalogue as presets
+from jaxdiff.tasks import catalogue
 from jaxdiff.typing import Image
 
 if TYPE_CHECKING:
@@ -20,36 +20,36 @@ SHEET: tuple[str, ...] = (
     "dps/inpaint_box",
     "daps/inpaint_random",
     "dps/inpaint_random_92",
-    *presets.names("jaxdiff")[:4],
+    *catalogue.names("jaxdiff")[:4],
     "dps/gaussian_blur",
     "dps/motion_blur",
     "diffpir/gaussian_blur",
     "ddrm/deblur_gauss",
-    *presets.names("jaxdiff")[4:7],
+    *catalogue.names("jaxdiff")[4:7],
     "dps/sr4",
     "ddrm/sr4",
-    *presets.names("jaxdiff")[7:9],
+    *catalogue.names("jaxdiff")[7:9],
     "ddrm/color",
-    *presets.names("jaxdiff")[9:18],
+    *catalogue.names("jaxdiff")[9:18],
     "dps/phase_retrieval",
     "jaxdiff/coded_phase_retrieval",
     "daps/hdr",
-    *presets.names("jaxdiff")[19:],
+    *catalogue.names("jaxdiff")[19:],
     "dps/gaussian_blur_poisson",
 )
-"""The presets on the sheet."""
+"""The tasks on the sheet."""
 
 
 def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.ndarray:
-    """What a preset's measurement of an image looks like, [h, w, 3], bytes.
+    """What a task's measurement of an image looks like, [h, w, 3], bytes.
 
     Args:
-        name: of the preset.
+        name: of the task.
         image: [H, W, C] in [-1, 1].
-        noise: whether the preset's noise is added.
+        noise: whether the task's noise is added.
     """
     image = jnp.asarray(image)
-    setup = presets.get(name, image.shape)
+    setup = catalogue.get(name, image.shape)
     model = setup.noise if noise else None
 
     @jax.jit
@@ -65,14 +65,14 @@ def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.nd
 def contact_sheet(
     image: Image, *, names: Iterable[str] = SHEET, columns: int = 8, tile: int = 144, noise: bool = True
 ) -> "Picture":
-    """The image, and its measurement by each preset, with their names.
+    """The image, and its measurement by each task, with their names.
 
     Args:
         image: [H, W, C] in [-1, 1].
-        names: of the presets.
+        names: of the tasks.
         columns: tiles a row.
         tile: side of a tile, pixels.
-        noise: whether each preset's noise is added.
+        noise: whether each task's noise is added.
 
     Returns:
         A Pillow image; save it with ``.save(path)``.

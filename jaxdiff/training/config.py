@@ -1,7 +1,6 @@
 """One readable description of a training run: what it says is checked before anything else happens."""
 
 import dataclasses
-import difflib
 import json
 import math
 import types
@@ -12,6 +11,7 @@ from typing import Any
 
 from jaxdiff.files import parse_json
 from jaxdiff.models import PRESETS, PriorConfig
+from jaxdiff.names import nearest
 
 __all__ = [
     "DataConfig",
@@ -234,7 +234,7 @@ def _prior(values: dict[str, Any]) -> PriorConfig:
     base = _preset(values.pop("preset", "faces64")).to_dict()
     unknown = sorted(set(values) - set(base))
     if unknown:
-        raise ValueError(f"unknown field prior.{unknown[0]}; {_nearest(unknown[0], base)}")
+        raise ValueError(f"unknown field prior.{unknown[0]}; {_hint(unknown[0], base)}")
     unet = values.get("unet", {})
     if not isinstance(unet, dict):
         raise ValueError(f"prior.unet must be a group of fields, got {unet!r}.")
@@ -247,9 +247,9 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else f"the fields are {', '.join(known)}."
+def _hint(name: str, known: Any) -> str:
+    close = nearest(name, known, cutoff=0.6)
+    return f"did you mean {close!r}?" if close else f"the fields are {', '.join(known)}."
 
 
 def _build(cls: Any, values: Any, where: str) -> Any:
@@ -259,7 +259,7 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
-            raise ValueError(f"unknown field {where}{name}; {_nearest(name, hints)}")
+            raise ValueError(f"unknown field {where}{name}; {_hint(name, hints)}")
     if cls in (Source, Teacher) and "path" not in values:
         raise ValueError(f"{where.rstrip('.')} needs a path.")
     return cls(**{name: _coerce(hints[name], value, where + name) for name, value in values.items()})

@@ -20,8 +20,9 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import scores
-from jaxdiff.files import parse_json, write_text
+from jaxdiff.metrics.image import SSIM_WINDOW
 from jaxdiff.metrics.lpips import SMALLEST
+from jaxdiff.names import unknown
 from jaxdiff.network_calls import grid_within
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import METHODS
@@ -29,14 +30,12 @@ from jaxdiff.samplers.arguments import check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import as_needed, grid_for
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.tasks.settings import nearest, settings_for
+from jaxdiff.tasks import settings
 from jaxdiff.tune.proposals import proposals
+from jaxdiff.tune.settings_file import METRICS, read_settings, write_settings
 from jaxdiff.typing import Array, Key
 
-__all__ = ["METRICS", "Search", "best_of", "read_presets", "run_trials", "tune", "write_presets"]
-
-METRICS = {"psnr": 1, "ssim": 1, "lpips": -1}
-"""Measures to choose by: +1 where more is better."""
+__all__ = ["METRICS", "Search", "best_of", "read_settings", "run_trials", "tune", "write_settings"]
 
 Options = dict[str, Any]
 Trial = dict[str, Any]
@@ -98,7 +97,7 @@ class _Planned(NamedTuple):
 def run_trials(
     search: Search,
     denoiser: DenoiserLike,
-    settings: Sequence[Options],
+    proposed: Sequence[Options],
     *,
     known: Sequence[Trial] = (),
     report: Callable[[int], None] | None = None,
@@ -110,7 +109,7 @@ def run_trials(
     Args:
         search: what is searched.
         denoiser: the prior.
-        settings: hyper-parameters to try.
+        proposed: settings to try.
         known: trials that need not be run again.
         report: called after each batch with the number of settings that it advanced.
 
@@ -118,13 +117,13 @@ def run_trials(
         ValueError: if there is not at least one seed.
 
     Yields:
-        All trials so far, in the order of ``settings``.
+        All trials so far, in the order of ``proposed``.
     """
     search = _over_seeds(search)
     done = {_name(trial["options"]): trial for trial in known}
-    found: dict[int, Trial] = {i: done[_name(o)] for i, o in enumerate(settings) if _name(o) in done}
+    found: dict[int, Trial] = {i: done[_name(o)] for i, o in enumerate(proposed) if _name(o) in done}
     denoiser = as_needed(denoiser, METHODS[search.method].kind)
-    batches, refused = _plan(search, denoiser, settings)
+    batches, refused = _plan(search, denoiser, proposed)
     found |= {i: trial for i, trial in refused.items() if i not in found}
     if report is not None:
         report(len(found))
@@ -134,7 +133,7 @@ def run_trials(
             continue
         results = _run(search, denoiser, batch, width)
         for planned, result in zip(batch, results, strict=True):
-            found[planned.place] = {"options": dict(settings[planned.place]), **result}
+            found[planned.place] = {"options": dict(proposed[planned.place]), **result}
         if report is not None:
             report(len(missing))
         yield [found[i] for i in sorted(found)]
@@ -150,14 +149,14 @@ def _over_seeds(search: Search) -> Search:
 
 
 def _plan(
-    search: Search, denoiser: DenoiserLike, settings: Sequence[Options]
+    search: Search, denoiser: DenoiserLike, proposed: Sequence[Options]
 ) -> tuple[list[tuple[list[_Planned], int]], dict[int, Trial]]:
     """Batches of settings that share a program, each with the number of settings of that program; those that cannot run."""
     groups: dict[Any, list[_Planned]] = {}
     refused: dict[int, Trial] = {}
     example = jax.tree.map(lambda leaf: leaf[0], search.problems)
-    for index, options in enumerate(settings):
-        sampler = METHODS[search.method].make(**options)
+    for index, options in enumerate(proposed):
+        sampler = METHODS[search.method](**options)
         try:
             check_run(denoiser, example, sampler)
             grid = _grid(search, denoiser, sampler)
@@ -239,7 +238,7 @@ def tune(
     source: str,
     report: Callable[[int], None] | None = None,
 ) -> Trial:
-    """Search, and keep every figure in a file of presets that ``jaxdiff restore --settings`` reads.
+    """Search, and keep every figure in a file of settings that ``jaxdiff restore --settings`` reads.
 
     The file is written whole after each batch. The same search again runs only what is missing; another search adds its
     entry beside those there.
@@ -262,35 +261,57 @@ def tune(
     Returns:
         The best trial.
     """
-    if search.method not in METHODS:
-        raise nearest("method", search.method, METHODS)
-    if metric not in METRICS:
-        raise nearest("metric", metric, METRICS)
-    if metric == "lpips" and min(search.truths.shape[1:3]) < SMALLEST["alex"]:
-        raise ValueError("these images are too small for LPIPS; choose by psnr or ssim.")
+    _check(search, metric)
     about = _about(search, metric, noise_std, source) | {"measured": fingerprint((search.problems, denoiser))[:16]}
-    before = _read_if_there(path).get("provenance", {}).get(prior, {}).get(task, {}).get(search.method, {})
-    known = before.get("trials", []) if _same_figures(before, about) else []
-    first = settings_for(search.method, task, prior)
-    settings = proposals(METHODS[search.method].kind.search, budget, search.seed, first)
-    trials: list[Trial] = []
-    tried = {_name(options) for options in settings}
+    place = (prior, task, search.method)
+    known = _known(path, place, about)
+    proposed = proposals(METHODS[search.method].kind.search, budget, search.seed, settings(search.method, task, prior))
+    tried = {_name(options) for options in proposed}
     others = [trial for trial in known if _name(trial["options"]) not in tried]  # a search of another budget found them
-    for ran in run_trials(search, denoiser, settings, known=known, report=report):
+    trials: list[Trial] = []
+    for ran in run_trials(search, denoiser, proposed, known=known, report=report):
         trials = [*ran, *others]
-        able = [trial for trial in trials if trial[metric] is not None]
-        presets = _read_if_there(path)  # again each time: another search may have written to it meanwhile
-        trail = presets.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})
-        trail[search.method] = {**about, "trials": trials}
-        if able:
-            presets.setdefault(prior, {}).setdefault(task, {})[search.method] = best_of(able, metric)["options"]
-        if able or len(ran) < len(settings):
-            write_presets(path, presets)
+        _keep(path, place, about, trials, metric, over=len(ran) == len(proposed))
     return best_of(trials, metric)
 
 
+def _check(search: Search, metric: str) -> None:
+    """Refuse what cannot be searched, before anything runs."""
+    if search.method not in METHODS:
+        raise unknown("method", search.method, METHODS)
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    least = {"psnr": 1, "ssim": SSIM_WINDOW, "lpips": SMALLEST["alex"]}
+    able = [name for name in METRICS if min(search.truths.shape[1:3]) >= least[name]]
+    if metric not in able:
+        raise ValueError(f"these images are too small for {metric.upper()}; choose by {' or '.join(able)}.")
+
+
+def _known(path: Path, place: tuple[str, str, str], about: dict[str, Any]) -> list[Trial]:
+    """The trials of the same search that the file holds."""
+    record: Any = _read_if_there(path).get("provenance", {})
+    for name in place:
+        record = record.get(name, {})
+    return record.get("trials", []) if _same_figures(record, about) else []
+
+
+def _keep(
+    path: Path, place: tuple[str, str, str], about: dict[str, Any], trials: list[Trial], metric: str, *, over: bool
+) -> None:
+    """Write the trials so far, and the best of them; a search in which no setting could run leaves no record."""
+    prior, task, method = place
+    able = [trial for trial in trials if trial[metric] is not None]
+    if over and not able:
+        return
+    held = _read_if_there(path)  # again each time: another search may have written to it meanwhile
+    held.setdefault("provenance", {}).setdefault(prior, {}).setdefault(task, {})[method] = {**about, "trials": trials}
+    if able:
+        held.setdefault(prior, {}).setdefault(task, {})[method] = best_of(able, metric)["options"]
+    write_settings(path, held)
+
+
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_presets(path) if path.exists() else {}
+    return read_settings(path) if path.exists() else {}
 
 
 def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[str, Any]:
@@ -317,41 +338,3 @@ def _same_figures(before: dict[str, Any], about: dict[str, Any]) -> bool:
     """
     mute = {"metric"} if "measured" in before else {"metric", "measured"}
     return all(before.get(k) == about.get(k) for k in {*about, "seeds"} - mute)
-
-
-def read_presets(path: str | Path) -> dict[str, Any]:
-    """A file of presets: prior → task → method → options, and the ``provenance`` of each.
-
-    Raises:
-        ValueError: if it cannot be read or is something else.
-    """
-    try:
-        content = parse_json(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {path}; make it with jaxdiff tune --out {path}.") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as settings ({error}); make it anew with jaxdiff tune.") from None
-    tables = [v for k, v in content.items() if k != "provenance"] if isinstance(content, dict) else [None]
-    depth = [m for t in tables for m in (t.values() if isinstance(t, dict) else [None])]
-    trail = content.get("provenance", {}) if isinstance(content, dict) else {}
-    whole = all(isinstance(m, dict) and all(isinstance(options, dict) for options in m.values()) for m in depth)
-    if not (whole and _is_trail(trail)):
-        raise ValueError(
-            f"{path} does not hold settings (prior → task → method → options); write it with jaxdiff tune."
-        )
-    return content
-
-
-def _is_trail(trail: Any) -> bool:
-    """Whether it is prior → task → method → record, with the options and figures of every trial."""
-    try:
-        records = [r for tasks in trail.values() for methods in tasks.values() for r in methods.values()]
-        trials = [trial for record in records for trial in record.get("trials", [])]
-        return all(isinstance(t["options"], dict) and {*METRICS} <= {*t} for t in trials)
-    except (AttributeError, KeyError, TypeError):
-        return False
-
-
-def write_presets(path: Path, presets: dict[str, Any]) -> None:
-    """Write a file of presets, whole or not at all."""
-    write_text(path, json.dumps(presets, indent=2, allow_nan=False) + "\n")

@@ -2,7 +2,10 @@
 
 import csv
 import errno
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from PIL import Image as PILImage
 from jaxdiff import cli
 from jaxdiff.bench import job as bench
 from jaxdiff.bench import summary
+from jaxdiff.bench.parts import COLUMNS, typed
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.files import load_image
 
@@ -118,7 +122,7 @@ import jax.numpy as jnp
 from conftest import TinyNet
 from jaxdiff import denoisers, schedules
 from jaxdiff.bench import job as bench
-from test_bench import GRID
+from test_job import GRID
 module = TinyNet()
 params = module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))["params"]
 tiny = denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(32, 32, 3))
@@ -301,6 +305,105 @@ def test_unknown_names_are_refused_before_anything_runs(data, tiny, tmp_path):
         with pytest.raises(ValueError, match=word):
             bench.Job(replace(GRID, **wrong), data, tmp_path / "none", tiny)
     assert not (tmp_path / "none").exists()
+
+
+SMALL = replace(GRID, tasks=("grayscale",), methods=("ddrm",), seeds=(0,), pictures=False)
+DAMAGES = {
+    "the checksum": lambda text: text.replace(",ok,", ",ok,1", 1),
+    "the checksum is cut off": lambda text: text[:-4],
+    "no header": lambda text: text.split("\n", 1)[1],
+    "another header": lambda text: text.replace("psnr", "snr", 1).rpartition("#sha256")[0],
+    "half a row": lambda text: text.rpartition("#sha256")[0][:-20],
+    "a text for a number": lambda text: text.rpartition("#sha256")[0].replace(",12,12,", ",12,many,", 1),
+    "another seed": lambda text: text.rpartition("#sha256")[0].replace(",0,", ",1,", 1),
+    "another image": lambda text: text.rpartition("#sha256")[0].replace(",0,0,ok", ",0,9,ok", 1),
+    "an image twice": lambda text: text.rpartition("#sha256")[0] + text.split("\n")[1] + "\n",
+    "a run that is ok without a score": lambda text: re.sub(r",ok,[\d.]+", ",ok,nan", text.rpartition("#sha256")[0]),
+    "an open quote": lambda text: text.rpartition("#sha256")[0].replace("ddrm,", '"ddrm,', 1),
+    "nothing": lambda text: "",
+    "no text": lambda text: b"\xff\xfe\x00",
+}
+
+
+@pytest.fixture(scope="module")
+def small(data, tiny, tmp_path_factory):
+    """A finished job of three parts."""
+    out = tmp_path_factory.mktemp("small")
+    bench.Job(SMALL, data, out, tiny).run()
+    return out
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_is_named_and_done_again(data, tiny, small, tmp_path, damage):
+    out = tmp_path / "out"
+    shutil.copytree(small, out)
+    path = min((out / "parts").glob("*.csv"))
+    damaged = DAMAGES[damage](path.read_text("utf-8"))
+    path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    job = bench.Job(SMALL, data, out, tiny)
+    assert [part.file for part in job.open_parts()] == [path.name]
+    outcome = job.run()
+    assert list(outcome.damaged) == [path.name]
+    assert rows_of(out) == rows_of(small)
+    assert not bench.Job(SMALL, data, out, tiny).run().damaged
+
+
+def test_parts_without_a_checksum_are_those_of_older_jobs(data, tiny, small, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(small, out)
+    for path in (out / "parts").glob("*.csv"):
+        text = path.read_text("utf-8")
+        assert text.splitlines()[-1].startswith("#sha256,")
+        path.write_text(text.rpartition("#sha256")[0], encoding="utf-8")
+    job = bench.Job(SMALL, data, out, tiny)
+    assert not job.open_parts()
+    assert not job.run().damaged
+    assert rows_of(out) == rows_of(small)
+
+
+def test_rows_as_json_lines_are_the_rows_of_the_table(small):
+    lines = [json.loads(line) for line in (small / "results.jsonl").read_text("utf-8").splitlines()]
+    rows = rows_of(small)
+    assert len(lines) == len(rows) == 5
+    for line, row in zip(lines, rows, strict=True):
+        assert tuple(line) == COLUMNS
+        assert isinstance(line["seed"], int)
+        assert {name: type(line[name])(value) for name, value in row.items()} == {name: line[name] for name in row}
+    assert typed({**rows[0], "seconds": "1", "lpips": "nan"})["lpips"] is None
+
+
+def test_images_too_small_for_a_score_have_the_others(data, tiny, tmp_path):
+    """SSIM's window has 11 pixels: without it there are PSNR and misfit, and no run is lost."""
+    outcome = bench.Job(replace(SMALL, steps=2), data, tmp_path, tiny.replace(image_shape=(8, 8, 3))).run()
+    assert {row["status"] for row in outcome.rows} == {"ok"}
+    assert {row["ssim"] for row in outcome.rows} == {row["lpips"] for row in outcome.rows} == {"nan"}
+    assert all(np.isfinite(float(row["psnr"])) for row in outcome.rows)
+    assert "| –" in (tmp_path / "summary.md").read_text("utf-8")
+
+
+OWN = """
+from jaxdiff import operators, samplers
+
+def half(key, image_shape):
+    return operators.outpaint(image_shape=image_shape)
+
+def gentle_ddnm():
+    return samplers.ddnm(eta=0.5)
+"""
+
+
+def test_methods_and_tasks_of_ones_own(data, tiny, tmp_path, monkeypatch):
+    (tmp_path / "my_bench.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    grid = replace(SMALL, tasks=("my_bench:half",), methods=("ddnm", "my_bench:gentle_ddnm"), steps=3, pictures=True)
+    out = tmp_path / "out"
+    outcome = bench.Job(grid, data, out, tiny).run()
+    assert len(outcome.rows) == 10
+    assert len({row["psnr"] for row in outcome.rows}) == 10, "another method, other images"
+    assert (out / "pictures" / "my_bench-half" / "my_bench-gentle_ddnm" / "s0" / "0.png").exists()
+    assert not bench.Job(grid, data, out, tiny).open_parts()
+    with pytest.raises(ValueError, match="no 'hard_ddnm'"):
+        bench.Job(replace(grid, methods=("my_bench:hard_ddnm",)), data, tmp_path / "not", tiny)
 
 
 def test_seeds_are_averaged_before_images():

@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 import jaxdiff as jd
 from benchmarks import leaderboard
 from jaxdiff.diffusion import eps_from_x0
-from jaxdiff.tasks.best import default_for
+from jaxdiff.tasks.choice import default_for
 
 
 @struct.dataclass
@@ -94,6 +94,9 @@ def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
 
     table = json.loads((tmp_path / "defaults.json").read_text("utf-8"))
     assert default_for("inpaint_box", "faces64", 50, table).method == best["method"]
+    published = [row for row in rows if row["settings"] == "published"]
+    assert default_for("inpaint_box", "another", 50, table).method == best_of(published, "inpaint_box")["method"]
+    assert table["published"]["SpectralOperator"][0]["method"] == best_of(published, "inpaint_box")["method"]
 
     again, started = run(*FLAGS)
     assert started == 0
@@ -179,3 +182,10 @@ def test_a_cell_of_a_larger_budget_on_fewer_pictures_does_not_decide():
     best = {calls: leaderboard.best_within(rows, "jpeg", calls, "psnr") for calls in (100, 1000)}
     assert (best[100][0]["method"], best[100][1]) == ("a", 25.0)
     assert (best[1000][0]["method"], best[1000][1]) == ("b", 24.0)
+
+
+def test_a_cell_without_network_calls_says_nothing_of_time():
+    cell = {"method": "dps", "calls": "20", "images": "2"}
+    timed = {"method": "dps", "seconds_per_image": "4.0", "network_calls": "20"}
+    assert leaderboard.expected_seconds(cell, [timed | {"network_calls": "0"}]) == 0
+    assert leaderboard.expected_seconds(cell, [timed | {"network_calls": "0"}, timed]) == 8

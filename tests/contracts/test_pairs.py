@@ -21,7 +21,6 @@ from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.operators import LinearOperator, SpectralOperator
 from jaxdiff.problems import observe
-from jaxdiff.tasks import settings as tasks
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)
@@ -77,7 +76,7 @@ def measured(family):
 
 @functools.cache
 def sampler(name):
-    return tasks.METHODS[name](**OPTIONS.get(name, {}))
+    return METHODS[name](**OPTIONS.get(name, {}))
 
 
 def is_number(leaf):
@@ -145,7 +144,7 @@ def strict():
         yield
 
 
-PAIRS = [(name, family) for name in tasks.METHODS for family in FAMILIES]
+PAIRS = [(name, family) for name in METHODS for family in FAMILIES]
 SERVED = [(name, family) for name, family in PAIRS if served(name, measured(family))]
 REFUSED = [pair for pair in PAIRS if pair not in SERVED]
 
@@ -155,9 +154,9 @@ def rotated(names, by):
     return names[by % len(names) :] + names[: by % len(names)]
 
 
-SOME = {next((m, f) for f in rotated(FAMILIES, i) if (m, f) in SERVED) for i, m in enumerate(tasks.METHODS)}
+SOME = {next((m, f) for f in rotated(FAMILIES, i) if (m, f) in SERVED) for i, m in enumerate(METHODS)}
 SOME |= {
-    next((m, f) for m in rotated(tasks.METHODS, 5 * j) if (m, f) in SERVED)
+    next((m, f) for m in rotated(METHODS, 5 * j) if (m, f) in SERVED)
     for j, f in enumerate(FAMILIES)
     if f not in {family for _, family in SOME}
 }

@@ -13,7 +13,6 @@ from jaxdiff import operators, samplers, schedules
 from jaxdiff.denoisers import Denoiser, gaussian_prior
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
-from jaxdiff.tasks import settings as tasks
 from jaxdiff.typing import Array
 
 SHAPE = (8, 8, 1)
@@ -148,7 +147,7 @@ def test_the_table_is_complete():
     tested = {getattr(f, "func", f).__module__.rpartition(".")[2] for f in TABLE.values()}
     assert methods == tested
     assert {getattr(f, "func", f).__name__ for f in TABLE.values()} <= set(samplers.__all__)
-    assert set(tasks.METHODS) == set(METHODS) - UNCONDITIONAL  # the command line and test_pairs have them all
+    assert set(samplers.METHODS) == set(METHODS) - UNCONDITIONAL  # the command line and test_pairs have them all
 
 
 @names

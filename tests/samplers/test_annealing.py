@@ -89,7 +89,7 @@ def test_daps_flow_ends_where_the_ode_does(world, x_t):
 def test_annealed_langevin_draws_the_annealed_posterior_of_its_level(world):
     here, t = world("mask"), jnp.asarray(300)
     level = here.prior.schedule.at(t)
-    gamma2 = level.sigma ** 2
+    gamma2 = level.sigma**2
     sampler = annealed_langevin(inner_steps=150, step_size=0.05, denoise=False)
     run = jax.jit(jax.vmap(lambda key: sampler.step(key, State(here.prior.mean), t, t, here.problem, here.prior)[0].x))
     images = run(jax.random.split(jax.random.key(0), 2000)) / jnp.sqrt(level.alpha_bar)

@@ -1,51 +1,50 @@
-"""Published tasks by name: they build at any size, state their noise's scale, and are the operators of their sources."""
+"""Tasks by name: they build at any size, state their noise's scale, and are the operators of their sources."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import noise
+from jaxdiff import noise, tasks
 from jaxdiff import operators as ops
-from jaxdiff.tasks import catalogue as presets
 from jaxdiff.tasks import contact_sheet
 
 
-@pytest.mark.parametrize("origin", sorted({name.split("/")[0] for name in presets.PRESETS}))
-def test_presets_build_and_measure(origin):
-    for name in presets.names(origin):
-        setup = presets.get(name, (32, 32, 3))
+@pytest.mark.parametrize("origin", sorted({task.origin for task in tasks.TASKS.values()}))
+def test_tasks_build_and_measure(origin):
+    for name in tasks.names(origin):
+        setup = tasks.get(name, (32, 32, 3))
         assert setup.operator.image_shape == (32, 32, 3)
         assert setup.operator.measurement_shape
         assert setup.about
 
 
 def test_a_size_of_256_is_the_papers():
-    blur = presets.get("dps/gaussian_blur").operator
+    blur = tasks.get("dps/gaussian_blur").operator
     expected = ops.gaussian_blur(image_shape=(256, 256, 3), size=61, std=3.0)
     np.testing.assert_array_equal(blur.rows.matrix, expected.rows.matrix)
-    box = presets.get("daps/inpaint_box").operator
+    box = tasks.get("daps/inpaint_box").operator
     hidden = 1 - np.asarray(box.mask[..., 0])
     assert hidden.sum() == 128 * 128
     assert hidden.any(axis=1).argmax() >= 32
-    assert presets.get("dps/phase_retrieval").operator.measurement_shape == (384, 384, 3)
-    assert presets.get("daps/motion_blur").operator.kernel.shape == (61, 61)
-    assert float(presets.get("dps/inpaint_random_92").operator.mask.sum()) == 65536 - int(0.92 * 65536)
+    assert tasks.get("dps/phase_retrieval").operator.measurement_shape == (384, 384, 3)
+    assert tasks.get("daps/motion_blur").operator.kernel.shape == (61, 61)
+    assert float(tasks.get("dps/inpaint_random_92").operator.mask.sum()) == 65536 - int(0.92 * 65536)
 
 
 def test_noise_is_on_the_symmetric_scale():
-    assert float(presets.get("dps/sr4", (32, 32, 3)).noise_std) == pytest.approx(0.05)
-    doubled = presets.get("ddrm/sr4", (32, 32, 3))
-    assert doubled.published == presets.Noise(0.05, "[0, 1]")
+    assert float(tasks.get("dps/sr4", (32, 32, 3)).noise_std) == pytest.approx(0.05)
+    doubled = tasks.get("ddrm/sr4", (32, 32, 3))
+    assert doubled.published == tasks.Noise(0.05, "[0, 1]")
     assert float(doubled.noise_std) == pytest.approx(0.1)
     assert isinstance(doubled.noise, noise.Gaussian)
-    assert isinstance(presets.get("dps/sr4_poisson", (32, 32, 3)).noise, noise.Poisson)
-    assert presets.get("ddnm/sr4", (32, 32, 3)).noise is None
+    assert isinstance(tasks.get("dps/sr4_poisson", (32, 32, 3)).noise, noise.Poisson)
+    assert tasks.get("ddnm/sr4", (32, 32, 3)).noise is None
 
 
 def test_seeds_and_keys():
-    same = [presets.get("daps/inpaint_random", (32, 32, 3)).operator.mask for _ in range(2)]
-    other = presets.get("daps/inpaint_random", (32, 32, 3), jax.random.key(1)).operator.mask
+    same = [tasks.get("daps/inpaint_random", (32, 32, 3)).operator.mask for _ in range(2)]
+    other = tasks.get("daps/inpaint_random", (32, 32, 3), jax.random.key(1)).operator.mask
     np.testing.assert_array_equal(*same)
     assert np.any(np.asarray(same[0]) != np.asarray(other))
 
@@ -62,14 +61,14 @@ def test_ddrms_blur_is_what_its_code_builds(name, taps):
     u, s, vt = np.linalg.svd(small)
     small = u @ np.diag(np.where(s < 3e-2, 0, s)) @ vt
     x = np.random.default_rng(0).uniform(-1, 1, (side, side, 3)).astype(np.float32)
-    y = presets.get(name, x.shape).operator(jnp.asarray(x))
+    y = tasks.get(name, x.shape).operator(jnp.asarray(x))
     np.testing.assert_allclose(y, np.einsum("ij,jkc,lk->ilc", small, x, small), atol=1e-5)
 
 
 def test_diffpirs_gaussian_is_circular_and_random():
     stds = []
     for seed in range(8):
-        operator = presets.get("diffpir/gaussian_blur", (256, 256, 3), jax.random.key(seed)).operator
+        operator = tasks.get("diffpir/gaussian_blur", (256, 256, 3), jax.random.key(seed)).operator
         assert isinstance(operator, ops.CircularBlur)
         kernel = np.asarray(operator.kernel, np.float64)
         stds.append(np.sqrt((kernel.sum(axis=0) * (np.arange(61) - 30) ** 2).sum()))
@@ -78,9 +77,52 @@ def test_diffpirs_gaussian_is_circular_and_random():
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(ValueError, match="dps/gaussian_blur"):
-        presets.get("dps/gausian_blur")
+        tasks.get("dps/gausian_blur")
     with pytest.raises(ValueError, match="camera_blur"):
-        presets.get("dps/nonlinear_blur")
+        tasks.get("dps/nonlinear_blur")
+
+
+def test_one_resolver_knows_every_kind_of_name():
+    assert tasks.get("super_resolution", (32, 32, 3)).operator.measurement_shape == (8, 8, 3)
+    assert tasks.get_task("dps/sr4").family == tasks.get_task("super_resolution").family == "super_resolution"
+    assert set(tasks.names("default")) == {name for name in tasks.TASKS if "/" not in name}
+    assert tasks.names("dps") == [name for name in tasks.TASKS if name.startswith("dps/")]
+
+
+def test_poisson_tasks_are_set_up_but_not_run():
+    assert tasks.find("dps/sr4_poisson").family == "super_resolution"
+    with pytest.raises(ValueError, match="Poisson"):
+        tasks.measure("dps/sr4_poisson", jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+
+
+OWN = """
+from jaxdiff import operators, tasks
+
+def halves(key, image_shape):
+    "The left half alone."
+    return operators.outpaint(image_shape=image_shape)
+
+known = tasks.Task(halves, tasks.Noise(0.1, "[0, 1]"), "ours", "outpaint")
+number = 3
+"""
+
+
+def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
+    (tmp_path / "my_tasks.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = tasks.find("my_tasks:halves")
+    assert (task.about, task.noise_std) == ("The left half alone.", 0.05)
+    assert tasks.find("my_tasks:known").noise_std == 0.2
+    assert tasks.settings("dps", "my_tasks:halves", "faces64") == tasks.settings("dps", None, "faces64")
+    problems = tasks.measure("my_tasks:known", jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
+    assert problems.y.shape == (2, 32, 32, 3)
+    for name, word in (
+        ("my_tasks:none", "no 'none'"),
+        ("my_task:halves", "PYTHONPATH"),
+        ("my_tasks:number", "no task"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            tasks.find(name)
 
 
 def test_contact_sheet_has_a_tile_for_each_name():
@@ -91,4 +133,4 @@ def test_contact_sheet_has_a_tile_for_each_name():
     levels = np.asarray(sheet)
     for left, top in ((6, 6), (52, 6), (6, 80), (52, 80)):
         assert levels[top : top + 40, left : left + 40].std() > 10
-    assert set(presets.names("jaxdiff")) <= set(contact_sheet.SHEET)
+    assert set(tasks.names("jaxdiff")) <= set(contact_sheet.SHEET)

@@ -9,15 +9,14 @@ import pytest
 from flax import struct
 
 import jaxdiff as jd
-from jaxdiff import network_calls as recipes
-from jaxdiff import operators, schedules
+from jaxdiff import network_calls, operators, schedules, tasks
 from jaxdiff.diffusion import eps_from_x0
 from jaxdiff.engine import stack
 from jaxdiff.samplers import METHODS
-from jaxdiff.tasks.settings import make_sampler, settings_for
+from jaxdiff.samplers.ranges import Choice, Linear, Log
 from jaxdiff.tune import search as tuning
-from jaxdiff.tune.proposals import SPACES, Choice, Linear, Log, proposals
-from jaxdiff.tune.search import Search, best_of, read_presets, run_trials, tune
+from jaxdiff.tune.proposals import proposals
+from jaxdiff.tune.search import Search, best_of, read_settings, run_trials, tune
 
 SHAPE = (32, 32, 3)
 STD = 0.25
@@ -172,7 +171,7 @@ def test_killed_and_taken_up_gives_the_same_file(search, prior, tmp_path, monkey
     monkeypatch.setattr(tuning, "restore_many", dies)
     with pytest.raises(KeyboardInterrupt):
         tune(cut, search, prior, **options_of(cut))
-    assert 0 < len(read_presets(cut)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) < 6
+    assert 0 < len(read_settings(cut)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) < 6
     tune(cut, search, prior, **options_of(cut))
     assert cut.read_bytes() == whole.read_bytes()
     count = len(calls)
@@ -185,7 +184,7 @@ def test_another_budget_keeps_what_was_found(search, prior, tmp_path, monkeypatc
     best = tune(path, search, prior, **options_of(path))
     monkeypatch.setattr(tuning, "restore_many", None)  # nothing is run again
     assert tune(path, search, prior, **options_of(path, budget=2)) == best
-    assert len(read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) == 6
+    assert len(read_settings(path)["provenance"]["gauss"]["denoise"]["dps"]["trials"]) == 6
 
 
 def test_figures_of_another_measurement_or_prior_are_not_taken(search, prior, tmp_path):
@@ -210,14 +209,14 @@ def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp
     path = tmp_path / "settings.json"
     tune(path, search, prior, **options_of(path))
     tune(path, search._replace(method="ddnm"), prior, **options_of(path, budget=3, metric="ssim"))
-    presets = read_presets(path)
-    trials = presets["provenance"]["gauss"]["denoise"]["dps"]["trials"]
+    held = read_settings(path)
+    trials = held["provenance"]["gauss"]["denoise"]["dps"]["trials"]
     best = max(trials, key=lambda trial: trial["psnr"])["options"]
-    assert settings_for("dps", "denoise", "gauss", presets) == best
-    assert float(make_sampler("dps", "denoise", "gauss", presets=presets).zeta) == np.float32(best["zeta"])
-    assert "ddnm" in presets["gauss"]["denoise"]
+    assert tasks.settings("dps", "denoise", "gauss", held) == best
+    assert float(tasks.sampler("dps", "denoise", "gauss", table=held).zeta) == np.float32(best["zeta"])
+    assert "ddnm" in held["gauss"]["denoise"]
     with pytest.raises(ValueError, match="dps on denoise with gauss"):
-        settings_for("mmps", "denoise", "gauss", presets)
+        tasks.settings("mmps", "denoise", "gauss", held)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +235,20 @@ def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp
 )
 def test_published_tasks_have_the_settings_of_their_family(method, task, expected):
     """As METHODS lists them; phase retrieval on [-1, 1] has twice the derivative of DAPS's own on [0, 1]."""
-    assert settings_for(method, task) == expected
+    assert tasks.settings(method, task) == expected
 
 
 def test_what_another_search_writes_meanwhile_is_kept(search, prior, tmp_path):
     path = tmp_path / "settings.json"
 
     def meanwhile(count):
-        held = tuning.read_presets(path) if path.exists() else {}
+        held = tuning.read_settings(path) if path.exists() else {}
         held.setdefault("other", {}).setdefault("denoise", {})["ddrm"] = {"eta": 0.5}
-        tuning.write_presets(path, held)
+        tuning.write_settings(path, held)
 
     names = {"task": "denoise", "prior": "exact", "noise_std": 0.3, "source": "drawn"}
     tuning.tune(path, search, prior, budget=2, report=meanwhile, **names)
-    held = tuning.read_presets(path)
+    held = tuning.read_settings(path)
     assert held["other"]["denoise"]["ddrm"] == {"eta": 0.5}
     assert search.method in held["exact"]["denoise"]
 
@@ -257,9 +256,9 @@ def test_what_another_search_writes_meanwhile_is_kept(search, prior, tmp_path):
 def test_other_images_are_another_search(search, prior, tmp_path):
     path = tmp_path / "settings.json"
     tune(path, search, prior, **options_of(path, budget=2))
-    before = read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+    before = read_settings(path)["provenance"]["gauss"]["denoise"]["dps"]
     tune(path, search._replace(truths=-search.truths), prior, **options_of(path, budget=2))
-    after = read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+    after = read_settings(path)["provenance"]["gauss"]["denoise"]["dps"]
     assert before["pixels"] != after["pixels"]
     assert before["trials"] != after["trials"]
 
@@ -270,7 +269,7 @@ def test_the_number_of_seeds_is_recorded_where_there_are_several(search, prior, 
 
     def record(seeds):
         tune(path, search._replace(seeds=seeds), prior, **options)
-        return read_presets(path)["provenance"]["gauss"]["denoise"]["dps"]
+        return read_settings(path)["provenance"]["gauss"]["denoise"]["dps"]
 
     one, two, again = record(1), record(2), record(1)
     assert "seeds" not in one
@@ -296,14 +295,35 @@ def test_damaged_settings_are_refused_in_a_sentence(tmp_path, content):
     path = tmp_path / "settings.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match="jaxdiff tune"):
-        read_presets(path)
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    "figure", ["30", [30], {"mean": 30}, True, float("nan"), float("inf"), 1e9, -1.0], ids=lambda value: repr(value)
+)
+def test_figures_that_no_search_writes_are_refused_by_name(search, prior, tmp_path, figure):
+    """A forged or damaged trial must neither win nor end in a traceback."""
+    path = tmp_path / "settings.json"
+    tune(path, search, prior, **options_of(path, budget=2))
+    held = json.loads(path.read_text("utf-8"))
+    held["provenance"]["gauss"]["denoise"]["dps"]["trials"][0]["psnr"] = figure
+    path.write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"settings\.json .*jaxdiff tune"):
+        tune(path, search, prior, **options_of(path, budget=2))
+
+
+def test_images_too_small_for_a_metric_are_refused_before_anything_runs(search, prior, tmp_path):
+    small = search._replace(truths=search.truths[:, :8, :8])
+    for metric in ("ssim", "lpips"):
+        with pytest.raises(ValueError, match=f"too small for {metric.upper()}; choose by psnr\\."):
+            tune(tmp_path / "settings.json", small, prior, **options_of(None, metric=metric))
 
 
 def test_every_method_has_a_space_of_its_own_options():
-    assert set(SPACES) == set(METHODS)
-    for method, space in SPACES.items():
-        for trial in proposals(space, 6, 0, {}):
-            METHODS[method](**trial)
+    for method in METHODS.values():
+        assert method.kind.search, method.name
+        for trial in proposals(method.kind.search, 6, 0, {}):
+            method(**trial)
 
 
 def test_proposals_cover_the_range_begin_with_the_first_and_extend():
@@ -340,24 +360,24 @@ def test_network_calls_are_those_of_the_papers(prior, method):
     """The counts that each method's docstring takes from its paper."""
     sampler, (forward, backward) = METHODS[method](), CALLS[method]
     once = method == "annealed_langevin"  # which denoises at the end of a run
-    assert recipes.calls_of(sampler, prior, 7) == (7 * forward + once, 7 * backward)
+    assert network_calls.calls_of(sampler, 7) == (7 * forward + once, 7 * backward)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("calls", [40, 200])
 def test_a_run_within_a_number_of_calls_stays_within(prior, method, calls):
     sampler = METHODS[method]()
-    grid = recipes.grid_within(method, sampler, prior, calls)
-    used = recipes.calls_of(sampler, prior, len(grid.t)).forward
+    grid = network_calls.grid_within(sampler, prior, calls)
+    used = network_calls.calls_of(sampler, len(grid.t)).forward
     assert used <= calls
     if method != "repaint":  # whose runs have few lengths to choose from
-        assert recipes.calls_of(sampler, prior, len(grid.t) + 2).forward > calls
+        assert network_calls.calls_of(sampler, len(grid.t) + 2).forward > calls
 
 
 def test_more_calls_than_a_spacing_has_timesteps_give_its_longest_run(prior):
     total = prior.schedule.num_steps
     sampler = METHODS["diffpir"]()
-    grid = recipes.grid_within("diffpir", sampler, prior, total)
+    grid = network_calls.grid_within(sampler, prior, total)
 
     def repeats(steps):
         times = np.minimum(np.sqrt(np.linspace(0, total**2, steps)).astype(int), total - 1)

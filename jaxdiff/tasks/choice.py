@@ -1,0 +1,152 @@
+"""The default method: the best one known for a task and a number of network calls.
+
+``best.json`` holds, by prior and task, the best entry of each budget: {"calls", "method", "options", "network_calls"}.
+``python -m benchmarks.leaderboard --settle`` writes it. Under "published" it holds the best with published settings, by task
+and by kind of operator. These serve priors and operators of which nothing is recorded.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.network_calls import calls_of, steps_within
+from jaxdiff.operators.base import LinearOperator, Operator, SpectralOperator
+from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers.loop import grid_for
+from jaxdiff.tasks.catalogue import find
+from jaxdiff.tasks.recorded import factory
+from jaxdiff.typing import Shape
+
+__all__ = ["KINDS", "Best", "Default", "best", "default_for", "kind_of"]
+
+KINDS: dict[type[Operator], str] = {
+    SpectralOperator: "operators whose singular values are known",
+    LinearOperator: "linear operators",
+    Operator: "non-linear operators",
+}
+"""What a method may ask of an operator, most first, in words."""
+NO_RECORD = "; its settings are the published ones, since this prior has none on record for this task"
+
+
+class Default(NamedTuple):
+    """A method to use.
+
+    Attributes:
+        method: its name.
+        options: all the settings it won with; None for those recorded for the task.
+        why: what it is, in words for the user.
+        calls: the network calls to spend: more are not better for every method; None for all that there are.
+    """
+
+    method: str
+    options: dict[str, Any] | None
+    why: str
+    calls: int | None = None
+
+
+class Best(NamedTuple):
+    """The best method known, ready to run: ``jd.sample(key, denoiser, problem, best.sampler, steps=best.steps)``.
+
+    Attributes:
+        method: its name.
+        sampler: with its settings.
+        steps: of a run.
+        calls: network calls that the run makes (forward passes).
+        why: one sentence.
+    """
+
+    method: str
+    sampler: Sampler
+    steps: int
+    calls: int
+    why: str
+
+
+def best(task: str | Operator | Problem, denoiser: DenoiserLike, *, calls: int = 100) -> Best:
+    """The best method known for a task, within a number of network calls.
+
+    This is what ``jaxdiff restore`` takes where no method is named.
+
+    Args:
+        task: its name, or an operator of your own (or a problem): what the operator can do decides then.
+        denoiser: the prior; records are kept under its name.
+        calls: network calls (forward passes) that an image may cost; fewer are made where more do not help.
+
+    Raises:
+        ValueError: if the task is unknown, or not one step can be made in so few calls.
+    """
+    if calls < 1:
+        raise ValueError(f"calls={calls} is not possible: a run makes at least one network call.")
+    name, shape = getattr(denoiser, "name", ""), tuple(denoiser.image_shape)
+    chosen = default_for(task, name, calls, image_shape=shape)
+    sampler = factory(chosen.method)(**(chosen.options or {}))
+    steps = steps_within(sampler, denoiser, chosen.calls or calls)
+    made = calls_of(sampler, len(grid_for(denoiser, sampler, steps).t)).forward
+    return Best(chosen.method, sampler, steps, made, f"{chosen.method} is {chosen.why}.")
+
+
+@cache
+def _recorded() -> dict[str, Any]:
+    return json.loads(resources.files("jaxdiff.tasks").joinpath("best.json").read_text("utf-8"))
+
+
+def default_for(
+    task: str | Operator | Problem,
+    prior: str,
+    calls: int,
+    table: Mapping[str, Any] | None = None,
+    image_shape: Shape = (64, 64, 3),
+) -> Default:
+    """The best method for a task within a number of network calls.
+
+    What is recorded of the prior and the task (or its family) counts. Where nothing is, it is what won with published
+    settings: for the task or its family, else on average for operators of its kind. Of the entries found, the one of the
+    largest budget within ``calls`` counts, or that of the smallest budget.
+
+    Args:
+        task: its name, or an operator or problem.
+        prior: its name.
+        calls: network calls that may be spent on an image.
+        table: in place of the recorded one.
+        image_shape: (H, W, C), for which a task of unknown kind is built.
+
+    Raises:
+        ValueError: if the task is unknown.
+    """
+    table = _recorded() if table is None else table
+    named = (task, find(task).family) if isinstance(task, str) else ()
+    own, published = table.get(prior, {}), table.get("published", {})
+    for entry in named:
+        if own.get(entry):
+            return _within(own[entry], calls, f"the best known for {entry} with {prior}")
+    for entry in named:
+        if published.get(entry):
+            return _within(published[entry], calls, f"the best known for {entry}", NO_RECORD)
+    kind = kind_of(task, image_shape)
+    return _within(published[kind.__name__], calls, f"the best on average for {KINDS[kind]}", NO_RECORD)
+
+
+def _within(entries: list[dict[str, Any]], calls: int, what: str, note: str = "") -> Default:
+    entries = sorted(entries, key=lambda entry: entry["calls"])
+    chosen = next((entry for entry in reversed(entries) if entry["calls"] <= calls), entries[0])
+    spent = min(calls, chosen["network_calls"])
+    why = f"{what} within {chosen['calls']} network calls, of which {spent} are made{note}"
+    return Default(chosen["method"], chosen["options"], why, spent)
+
+
+def kind_of(task: str | Operator | Problem, image_shape: Shape = (64, 64, 3)) -> type[Operator]:
+    """What the operator of a task can do: the first of ``KINDS`` that it is."""
+    operator: Any = task
+    if isinstance(task, str):
+        operator = find(task).make(jax.random.key(0), image_shape)
+    elif isinstance(task, Problem):
+        operator = task.operator
+    if not isinstance(operator, Operator):
+        raise ValueError(f"{operator!r} is no task: give a name, an operator or a problem.")
+    return next(kind for kind in KINDS if isinstance(operator, kind))

@@ -1,0 +1,47 @@
+"""Measurements of many images under a task."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.numerics import stack
+from jaxdiff.problems import Problem, observe
+from jaxdiff.tasks.catalogue import get_task
+from jaxdiff.typing import Array, Key
+
+__all__ = ["measure"]
+
+
+def measure(
+    task: str,
+    key: Key,
+    images: Array | np.ndarray,
+    noise_std: float | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> Problem:
+    """Each image under the task, with its own mask or kernel and noise.
+
+    Image i draws from ``fold_in(key, i)``: every method and every setting meets the same measurements.
+
+    Args:
+        task: its name.
+        key: for what is random.
+        images: [B, H, W, C] in [-1, 1].
+        noise_std: σ on [-1, 1]; the task's own by default.
+        indices: which i each image has in a larger set; 0, 1, … by default.
+
+    Returns:
+        A problem whose leaves have a first axis B.
+
+    Raises:
+        ValueError: if the task is unknown, has Poisson noise, or does not suit the images.
+    """
+    chosen = get_task(task)
+    std = chosen.noise_std if noise_std is None else noise_std
+    problems = []
+    for i, image in zip(range(len(images)) if indices is None else indices, images, strict=True):
+        place, noise = jax.random.split(jax.random.fold_in(key, i))
+        problems.append(observe(noise, chosen.make(place, image.shape), jnp.asarray(image), std))
+    return stack(problems)

@@ -1,0 +1,111 @@
+"""The settings of each method for a task: from a search on this prior, else as published; and a sampler by name."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jaxdiff.names import load, unknown
+from jaxdiff.samplers import METHODS
+from jaxdiff.samplers.base import Sampler
+from jaxdiff.tasks.catalogue import find
+from jaxdiff.typing import Array
+
+__all__ = ["factory", "sampler", "settings"]
+
+
+@cache
+def _recorded() -> dict[str, Any]:
+    return json.loads(resources.files("jaxdiff.tasks").joinpath("settings.json").read_text("utf-8"))
+
+
+def settings(
+    method: str, task: str | None = None, prior: str | None = None, table: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The hyper-parameters that a method uses for a task: from our search on this prior, else the published ones.
+
+    ``settings.json`` records both. ``benchmarks/search.py`` wrote the former, on images that no table evaluates. Where a task
+    has no settings of its own, its family's count, then the method's settings for all tasks.
+
+    Args:
+        method: its name.
+        task: its name; None for the method's settings for all tasks.
+        prior: the name under which settings were recorded; None for the published ones.
+        table: what ``jaxdiff tune`` wrote (``read_settings``), to be asked in place of the recorded ones.
+
+    Raises:
+        ValueError: if the task is unknown, or ``table`` says nothing of this method, task and prior.
+
+    >>> settings("dps", "gaussian_blur")
+    {'zeta': 0.3}
+    """
+    entries = ("default",) if task is None else (task, find(task).family, "default")
+    tables = (
+        [_recorded().get(prior or "", {}), _recorded()["published"]] if table is None else [table.get(prior or "", {})]
+    )
+    for held in tables:
+        for entry in entries:
+            if method in held.get(entry, {}):
+                return dict(held[entry][method])
+    if table is None:
+        return {}
+    known = [f"{m} on {t} with {p}" for p, tasks in table.items() if p != "provenance" for t in tasks for m in tasks[t]]
+    raise ValueError(
+        f"these settings say nothing of {method} on {task} with {prior}; they hold {'; '.join(known) or 'none'}."
+    )
+
+
+def factory(method: str) -> Callable[..., Any]:
+    """The function that makes a method's sampler.
+
+    Args:
+        method: its name, or ``package.module:factory`` for one of your own.
+
+    Raises:
+        ValueError: if there is no such method; the sentence suggests the nearest.
+    """
+    if ":" in method:
+        found = load(method)
+        if not callable(found):
+            raise ValueError(f"{method!r} is no method; let it be a function that returns a sampler.")
+        return found
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    return METHODS[method].make
+
+
+def sampler(
+    method: str,
+    task: str,
+    prior: str | None = None,
+    *,
+    table: Mapping[str, Any] | None = None,
+    **options: float | int | str | Array,
+) -> Sampler:
+    """A sampler by name, with the settings recorded for the task.
+
+    Args:
+        method: its name, or ``package.module:factory``.
+        task: its name.
+        prior: the name under which settings were recorded; None for the published ones.
+        table: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
+        options: override settings.
+
+    Raises:
+        ValueError: if a name is unknown, or the method does not have an option.
+
+    >>> round(float(sampler("dps", "gaussian_blur").zeta), 3)
+    0.3
+    """
+    make = factory(method)
+    chosen = {**settings(method, task, prior, table), **options}
+    known = inspect.signature(make).parameters
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"{method} does not take {name!r}; its options are {', '.join(known)}.")
+    made = make(**chosen)
+    if not isinstance(made, Sampler):
+        raise ValueError(f"{method!r} returned {made!r}, which is no sampler: derive it from jd.samplers.Sampler.")
+    return made

@@ -13,7 +13,7 @@ from jaxdiff.problems import Problem, observe
 from jaxdiff.tasks.settings import get_task
 from jaxdiff.typing import Array, Key
 
-__all__ = ["SCORES", "measure", "scores"]
+__all__ = ["SCORES", "measure", "misfits", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
 EXACT = 150.0
@@ -58,15 +58,27 @@ def _lpips_where_possible(x: Array, reference: Array) -> Array:
 
 
 @jax.jit
-def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]:
+def misfits(images: Array, problems: Problem) -> Array:
+    """The root mean square of y − A(x) over what was observed, a number an image; about σ for a good fit.
+
+    Args:
+        images: [n, H, W, C].
+        problems: one for each, leaves with a first axis n.
+    """
+
     def misfit(image: Array, problem: Problem) -> Array:
         residual = jnp.abs(problem.operator.keep_observed(problem.residual(image)))
         observed = jnp.sum(jnp.abs(problem.operator.keep_observed(jnp.ones_like(problem.y))) > 0)
         return jnp.sqrt(jnp.sum(jnp.square(residual)) / observed.astype(residual.dtype))
 
+    return jax.vmap(misfit)(images, problems)
+
+
+@jax.jit
+def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]:
     return {
         "psnr": jax.vmap(metrics.psnr)(images, truths),
         "ssim": jax.vmap(metrics.ssim)(images, truths),
         "lpips": jax.vmap(_lpips_where_possible)(images, truths),
-        "misfit": jax.vmap(misfit)(images, problems),
+        "misfit": misfits(images, problems),
     }

@@ -1,6 +1,5 @@
 """Named restoration tasks: how the operator is built at any image size, and each method's settings for it."""
 
-import difflib
 import inspect
 import json
 import math
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdiff import operators, samplers
+from jaxdiff.names import closest
 from jaxdiff.operators.base import Operator
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.tasks import catalogue as presets
@@ -109,8 +109,8 @@ METHODS: dict[str, Callable[..., Any]] = {
 def nearest(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for an unknown name: it lists the known ones and suggests the nearest."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = closest(name, known)
+    hint = f" Did you mean {close!r}?" if close else ""
     return ValueError(f"unknown {kind} {name!r}; choose one of {', '.join(known)}.{hint}")
 
 

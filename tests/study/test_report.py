@@ -147,7 +147,7 @@ def test_the_study_s_own_numbers_satisfy_its_claims():
 
 @pytest.fixture(scope="module")
 def small_study():
-    return Study(steps=4, forward_steps=(2, 5), noise_stds=(0.05, 0.1), samples=2, seeds=2)
+    return Study(steps=4, forward_steps=(2, 5), noise_stds=(0.05, 0.1), samples=2, seeds=(0, 1))
 
 
 def pictures():

@@ -19,7 +19,8 @@ from PIL import Image
 
 from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import Checkpoint, save_checkpoint
-from jaxdiff.cli.train import _absolute, add_arguments, config_from, run
+from jaxdiff.cli.console import progress
+from jaxdiff.cli.train import Told, _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
@@ -74,7 +75,7 @@ def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, mo
             f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
             "import small_network; small_network.install()\n"
             "from jaxdiff.training import load_config, train\n"
-            f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r}, progress=False)"
+            f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r})"
         )
 
     whole = _start(script(tmp_path / "whole"), errors)
@@ -149,7 +150,7 @@ def test_held_out_images_are_denoised_with_their_own_classes(
         data__holdout_path=str(tmp_path / "apart") if apart else None,
         report__eval_every=2,
     )
-    result = train(config, tmp_path / "run", progress=False)
+    result = train(config, tmp_path / "run")
     rows = _rows(tmp_path / "run" / "evaluation.csv")
     assert [int(row["step"]) for row in rows] == [2, 2, 4, 4]
     data = loop._read_data(config, False)
@@ -169,9 +170,9 @@ def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, 
         patched.setattr(loop, "denoising_scores", fail)
         for reached in (3, 6):
             with pytest.raises(ValueError, match="no memory for it"):
-                train(tiny(report__eval_every=3), tmp_path / "run", progress=False)
+                train(tiny(report__eval_every=3), tmp_path / "run")
             assert (tmp_path / "run" / "checkpoints" / str(reached)).is_dir()
-    assert train(tiny(report__eval_every=3), tmp_path / "run", progress=False).finished
+    assert train(tiny(report__eval_every=3), tmp_path / "run").finished
 
 
 def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatch, small_network):
@@ -193,9 +194,9 @@ def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatc
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(steps=11)
-    expected = train(config, tmp_path / "whole", progress=False)
+    expected = train(config, tmp_path / "whole")
     for stop_at in (1, 4, 5, 11):
-        result = train(config, tmp_path / "parts", progress=False, stop_at=stop_at)
+        result = train(config, tmp_path / "parts", stop_at=stop_at)
         assert (result.step, result.finished) == (stop_at, stop_at == 11)
     assert expected.finished
     assert _same(result.state, expected.state)
@@ -203,7 +204,7 @@ def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network
     assert [int(row["step"]) for row in rows] == list(range(1, 12))
     for ours, theirs in zip(rows, _rows(tmp_path / "whole" / "log.csv"), strict=True):
         assert ours["loss"] == theirs["loss"]
-    again = train(config, tmp_path / "parts", progress=False)
+    again = train(config, tmp_path / "parts")
     assert again.finished
     assert _same(again.state, expected.state)
 
@@ -221,7 +222,8 @@ def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, cap
 
     monkeypatch.setattr(Stream, "__next__", next_)
     before = signal.getsignal(signal.SIGTERM)
-    result = train(tiny(steps=50), tmp_path / "run", progress=True)
+    with progress() as bar:
+        result = train(tiny(steps=50), tmp_path / "run", progress=Told(bar))
     assert (result.step, result.finished) == (5, False)
     assert (tmp_path / "run" / "checkpoints" / "5").is_dir()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -234,7 +236,7 @@ def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, cap
 def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     results = []
-    thread = threading.Thread(target=lambda: results.append(train(tiny(steps=3), tmp_path / "r", progress=False)))
+    thread = threading.Thread(target=lambda: results.append(train(tiny(steps=3), tmp_path / "r")))
     thread.start()
     thread.join()
     assert results[0].finished
@@ -243,12 +245,12 @@ def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network
 def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     out = tmp_path / "run"
-    train(tiny(), out, progress=False, stop_at=3)
+    train(tiny(), out, stop_at=3)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     with pytest.raises(ValueError, match=r"optimizer.learning_rate is 0.002 there and 0.1 here"):
-        train(tiny(optimizer__learning_rate=0.1), out, progress=False)
+        train(tiny(optimizer__learning_rate=0.1), out)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
-    longer = train(tiny(steps=10, report__log_every=5), out, progress=False)
+    longer = train(tiny(steps=10, report__log_every=5), out)
     assert longer.step == 10
 
 
@@ -257,26 +259,26 @@ def test_files_where_the_prior_will_go_are_refused_at_once(tiny, tmp_path):
     out.mkdir()
     (out / "prior.json").write_text('{"mine": 1}')
     with pytest.raises(ValueError, match=r"prior.json is no part of a prior that jaxdiff wrote"):
-        train(tiny(), out, progress=False)
+        train(tiny(), out)
     assert [p.name for p in out.iterdir()] == ["prior.json"]
 
 
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     out = tmp_path / "run"
-    train(tiny(), out, progress=False, stop_at=3)
+    train(tiny(), out, stop_at=3)
     for file in (out / "checkpoints" / "3").rglob("*"):
         if file.is_file() and file.parent.name != "3":
             file.write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoint 3 in .* cannot be taken up"):
-        train(tiny(), out, progress=False)
+        train(tiny(), out)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(optimizer__learning_rate=1e30, optimizer__clip_norm=0.0, report__log_every=8)
     with pytest.raises(ValueError, match="no longer finite"):
-        train(config, tmp_path / "run", progress=False)
+        train(config, tmp_path / "run")
     assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
 
 
@@ -333,8 +335,8 @@ def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeyp
     given = Checkpoint(init_state(config).params, config.prior, {})
     with monkeypatch.context() as patched:
         patched.setattr(loop, "load_checkpoint", lambda _: given)
-        train(config, tmp_path / "run", progress=False, stop_at=3)
-    assert train(config, tmp_path / "run", progress=False).finished
+        train(config, tmp_path / "run", stop_at=3)
+    assert train(config, tmp_path / "run").finished
 
 
 def test_several_hosts_leave_at_the_same_update(monkeypatch):
@@ -368,7 +370,7 @@ def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
 def test_unwritable_folder(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to"):
-        train(tiny(), tmp_path / "file" / "run", progress=False)
+        train(tiny(), tmp_path / "file" / "run")
 
 
 def test_paths_that_exist_become_absolute(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def say(text: str) -> None:
 def show(table: Table) -> None:
     """A table on standard output, at its natural width: cells are not cut on a narrow terminal."""
     wide = results.options.update(max_width=10_000)
-    results.print(table, width=Measurement.get(results, wide, table).maximum, crop=False, no_wrap=True)
+    Console(highlight=False, width=Measurement.get(results, wide, table).maximum).print(table)
 
 
 def open_first(path: str | Path) -> None:

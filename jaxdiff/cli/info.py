@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
         ),
         ("architecture presets", [(name, _network(config)) for name, config in PRESETS.items()]),
         ("tasks, beside the published ones of jaxdiff tasks", [*tasks.items()]),
-        ("methods", [(name, _first_line(method.__doc__)) for name, method in METHODS.items()]),
-        ("samplers of jaxdiff sample", [(name, _first_line(make.__doc__)) for name, make in UNCONDITIONAL.items()]),
+        ("methods", [(name, _summary(method.__doc__)) for name, method in METHODS.items()]),
+        ("samplers of jaxdiff sample", [(name, _summary(make.__doc__)) for name, make in UNCONDITIONAL.items()]),
     ):
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, about in rows:
@@ -63,6 +63,6 @@ def _network(config: PriorConfig) -> str:
     )
 
 
-def _first_line(text: str | None) -> str:
-    """The first line of a docstring, without the marks of reStructuredText."""
-    return (text or "").strip().split("\n")[0].replace("`", "")
+def _summary(text: str | None) -> str:
+    """The first paragraph of a docstring on one line, without the marks of reStructuredText."""
+    return " ".join((text or "").strip().partition("\n\n")[0].split()).replace("`", "")

@@ -1,5 +1,6 @@
 """The command as a user meets it: one sentence and exit code 2 for bad input, nothing half-written, real results."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -230,8 +231,9 @@ def test_info_cuts_no_line_and_has_no_backticks(jaxdiff, monkeypatch):
     assert "…" not in out.replace("0 … ", "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     for name, method in METHODS.items():
-        first = " ".join(method.__doc__.strip().splitlines()[0].replace("`", "").split())
-        assert f"{name} {first}" in lines
+        about = " ".join(inspect.getdoc(method).partition("\n\n")[0].replace("`", "").split())
+        assert about.endswith(".")
+        assert f"{name} {about}" in lines
     assert any(line.startswith("inpaint_mask ") for line in lines)
     assert "jaxdiff tasks" in out
 

@@ -25,6 +25,7 @@ from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
+from jaxdiff.training.report import Progress
 from jaxdiff.training.state import init_state
 
 FOLDER = pathlib.Path(__file__).parent
@@ -153,7 +154,7 @@ def test_held_out_images_are_denoised_with_their_own_classes(
     result = train(config, tmp_path / "run")
     rows = _rows(tmp_path / "run" / "evaluation.csv")
     assert [int(row["step"]) for row in rows] == [2, 2, 4, 4]
-    data = loop._read_data(config, False)
+    data = loop._read_data(config, Progress())
     denoiser = loop.denoiser_of(config, result.state.ema["ema0_9"])
     images = data.holdout.astype(np.float32) / 127.5 - 1
     expected = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]))
@@ -318,15 +319,20 @@ def test_starting_from_weights(tiny, tmp_path):
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
 
 
-def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network, capfd):
+def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     source = tiny(prior__prediction="edm")
     given = Checkpoint(init_state(source).params, source.prior, {})
     monkeypatch.setattr(loop, "load_checkpoint", lambda _: given)
-    train(tiny(init="given", steps=3), tmp_path / "v")
-    assert 'prior.prediction is "edm" there and "v" here' in capfd.readouterr().err
-    train(tiny(init="given", prior__prediction="edm", steps=3), tmp_path / "edm")
-    assert "has to change" not in capfd.readouterr().err
+    told = {"v": Progress(), "edm": Progress()}
+    said = {name: [] for name in told}
+    for name, listener in told.items():
+        monkeypatch.setattr(listener, "say", said[name].append)
+    train(tiny(init="given", steps=3), tmp_path / "v", progress=told["v"])
+    assert 'prior.prediction is "edm" there and "v" here' in "".join(said["v"])
+    train(tiny(init="given", prior__prediction="edm", steps=3), tmp_path / "edm", progress=told["edm"])
+    assert said["edm"]
+    assert "has to change" not in "".join(said["edm"])
 
 
 def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeypatch, small_network):

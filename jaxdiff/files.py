@@ -19,6 +19,7 @@ __all__ = [
     "find_images",
     "from_uint8",
     "load_image",
+    "load_kernel",
     "load_mask",
     "out_folder",
     "parse_json",
@@ -32,10 +33,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 
 
 class LoadedImage(NamedTuple):
-    """A picture as [H, W, 3] float32 in [-1, 1], and what was done to it to make it so."""
+    """A picture as [H, W, 3] float32 in [-1, 1], what was done to it to make it so, and the size (H, W) it had."""
 
     pixels: np.ndarray
     notes: tuple[str, ...]
+    size: tuple[int, int]
 
 
 def from_uint8(pixels: np.ndarray) -> np.ndarray:
@@ -68,7 +70,8 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     notes += more
-    if size is not None and (picture.height, picture.width) != tuple(size):
+    original = (picture.height, picture.width)
+    if size is not None and original != tuple(size):
         if not resize:
             raise ValueError(
                 f"{path} is {picture.height}×{picture.width}, but {size[0]}×{size[1]} is needed; add --resize to "
@@ -76,7 +79,7 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
             )
         notes.append(f"centre-cropped and resized from {picture.height}×{picture.width} to {size[0]}×{size[1]}")
         picture = ImageOps.fit(picture, (size[1], size[0]), PILImage.Resampling.LANCZOS)
-    return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes))
+    return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes), original)
 
 
 def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
@@ -131,37 +134,68 @@ def _has_transparency(picture: PILImage.Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
-def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+def load_mask(path: str | Path, size: tuple[int, int], *, of: tuple[int, int] | None = None) -> np.ndarray:
     """A mask [H, W, 1] of 0 and 1 from a picture (bright = measured) or a ``.npy`` array.
+
+    Args:
+        path: the file.
+        size: (H, W) that is needed.
+        of: (H, W) of a picture that is centre-cropped and resized to ``size``; a mask of this size is treated alike. A
+            pixel then counts as measured if all that it covers is.
 
     Raises:
         ValueError: if it cannot be read or has another size.
     """
     path = Path(path)
     if path.suffix == ".npy" and path.is_file():
-        try:
-            mask = np.load(path, allow_pickle=False)
-        except Exception as error:  # a damaged header may say anything, up to more memory than there is
-            raise ValueError(f"{path} cannot be read as an array ({error}); save it with numpy.save.") from None
-        if not isinstance(mask, np.ndarray):
-            raise ValueError(f"{path} holds several arrays; save the mask alone with numpy.save.")
-        if mask.dtype.kind not in "biuf":
-            raise ValueError(f"the mask in {path} must be an array of numbers; it holds {mask.dtype}.")
-        if mask.ndim == 3 and mask.shape[-1] == 1:
-            mask = mask[..., 0]
-        if mask.ndim != 2 or not np.isfinite(mask.astype(np.float64)).all():
-            raise ValueError(f"the mask in {path} must be a finite array [H, W]; it has shape {mask.shape}.")
-        values = mask > 0.5
+        values = _load_array(path, "mask") > 0.5
     else:
         picture = _open(path)[0]
         if _has_transparency(picture) and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError(f"the mask {path} has transparent pixels; save it in black and white.")
         values = np.asarray(to_rgb(picture)[0].convert("L")) > 127
+    if values.shape != tuple(size) and values.shape == of:
+        whole = PILImage.fromarray(values.astype(np.float32))
+        values = np.asarray(ImageOps.fit(whole, (size[1], size[0]), PILImage.Resampling.BOX)) > 0.999
     if values.shape != tuple(size):
+        height, width = size if of is None else of
         raise ValueError(
-            f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {size[0]}×{size[1]}; make them equal."
+            f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {height}×{width}; make them equal."
         )
     return values[..., None].astype(np.float32)
+
+
+def load_kernel(path: str | Path) -> np.ndarray:
+    """A blur kernel [h, w] of sum 1 from a picture (bright = large) or a ``.npy`` array.
+
+    Raises:
+        ValueError: if it cannot be read, or its sum is not positive.
+    """
+    path = Path(path)
+    if path.suffix == ".npy" and path.is_file():
+        kernel = _load_array(path, "kernel").astype(np.float64)
+    else:
+        kernel = np.asarray(to_rgb(_open(path)[0])[0].convert("L"), np.float64)
+    if not kernel.sum() > 0:
+        raise ValueError(f"the kernel in {path} must have a positive sum.")
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def _load_array(path: Path, what: str) -> np.ndarray:
+    """A finite array [H, W] of a ``.npy`` file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged header may say anything, up to more memory than there is
+        raise ValueError(f"{path} cannot be read as an array ({error}); save it with numpy.save.") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; save the {what} alone with numpy.save.")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"the {what} in {path} must be an array of numbers; it holds {array.dtype}.")
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 or not np.isfinite(array.astype(np.float64)).all():
+        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it has shape {array.shape}.")
+    return array
 
 
 def find_images(folder: str | Path) -> list[Path]:

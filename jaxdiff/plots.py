@@ -120,6 +120,8 @@ def spread_figure(
 ) -> Any:
     """Images in a row, then maps of one scale with its colour bar: a standard deviation, and the error beside it.
 
+    Images are enlarged smoothly (bicubic); maps show their pixels.
+
     Args:
         images: (title, [H, W, 1 or 3] in [-1, 1]); a title's second line is smaller.
         maps: (title, [H, W], zero or positive). One scale for all, up to the 99.5th percentile of the first.
@@ -146,7 +148,8 @@ def spread_figure(
         axes.set_axis_off()
         if i < len(images):
             pixels = to_uint8(values)
-            axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+            pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
         else:
             shown = axes.imshow(np.asarray(values, np.float32), cmap="magma", vmin=0, vmax=top)
         first, _, second = title.partition("\n")

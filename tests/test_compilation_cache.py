@@ -81,7 +81,7 @@ def test_the_folder_is_one_that_is_trimmed(tmp_path):
 
 def test_a_command_compiles_once(tmp_path):
     """The second start of the same command finds every program that took long to compile."""
-    command = ["sample", "-n", "1", "--steps", "1", "--out", str(tmp_path / "a.png")]
+    command = ["sample", "-n", "1", "--steps", "1", "--out", str(tmp_path / "a.png"), "--overwrite"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     script = (
@@ -121,4 +121,4 @@ def test_the_command_line_turns_it_on(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.entry_point(["jaxdiff", "sample", "-n", "0"])
     assert inside == ["in", "out"]
-    assert "-n 0" in capsys.readouterr().err
+    assert "--count 0" in capsys.readouterr().err

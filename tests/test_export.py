@@ -193,7 +193,7 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         ("--task", "inpaint_bx", *out): "inpaint_box",
         ("--method", "dsp", *out): "dps",
         ("--steps", 0, *out): "--steps 0",
-        ("--batch", 0, *out): "batch of 0",
+        ("--batch", 0, *out): "--batch-size 0",
         ("--platforms", "cpu,gpu", *out): "cuda",
         ("--platforms", "", *out): "platforms is empty",
         ("--input", "picture", *out): "measurement",

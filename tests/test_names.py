@@ -28,5 +28,5 @@ def test_an_unknown_name_lists_the_known():
 @pytest.mark.parametrize("path", ["no_such_module:f", "math:nothing", ":pi", "math:", "a b:c"])
 def test_what_cannot_be_loaded_is_named(path):
     assert load("math:pi") > 3
-    with pytest.raises(ValueError, match="PYTHONPATH|has no"):
+    with pytest.raises(ValueError, match=r"PYTHONPATH|has no"):
         load(path)

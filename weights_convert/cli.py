@@ -3,12 +3,12 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from absl import app, logging
 from absl.flags import argparse_flags
 
-__all__ = ["COMMANDS", "main", "parse"]
+__all__ = ["COMMANDS", "add_commands", "main", "parse"]
 
 COMMANDS = {
     "guided-diffusion": ("weights_convert.guided_diffusion", "a guided-diffusion checkpoint to a prior of jaxdiff"),
@@ -18,18 +18,23 @@ COMMANDS = {
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""
 
 
+def add_commands(parser: argparse.ArgumentParser, wanted: Container[str] = COMMANDS) -> None:
+    """Give a parser the subcommands; those that are ``wanted`` are imported and get their options."""
+    commands = parser.add_subparsers(dest="conversion", metavar="CONVERSION", required=True)
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=f"Convert {about}.", allow_abbrev=False)
+        if name in wanted:
+            chosen = importlib.import_module(module)
+            chosen.add_arguments(command)
+            command.set_defaults(run=chosen.run)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Flags of the subcommand that ``argv`` names, flags of absl before it or not."""
     parser = argparse_flags.ArgumentParser(
         prog="weights_convert", description="Convert weights; torch is not needed.", allow_abbrev=False
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=f"Convert {about}.", allow_abbrev=False)
-        if name in argv[1:]:
-            chosen = importlib.import_module(module)
-            chosen.add_arguments(command)
-            command.set_defaults(run=chosen.run)
+    add_commands(parser, argv[1:])
     return parser.parse_args(argv[1:])
 
 

@@ -1,56 +1,72 @@
 """``jaxdiff bench``: a grid of images × tasks × methods × seeds, resumable, with a table of rows and summaries."""
 
 import argparse
+from itertools import accumulate
 from pathlib import Path
 
 import jax
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from jaxdiff import hosts, plots
 from jaxdiff.bench.job import Grid, Job, Outcome
 from jaxdiff.bench.parts import slug
 from jaxdiff.bench.summary import METRICS
-from jaxdiff.cli.console import (
-    add_batch_size,
-    add_network,
+from jaxdiff.cli.console import open_first, progress, say, show
+from jaxdiff.cli.options import (
+    add_general,
+    add_prior,
+    add_run,
+    at_least_one,
     check_batch_size,
     check_noise,
     check_steps,
-    console,
     load_prior,
-    progress,
 )
 from jaxdiff.engine.placement import choose_devices
 from jaxdiff.files import load_image
 from jaxdiff.tables import rounded
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "--images FOLDER --tasks TASK ... --methods METHOD ... --out FOLDER [options]"
+ABOUT = (
+    "Run every method on every task, picture and seed, and make tables of scores. A job that was stopped goes on when the "
+    "same command is given again."
+)
+EXAMPLES = (
+    "jaxdiff bench --images faces/ --tasks gaussian_blur inpaint_box --methods dps ddrm mmps --out runs/first",
+    "jaxdiff bench --images faces/ --count 4 --tasks dps/sr4 --methods ddnm --seeds 0 1 2 --out runs/seeds",
+    "jaxdiff bench --images faces/ --tasks jpeg --methods dps --steps 1000 --no-pictures --out runs/long",
+)
+ALIASES = {"--data": "--images", "--num-images": "--count"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--data", required=True, help="folder of true pictures, searched below too")
-    parser.add_argument("--out", required=True, help="folder of the job; one that was stopped goes on")
-    parser.add_argument("--tasks", nargs="+", required=True, help="see jaxdiff info, or published ones: jaxdiff tasks")
-    parser.add_argument("--methods", nargs="+", required=True, help="see jaxdiff info")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every image (default 0)")
-    parser.add_argument("--steps", type=int, default=100, help="of a run (default 100)")
-    parser.add_argument("--spacing", default=None, help="how the steps are spread; each method's own by default")
-    parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
-    parser.add_argument("--num_images", type=int, default=None, help="at most so many (all by default)")
-    parser.add_argument("--prior", default="faces64", help="an embedded prior, or the path of a converted checkpoint")
-    add_network(parser)
-    add_batch_size(parser)
-    parser.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
-    parser.add_argument(
-        "--part", type=int, default=None, help="images a unit of work (16, or 256 a device that is no CPU)"
+    """The command's options."""
+    group = parser.add_argument_group("grid")
+    group.add_argument("--images", required=True, help="folder of true pictures, searched below too")
+    group.add_argument("--count", type=int, default=None, help="at most so many pictures (all by default)")
+    group.add_argument("--tasks", nargs="+", required=True, help="see jaxdiff info, or published ones: jaxdiff tasks")
+    group.add_argument(
+        "--methods", nargs="+", required=True, help="see jaxdiff info; with the settings recorded for each"
     )
-    parser.add_argument("--no_pictures", action="store_true", help="write no PNGs")
-    parser.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
-    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
+    group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
+    group = parser.add_argument_group("run")
+    group.add_argument("--steps", type=int, default=100, help="steps of a run (default 100)")
+    add_run(group)
+    group.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
+    group.add_argument(
+        "--part", type=int, default=None, help="pictures a unit of work (16, or 256 a device that is no CPU)"
+    )
+    group.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", required=True, help="folder of the job; one that was stopped goes on")
+    group.add_argument("--no-pictures", action="store_true", help="write no PNGs")
+    add_prior(parser)
+    add_general(parser, seed=False)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -74,51 +90,46 @@ def run(args: argparse.Namespace) -> None:
         part=args.part or (16 if cpu else 256 * jax.local_device_count()),
         pictures=not args.no_pictures,
     )
-    job = Job(grid, args.data, Path(args.out), denoiser, args.num_images)
+    job = Job(grid, args.images, Path(args.out), denoiser, args.count)
     todo = job.open_parts()
-    total, everything = len(job.parts()), sum(map(job.cost, todo))
-    console.print(f"{len(job.images)} images, {total} parts, {len(todo)} of them open for this process")
+    ends = list(accumulate(map(job.cost, todo)))
+    say(f"{len(job.images)} images, {len(job.parts())} parts, {len(todo)} of them open for this process")
     steps = round(np.mean([len(job.grids[part.task, part.method].t) for part in todo])) if todo else 1
     with progress() as bar:
-        report = bar("bench", everything, steps) if todo else None
+        report = bar("bench", ends[-1], steps, ends) if todo else None
         outcome = job.run(batch_size=batch_size, devices=args.devices, report=report)
     _tell(job, outcome)
 
 
 def _check(args: argparse.Namespace) -> int | str:
-    for name in ("steps", "num_images", "part", "devices"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
+    at_least_one(args, "steps", "count", "part", "devices")
     check_noise(args.noise_std)
     return check_batch_size(args.batch_size)
 
 
 def _tell(job: Job, outcome: Outcome) -> None:
     for (task, method), why in outcome.refused.items():
-        console.print(f"left out: {method} on {task}: {why}")
-    for why in outcome.unreadable.values():
-        console.print(f"not read: {why}")
+        say(f"left out: {method} on {task}: {why}")
     for name, why in outcome.damaged.items():
-        console.print(f"damaged, so not taken as done: {job.out / 'parts' / name}: {why}")
+        say(f"damaged, so not taken as done: {job.out / 'parts' / name}: {why}")
+    for why in outcome.unreadable.values():
+        say(f"not read: {why}")
     if outcome.missing:
-        console.print(f"{outcome.missing} parts are still open in other processes; the last of them writes the tables.")
+        say(f"{outcome.missing} parts are still open in other processes; the last of them writes the tables.")
         return
     if not outcome.rows:
         raise ValueError("nothing could be run: no method serves a task, or no picture could be read.")
     diverged = sum(row["status"] == "diverged" for row in outcome.rows)
     if diverged:
-        console.print(
-            f"{diverged} of {len(outcome.rows)} runs diverged (status in results.csv); the others are unaffected."
-        )
+        say(f"{diverged} of {len(outcome.rows)} runs diverged (status in results.csv); the others are unaffected.")
     _print(outcome)
     figures = _overviews(job) if job.grid.pictures else []
     names = ["results.csv", "results.jsonl", "summary.md", "summary.csv", "summary.tex", *figures]
-    console.print(f"{len(outcome.rows)} rows; written to {job.out}: {', '.join(names)}")
+    say(f"{len(outcome.rows)} rows; written to {job.out}: {', '.join(names)}")
+    open_first(job.out / (figures[0] if figures else "summary.md"))
 
 
 def _print(outcome: Outcome) -> None:
-    out = Console(highlight=False)
     for task in dict.fromkeys(line["task"] for line in outcome.summary):
         table = Table(title=task, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("method")
@@ -132,7 +143,7 @@ def _print(outcome: Outcome) -> None:
                 cells.append(rounded(line[f"{metric}_mean"], digits, "±", line[f"{metric}_error"]))
             cells += [str(line["network_calls"]), f"{line['seconds_per_image']:.2f}"]
             table.add_row(*cells, *(f"{line[name]} of {line['runs']}" if line[name] else "–" for name in lost))
-        out.print(table)
+        show(table)
 
 
 def _overviews(job: Job, rows: int = 4) -> list[str]:
@@ -153,7 +164,7 @@ def _overviews(job: Job, rows: int = 4) -> list[str]:
         try:
             figure = plots.image_table(lines, column_titles=titles, title=task)
         except ValueError as error:  # no matplotlib
-            console.print(f"no overview figures: {error}")
+            say(f"no overview figures: {error}")
             return []
         written.append(f"overview_{slug(task)}.png")
         plots.save_figure(job.out / written[-1], figure)

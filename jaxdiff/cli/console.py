@@ -1,166 +1,132 @@
-"""What the commands share: checks of numbers, the progress bar, both noise scales."""
+"""The one console and the one progress bar: messages on standard error, results on standard output."""
 
-import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
-from jaxdiff.checkpoints import load_denoiser
-from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import check_folder
-from jaxdiff.samplers.grids import NOISE_SPACINGS
-from jaxdiff.schedules import SPACINGS
-
-__all__ = [
-    "add_batch_size",
-    "add_network",
-    "add_prior",
-    "add_run",
-    "check_picture_path",
-    "both_scales",
-    "check_batch_size",
-    "check_noise",
-    "check_steps",
-    "console",
-    "load_prior",
-    "progress",
-]
+__all__ = ["Stage", "both_scales", "console", "open_first", "progress", "results", "say", "show"]
 
 console = Console(stderr=True, highlight=False, markup=False)  # paths may hold brackets
+results = Console(highlight=False)
+
+EVERY = 30.0
+"""Seconds between two lines of a stage, where no terminal shows a bar."""
 
 
-def add_prior(parser: argparse.ArgumentParser) -> None:
-    """``--prior``, ``--dtype`` and ``--seed``."""
-    parser.add_argument(
-        "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
-    )
-    add_network(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+def say(text: str) -> None:
+    """A message on standard error, on one line however long it is."""
+    console.print(text, soft_wrap=True)
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
-    """``--dtype`` and ``--label``."""
-    parser.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
-    parser.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
+def show(table: Table) -> None:
+    """A table on standard output, at its natural width: cells are not cut on a narrow terminal."""
+    wide = results.options.update(max_width=10_000)
+    Console(highlight=False, width=Measurement.get(results, wide, table).maximum).print(table)
 
 
-def add_run(parser: argparse.ArgumentParser, *, steps: int) -> None:
-    """``--steps``, ``--spacing``, ``--batch_size``."""
-    parser.add_argument("--steps", type=int, default=steps, help=f"steps of a whole run (default {steps})")
-    spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
-    parser.add_argument("--spacing", default="dps", help=f"how the steps are spread: {spacings}")
-    add_batch_size(parser)
-
-
-def add_batch_size(parser: argparse.ArgumentParser) -> None:
-    """``--batch_size``."""
-    parser.add_argument("--batch_size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
-
-
-def check_batch_size(text: str) -> int | str:
-    """``--batch_size`` as a number, or "auto".
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    if text == "auto":
-        return text
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise ValueError(f"--batch_size {text} is not possible: a positive whole number, or auto.")
-    return int(text)
-
-
-def check_picture_path(text: str, example: str) -> Path:
-    """``--out`` as the path of a picture that can be written.
-
-    Raises:
-        ValueError: if it names none, or a folder.
-    """
-    out = Path(text)
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ValueError(f"--out {out} must name a picture such as {example}.")
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder; name a picture in it, such as {out / example}.")
-    check_folder(out.parent)
-    return out
-
-
-def load_prior(args: argparse.Namespace) -> Denoiser:
-    """The denoiser that ``--prior``, ``--dtype`` and ``--label`` name.
-
-    Raises:
-        ValueError: if it cannot be loaded, or is class-conditional and there is no label.
-    """
-    denoiser = load_denoiser(args.prior, dtype=args.dtype, label=args.label)
-    classes = denoiser.module.config.num_classes
-    if classes is not None and args.label is None:
-        raise ValueError(f"{args.prior} is class-conditional; choose a class with --label 0 … {classes - 1}.")
-    return denoiser
-
-
-def check_noise(noise_std: float | None) -> None:
-    """``--noise_std``, if it is given.
-
-    Raises:
-        ValueError: if it is negative or more than float32 holds.
-    """
-    if noise_std is not None and not 0 <= noise_std < 1e38:
-        raise ValueError(f"--noise_std {noise_std:g} is not possible: σ is zero or positive, and finite.")
-
-
-def check_steps(denoiser: Denoiser, steps: int) -> int:
-    """``steps`` if the prior's schedule can take as many.
-
-    Raises:
-        ValueError: if not.
-    """
-    total = denoiser.schedule.num_steps
-    if not 1 <= steps <= total:
-        raise ValueError(f"--steps {steps} is not possible with this prior: choose between 1 and {total}.")
-    return steps
+def open_first(path: str | Path) -> None:
+    """The last line of a command: the file to look at first."""
+    say(f"open {path}")
 
 
 def both_scales(noise_std: float) -> str:
     """σ on both scales in use, since papers differ."""
-    return f"σ = {noise_std:g} on [-1, 1] ({noise_std / 2:g} on [0, 1])"
+    return f"σ = {noise_std:.4g} on [-1, 1] ({noise_std / 2:.4g} on [0, 1])"
 
 
-class _Rate(ProgressColumn):
-    """Images (whole runs) per second."""
+class _Note(ProgressColumn):
+    """A stage's note, or else its images (whole runs) per second."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        per_image = task.fields.get("per_image", 1)
-        return Text("" if speed is None else f"{speed / per_image:.2f} images/s", style="progress.data.speed")
+        speed, note = task.finished_speed or task.speed, task.fields["note"]
+        rate = "" if speed is None else f"{speed / task.fields['per_image']:.2f} images/s"
+        return Text(note or rate, style="progress.data.speed")
+
+
+class Stage:
+    """One line of the progress bar. On a terminal it moves; elsewhere it prints a line when a part is done.
+
+    Args:
+        bar: that it belongs to.
+        clock: when any stage of the bar last moved.
+        name: of the stage.
+        total: what it counts to.
+        per_image: how much of it one image takes.
+        parts: counts at which a part ends; the whole stage is one part by default.
+    """
+
+    def __init__(
+        self, bar: Progress, clock: list[float], name: str, total: int, per_image: int = 1, parts: Sequence[int] = ()
+    ) -> None:
+        self._bar, self._clock, self._name, self._total, self._done = bar, clock, name, total, 0
+        self._parts = list(parts) or [total]
+        self._begun: tuple[float, int] | None = None
+        self._printed = time.monotonic()
+        self._task = bar.add_task(name, total=total, per_image=max(1, per_image), note="", start=False)
+
+    def __call__(self, count: int) -> None:
+        """Advance by ``count``."""
+        if self._begun is None:
+            self._begun = (self._clock[0], 0)  # it began when the stage before it last moved
+        done = self._done + count
+        ended = any(self._done < end <= done for end in self._parts)
+        self.at(done, line=ended or time.monotonic() - self._printed > EVERY)
+
+    def at(self, done: int, *, total: int | None = None, note: str = "", line: bool = False) -> None:
+        """Show that ``done`` of ``total`` are done; ``line`` asks for a printed line where there is no terminal."""
+        self._bar.start_task(self._task)  # does nothing after the first time: a stage's clock starts with the stage
+        self._clock[0] = time.monotonic()
+        if self._begun is None:
+            self._begun = (self._clock[0], done)
+        self._done, self._total = done, self._total if total is None else total
+        self._bar.update(self._task, completed=done, total=self._total, note=note)
+        if line and not console.is_terminal:
+            self._print(note)
+
+    def _print(self, note: str) -> None:
+        assert self._begun is not None
+        self._printed, (begun, first) = time.monotonic(), self._begun
+        text = f"{self._name} {self._done}/{self._total}"
+        if len(self._parts) > 1:
+            text = f"{self._name} part {sum(end <= self._done for end in self._parts)}/{len(self._parts)}"
+        spent, counted = self._printed - begun, self._done - first
+        if self._done >= self._total:
+            left = f"done in {_duration(spent)}"
+        else:
+            left = f"{_duration(spent * (self._total - self._done) / counted)} left" if counted > 0 else ""
+        say(": ".join([text, ", ".join(filter(None, (note, left)))]))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Callable[[str, int, int], Callable[[int], None]]]:
-    """A progress bar on standard error; yields ``add(name, total, per_image)``, which gives the callback to advance it.
+def progress() -> Iterator[Callable[..., Stage]]:
+    """A progress bar on standard error; yields ``add(name, total, per_image, parts)``, which gives a :class:`Stage`.
 
-    ``total`` and the callback count (image × network call)s, of which one image takes ``per_image``.
+    Totals and calls count (image × network call)s, of which one image takes ``per_image``.
     """
     columns = (
         TextColumn("{task.description:<26}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        _Rate(),
+        _Note(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        clock = [time.monotonic()]
 
-        def add(name: str, total: int, per_image: int) -> Callable[[int], None]:
-            task = bar.add_task(name, total=total, per_image=max(1, per_image), start=False)
-
-            def advance(count: int) -> None:
-                bar.start_task(task)  # does nothing after the first time: a stage's clock starts with the stage
-                bar.advance(task, count)
-
-            return advance
+        def add(name: str, total: int, per_image: int = 1, parts: Sequence[int] = ()) -> Stage:
+            return Stage(bar, clock, name, total, per_image, parts)
 
         yield add

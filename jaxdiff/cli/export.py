@@ -9,40 +9,56 @@ import jax
 import numpy as np
 
 from jaxdiff import export, tasks
-from jaxdiff.cli.console import add_prior, check_steps, console, load_prior
+from jaxdiff.cli.console import open_first, say
+from jaxdiff.cli.measurement import add_operator, check_operator, operator_of, recorded_as
+from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_steps, load_prior
 from jaxdiff.samplers import grid_for
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "[options]"
+ABOUT = (
+    "Write a whole restoration as one StableHLO file that runs without jaxdiff, and a .json that says how to run it."
+)
+EXAMPLES = (
+    "jaxdiff export --task inpaint_box --method dps --steps 100 --check",
+    "jaxdiff export --task inpaint_mask --mask mask.png --method ddnm --out out/mask.jaxexport",
+    "jaxdiff export --task jpeg --quality 20 --batch-size 8 --platforms cuda --input image --out out/jpeg.jaxexport",
+)
+ALIASES = {"--batch": "--batch-size"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--task", default="inpaint_box", help="the operator inside; see jaxdiff info")
-    parser.add_argument("--method", default="dps", help="how to restore; see jaxdiff info")
-    parser.add_argument("--steps", type=int, default=250, help="steps of a whole run (default 250)")
-    parser.add_argument("--spacing", default=None, help="how the steps are spread; the method's own by default")
-    parser.add_argument("--batch", type=int, default=1, help="images a call (default 1)")
-    parser.add_argument("--platforms", default="cpu,cuda,tpu", help="what it will run on (default cpu,cuda,tpu)")
-    parser.add_argument("--input", default="measurement", help="measurement (default), or image: measured inside")
-    parser.add_argument("--weights", default="auto", help="inside, beside (.npz), or auto: inside up to 50 MiB")
-    parser.add_argument(
-        "--check", action="store_true", help="compile and run it here once, and say how long that takes"
-    )
-    parser.add_argument(
+    """The command's options."""
+    add_operator(parser, task="inpaint_box")
+    group = parser.add_argument_group("method")
+    group.add_argument("--method", default="dps", help="how to restore; see jaxdiff info (default dps)")
+    group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
+    group.add_argument("--spacing", default=None, help="how the steps are spread; the method's own by default")
+    group = parser.add_argument_group("output")
+    group.add_argument("--batch-size", type=int, default=1, help="images a call (default 1)")
+    group.add_argument("--platforms", default="cpu,cuda,tpu", help="what it will run on (default cpu,cuda,tpu)")
+    group.add_argument("--input", default="measurement", help="measurement (default), or image: measured inside")
+    group.add_argument("--weights", default="auto", help="inside, beside (.npz), or auto: inside up to 50 MiB")
+    group.add_argument("--check", action="store_true", help="compile and run it here once, and say how long that takes")
+    group.add_argument(
         "--out", default="out/restore.jaxexport", help="the artifact; a .json beside it says how to run it"
     )
     add_prior(parser)
+    add_general(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Trace, lower, write; compile and run where asked to."""
     export.check_free(args.out)
-    task = tasks.get_task(args.task)
+    check_operator(args)
+    at_least_one(args, "batch_size")
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
-    operator = task.make(place, denoiser.image_shape)
-    sampler = tasks.sampler(args.method, args.task, args.prior)
+    operator, noise_std = operator_of(args, place, denoiser.image_shape)
+    task = recorded_as(args.task)
+    sampler = tasks.sampler(args.method, task, args.prior)
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps")}
     about["spacing"] = args.spacing or sampler.spacing
@@ -51,18 +67,19 @@ def run(args: argparse.Namespace) -> None:
         operator,
         sampler,
         steps=grid,
-        batch_size=args.batch,
+        batch_size=args.batch_size,
         platforms=[name.strip() for name in args.platforms.split(",") if name.strip()],
         inputs=args.input,
         weights=args.weights,
-        about=about | {"settings": tasks.settings(args.method, args.task, args.prior), "noise_std": task.noise_std},
+        about=about | {"settings": tasks.settings(args.method, task, args.prior), "noise_std": noise_std},
     )
     files = export.write_artifact(args.out, artifact)
     names = ", ".join(str(path) for path in files)
     size = sum(path.stat().st_size for path in files) / 2**20
-    console.print(f"traced and lowered in {artifact.seconds:.1f} s; written {names}: {size:.1f} MiB", soft_wrap=True)
+    say(f"traced and lowered in {artifact.seconds:.1f} s; written {names}: {size:.1f} MiB")
     if args.check:
-        _try(files, artifact, task.noise_std)
+        _try(files, artifact, noise_std)
+    open_first(next(path for path in files if path.suffix == ".json"))
 
 
 def _try(files: Sequence[Path], artifact: export.Artifact, noise_std: float) -> None:
@@ -79,7 +96,7 @@ def _try(files: Sequence[Path], artifact: export.Artifact, noise_std: float) -> 
     done = time.perf_counter()
     if not np.isfinite(x).all():
         raise ValueError("the artifact runs, but gave values that are not finite; use more steps or another method.")
-    console.print(
+    say(
         f"checked: compiled in {compiled - begun:.1f} s, then {done - compiled:.2f} s for {batch} image(s) on "
         f"{jax.devices()[0].device_kind}"
     )

@@ -5,47 +5,51 @@ import math
 import platform
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
 import jaxdiff as jd
 from jaxdiff import checkpoints
+from jaxdiff.cli.console import results, show
+from jaxdiff.cli.measurement import MASK
+from jaxdiff.cli.options import add_general
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
+from jaxdiff.samplers import METHODS, UNCONDITIONAL
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "[options]"
+ABOUT = "List what is here: versions, devices, priors, and the names that --task, --method and --sampler take."
+EXAMPLES = ("jaxdiff info", "jaxdiff info --verbose", "jaxdiff tasks")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--verbose`` alone."""
-    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    add_general(parser, seed=False)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print versions, devices, priors, presets, tasks and methods."""
-    out = Console(highlight=False)
-    out.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
-    out.print("devices: " + ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()))
+    results.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
+    devices = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
+    results.print(f"devices: {devices}", soft_wrap=True)
+    known = [(name, jd.tasks.find(name)) for name in jd.tasks.names("default")]
+    tasks = {name: f"{task.about}; σ = {task.noise_std:g}" for name, task in known}
+    tasks.setdefault(MASK, "a mask of your own, --mask FILE; σ = 0.05")
     for title, rows in (
         (
             "embedded priors",
             [(name, _network(checkpoints.load_checkpoint(name).config)) for name in checkpoints.EMBEDDED],
         ),
         ("architecture presets", [(name, _network(config)) for name, config in PRESETS.items()]),
-        (
-            "tasks",
-            [
-                (name, f"{task.about}; σ = {task.noise_std:g}")
-                for name in jd.tasks.names("default")
-                for task in [jd.tasks.find(name)]
-            ],
-        ),
-        ("methods", [(name, _first_line(method.__doc__)) for name, method in jd.samplers.METHODS.items()]),
+        ("tasks, beside the published ones of jaxdiff tasks", [*tasks.items()]),
+        ("methods", [(name, _summary(method.make.__doc__)) for name, method in METHODS.items()]),
+        ("samplers of jaxdiff sample", [(name, _summary(m.make.__doc__)) for name, m in UNCONDITIONAL.items()]),
     ):
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, about in rows:
-            table.add_row(f"  {name}", about)
-        out.print(table)
-    out.print("operators: " + ", ".join(name for name in jd.operators.__all__ if name[0].islower()), soft_wrap=True)
+            table.add_row(f"  {name}", about.replace("[", r"\["))
+        show(table)
+    results.print("operators: " + ", ".join(name for name in jd.operators.__all__ if name[0].islower()), soft_wrap=True)
 
 
 def _network(config: PriorConfig) -> str:
@@ -59,5 +63,6 @@ def _network(config: PriorConfig) -> str:
     )
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
+def _summary(text: str | None) -> str:
+    """The first paragraph of a docstring on one line, without the marks of reStructuredText."""
+    return " ".join((text or "").strip().partition("\n\n")[0].split()).replace("`", "")

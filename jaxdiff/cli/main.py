@@ -1,51 +1,62 @@
-"""The ``jaxdiff`` command: flags to calls. What the commands do is in the rooms below."""
+"""The ``jaxdiff`` command: options to calls. Each subcommand is a module of this folder."""
 
 import argparse
+import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from absl import app, logging
-from absl.flags import argparse_flags
 
+import jaxdiff
 from jaxdiff import compilation_cache, hosts
+from jaxdiff.cli.parser import Parser, hint
 
-__all__ = ["entry_point", "main"]
+__all__ = ["COMMANDS", "entry_point", "main", "parse"]
 
 COMMANDS = {
-    "info": ("jaxdiff.cli.info", "devices, priors, tasks and methods"),
-    "sample": ("jaxdiff.cli.sample", "draw images from a prior"),
-    "restore": ("jaxdiff.cli.restore", "measure and restore a picture"),
-    "tune": ("jaxdiff.cli.tune", "search a method's settings for a task"),
-    "reproduce": ("jaxdiff.cli.reproduce", "the study's tables and figures"),
-    "tasks": ("jaxdiff.cli.tasks", "the published tasks, and what each makes of a picture"),
-    "export": ("jaxdiff.cli.export", "a whole restoration as an artifact that runs without jaxdiff"),
-    "bench": ("jaxdiff.cli.bench", "a grid of images, tasks, methods and seeds, resumable"),
-    "train": ("jaxdiff.cli.train", "train a prior"),
+    "info": "list devices, priors, tasks and methods",
+    "sample": "draw images from a prior",
+    "restore": "restore a picture, degraded here first or already degraded",
+    "tune": "search a method's settings for a task",
+    "bench": "run a grid of images, tasks, methods and seeds",
+    "reproduce": "make the study's tables, figures and claims",
+    "tasks": "list the published tasks, or show what each makes of a picture",
+    "export": "write a restoration as one file that runs without jaxdiff",
+    "train": "train a prior on pictures",
+    "convert": "convert weights of other codes, or to them",
 }
-"""Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""
+"""Subcommand → its line of help. Its module of this folder has ``USAGE``, ``ABOUT``, ``EXAMPLES`` and ``add_arguments``."""
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    import importlib
-
-    parser = argparse_flags.ArgumentParser(
-        prog="jaxdiff", description="Restore images with diffusion priors.", allow_abbrev=False
-    )
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line, whose first word is the program."""
+    parser = Parser(prog="jaxdiff", description="Restore images with diffusion priors.")
+    parser.add_argument("--version", action="version", version=f"jaxdiff {jaxdiff.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in argv[1:] if word in COMMANDS), None)  # flags of logging may come before it
-    for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
-        )
+    other = next((word for word in argv[1:] if not word.startswith("-")), None)
+    if wanted is None and other is not None:
+        parser.error(f"there is no command {other}{hint(other, COMMANDS)}")
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
         if name == wanted:
-            # Only the command at hand is imported: the others' libraries may not be installed.
-            chosen = importlib.import_module(module)
-            chosen.add_arguments(command)
-            command.set_defaults(run=chosen.run)
+            _fill(command, name)
     return parser.parse_args(argv[1:])
+
+
+def _fill(command: Parser, name: str) -> None:
+    """Only the command at hand is imported: the others' libraries may not be installed."""
+    chosen = importlib.import_module(f"jaxdiff.cli.{name}")
+    command.description = textwrap.fill(chosen.ABOUT, 80)
+    command.epilog = "\n".join(["examples:", *(f"  {line}" for line in chosen.EXAMPLES), *getattr(chosen, "MORE", ())])
+    command.aliases = getattr(chosen, "ALIASES", {})
+    chosen.add_arguments(command)
+    command.usage = f"jaxdiff {name} {chosen.USAGE}"  # last, since subcommands would begin theirs with it
+    command.set_defaults(**{"run": chosen.run} if hasattr(chosen, "run") else {})
 
 
 def main(args: argparse.Namespace) -> int:
@@ -56,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         _check_empty(args)
         hosts.use_all_cores()
         with compilation_cache.enabled():
-            args.run(args)
+            return int(args.run(args) or 0)
     except (ValueError, OSError) as error:
         if getattr(args, "verbose", False):
             raise
@@ -71,11 +82,10 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _machine_lacks(error: Exception) -> str | None:
-    """What the machine has not got, where that is why something failed; None where it is a fault of ours."""
+    """What the machine lacks, if that is why something failed; None if the fault is ours."""
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
         return "there is not enough memory for so much at once; ask for fewer or smaller images."
     try:
@@ -87,12 +97,10 @@ def _machine_lacks(error: Exception) -> str | None:
 
 
 def _check_seeds(args: argparse.Namespace) -> None:
-    """A seed is 32 bits: beyond them it would be another one's, or none."""
+    """A seed has 32 bits: a larger one would be taken for another, or be refused by JAX in a raw error."""
     seed, seeds = getattr(args, "seed", None), getattr(args, "seeds", None)
     given = [] if seed is None else [("--seed", seed)]
-    if isinstance(seeds, list):  # elsewhere --seeds is how many
-        given += [("--seeds", value) for value in seeds]
-    for flag, value in given:
+    for flag, value in given + [("--seeds", value) for value in seeds or ()]:
         if not 0 <= value < 2**32:
             raise ValueError(f"{flag} {value} is not possible: choose between 0 and {2**32 - 1}.")
 
@@ -113,4 +121,4 @@ def _sentence(error: Exception) -> str:
 
 def entry_point(argv: Sequence[str] | None = None) -> Any:
     """The console script."""
-    app.run(main, argv=None if argv is None else list(argv), flags_parser=_parse)
+    app.run(main, argv=None if argv is None else list(argv), flags_parser=parse)

@@ -9,54 +9,52 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from jaxdiff import metrics, tasks
-from jaxdiff.cli.console import (
-    add_batch_size,
-    add_prior,
-    check_batch_size,
-    check_steps,
-    console,
-    load_prior,
-    progress,
-)
+from jaxdiff.cli.console import open_first, progress, results, say, show
+from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_batch_size, check_steps, load_prior
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.evaluation.pictures import Picture, from_folder, without_download
 from jaxdiff.files import check_folder, out_folder
 from jaxdiff.study import claims, paper, report
 from jaxdiff.study.paper import Study, plan, run_study
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "[options]"
+ABOUT = "Run the study again: its Tables 1 and 2, its figures, run times, and each of its claims judged."
+EXAMPLES = (
+    "jaxdiff reproduce --smoke",
+    "jaxdiff reproduce --images faces/ --ood animals/ --count 5 --out out/real",
+    "jaxdiff reproduce --prior checkpoints/ffhq256 --images faces/ --seeds 0 1 2 --full",
+)
+ALIASES = {"--num-images": "--count"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    add_prior(parser)
-    parser.add_argument("--out", default="out", help="folder for tables and figures (default out)")
-    parser.add_argument(
+    """The command's options."""
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
         "--images", default=None, help="folder of in-distribution truths; draws from the prior by default"
     )
-    parser.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
-    parser.add_argument(
-        "--num_images", type=int, default=None, help="at most so many from each folder (all by default)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=None, help="network calls of a whole reverse process (default 100)"
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="runs an image (default 1)")
-    add_batch_size(parser)
-    parser.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
-    parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
+    group.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
+    group.add_argument("--count", type=int, default=None, help="at most so many from each folder (all by default)")
+    group = parser.add_argument_group("run")
+    group.add_argument("--steps", type=int, default=None, help="steps of a run (default 100)")
+    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
+    group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
+    group.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
+    group.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", default="out/study", help="folder for tables and figures (default out/study)")
+    add_prior(parser)
+    add_general(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the study, judge its claims, write the report, print the tables."""
-    for name, least in (("seeds", 1), ("num_images", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} {value} is not possible: it is at least {least}.")
+    at_least_one(args, "count")
     check_folder(args.out)
     denoiser = load_prior(args)
     study = _study(args, denoiser)
@@ -68,22 +66,24 @@ def run(args: argparse.Namespace) -> None:
         faces = sum(picture.in_distribution for picture in pictures)
         stages = plan(study, denoiser, faces, len(pictures) - faces)
         bars = {name: bar(name, total, per_image) for name, (total, per_image) in stages.items()}
-        results = run_study(study, denoiser, pictures, report=bars.get, resume=out_folder(out / ".runs"))
+        found = run_study(study, denoiser, pictures, report=bars.get, resume=out_folder(out / ".runs"))
     lpips = jax.jit(jax.vmap(metrics.lpips))
-    drift = claims.face_drift(results, study, lambda a, b: np.asarray(lpips(a, b)))
-    judged = claims.claims(results, study, drift)
+    drift = claims.face_drift(found, study, lambda a, b: np.asarray(lpips(a, b)))
+    judged = claims.claims(found, study, drift)
     about = _about(args, study, denoiser, pictures)
-    written = report.write_report(out, results, study, about, judged)
+    written = report.write_report(out, found, study, about, judged)
     shutil.rmtree(out / ".runs", ignore_errors=True)
-    _print(results, study, judged)
-    if lost := report.diverged(results):
-        console.print(f"note: {lost}")
-    console.print(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}, begin with {written[0]}")
+    _print(found, study, judged)
+    if lost := report.diverged(found):
+        say(f"note: {lost}")
+    say(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}")
+    open_first(written[0])
 
 
 def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
     total, steps = denoiser.schedule.num_steps, args.steps if args.steps is None else check_steps(denoiser, args.steps)
-    study = Study(seeds=args.seeds, seed=args.seed, batch_size=check_batch_size(args.batch_size), prior=args.prior)
+    seeds = tuple(dict.fromkeys(args.seeds))
+    study = Study(seeds=seeds, seed=args.seed, batch_size=check_batch_size(args.batch_size), prior=args.prior)
     if args.smoke:
         return dataclasses.replace(study, steps=steps or 4, forward_steps=(2, 4), noise_stds=(0.05,), samples=2)
     return dataclasses.replace(study, steps=steps or (total if args.full else min(100, total)))
@@ -94,9 +94,9 @@ def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list
     size = (denoiser.image_shape[0], denoiser.image_shape[1])
     pictures = []
     if args.images is not None:
-        pictures += from_folder(args.images, size, in_distribution=True, most=args.num_images)
+        pictures += from_folder(args.images, size, in_distribution=True, most=args.count)
     if args.ood is not None:
-        pictures += from_folder(args.ood, size, in_distribution=False, most=args.num_images)
+        pictures += from_folder(args.ood, size, in_distribution=False, most=args.count)
     if args.images is None or args.ood is None:
         steps, draws = (4, 1) if args.smoke else (100, 2)
         ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)
@@ -121,19 +121,18 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     device = jax.devices()[0].device_kind
     return (
         f"Prior {Path(args.prior).name}, {height}×{width}, {study.steps} reverse steps of {denoiser.schedule.num_steps} "
-        f"(Table 1 takes N of N), {study.seeds} seed(s) an image, device {device}. In distribution: {', '.join(inside)}. "
+        f"(Table 1 takes N of N), {len(study.seeds)} seed(s) an image, device {device}. In distribution: {', '.join(inside)}. "
         f"Out of distribution: {', '.join(outside) or 'none'}. σ is on the [-1, 1] scale. Settings: {settings}."
     )
 
 
-def _print(results: paper.Results, study: Study, judged: list[claims.Claim]) -> None:
-    out = Console(highlight=False)
+def _print(found: paper.Results, study: Study, judged: list[claims.Claim]) -> None:
     parts = {
-        f"Table 1, {where}: N forward steps, then N reverse steps": report.table_1(results, study, (inside,))
+        f"Table 1, {where}: N forward steps, then N reverse steps": report.table_1(found, study, (inside,))
         for inside, where in ((True, "in distribution"), (False, "out of distribution"))
     }
-    parts |= {f"Table 2, {task}": report.table_2(results, study, [task]) for task in study.tasks}
-    parts["Run time (warm)"] = report.run_time_ratios(results, study)
+    parts |= {f"Table 2, {task}": report.table_2(found, study, [task]) for task in study.tasks}
+    parts["Run time (warm)"] = report.run_time_ratios(found, study)
     for title, (header, lines) in parts.items():
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for name in header:
@@ -142,7 +141,7 @@ def _print(results: paper.Results, study: Study, judged: list[claims.Claim]) -> 
             )
         for line in lines:
             table.add_row(*line)
-        out.print(table)
+        show(table)
     for claim in judged:
         mark = "[green]holds        [/]" if claim.holds else "[red]does not hold[/]"
-        out.print(f"{mark}  {claim.sentence}\n               seen: {claim.seen}", soft_wrap=True)
+        results.print(f"{mark}  {claim.sentence}\n               seen: {claim.seen}", soft_wrap=True)

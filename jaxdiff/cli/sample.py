@@ -2,73 +2,96 @@
 
 import argparse
 import glob
-from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from jaxdiff import samplers
-from jaxdiff.cli.console import (
+from jaxdiff.cli.console import open_first, progress, say
+from jaxdiff.cli.options import (
+    add_general,
     add_prior,
     add_run,
+    at_least_one,
     check_batch_size,
     check_picture_path,
     check_steps,
-    console,
     load_prior,
-    progress,
 )
 from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.names import unknown
 from jaxdiff.plots import sheet
-from jaxdiff.samplers.base import Sampler
+from jaxdiff.samplers import UNCONDITIONAL
 from jaxdiff.samplers.loop import grid_for
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
-UNCONDITIONAL: dict[str, Callable[[], Sampler]] = {"ddpm": samplers.ddpm, "ddim": samplers.ddim}
+USAGE = "[options]"
+ABOUT = "Draw images from a prior: a sheet of all, and each as a file of its own."
+EXAMPLES = (
+    "jaxdiff sample --count 16 --out out/faces.png",
+    "jaxdiff sample --sampler dpm_solver --steps 20 --count 4",
+    "jaxdiff sample --prior checkpoints/imagenet64 --label 207 --seed 1",
+)
+ALIASES = {"-n": "--count", "--num": "--count"}
+
+SPACINGS = {"dpm_solver": "log_snr", "heun": "karras"}
+"""How steps are spread by default, where it is not as DPS does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """The command's options."""
+    group = parser.add_argument_group("what to draw")
+    group.add_argument("--count", type=int, default=16, help="how many images (default 16)")
+    group.add_argument("--sampler", default="ddpm", help=f"{', '.join(UNCONDITIONAL)} (default ddpm)")
+    group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
+    add_run(group)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out",
+        default="out/samples.png",
+        help="the sheet of images; the folder of the same name holds each (default out/samples.png)",
+    )
+    group.add_argument("--columns", type=int, default=None, help="images a row; about the square root by default")
     add_prior(parser)
-    add_run(parser, steps=250)
-    parser.add_argument("-n", "--num", type=int, default=16, help="how many images (default 16)")
-    parser.add_argument("--sampler", default="ddpm", help="ddpm or ddim (default ddpm)")
-    parser.add_argument("--out", default="samples.png", help="the sheet of samples (default samples.png)")
-    parser.add_argument("--columns", type=int, default=None, help="images a row; about the square root by default")
+    add_general(parser, overwrite=True)
 
 
 def run(args: argparse.Namespace) -> None:
     """Draw, tile, write."""
-    if args.num < 1:
-        raise ValueError(f"-n {args.num} is not possible: draw at least one image.")
+    at_least_one(args, "count", "columns")
     if args.sampler not in UNCONDITIONAL:
         raise unknown("sampler", args.sampler, UNCONDITIONAL)
-    size = check_batch_size(args.batch_size)
-    if args.columns is not None and args.columns < 1:
-        raise ValueError(f"--columns {args.columns} is not possible: it is at least 1.")
     out = check_picture_path(args.out, "samples.png")
+    check_batch_size(args.batch_size)
+    folder = ResultsFolder(out.with_suffix(""))
+    names = [f"{i + 1:0{len(str(args.count))}d}.png" for i in range(args.count)]
+    folder.check(names, overwrite=args.overwrite)
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
-    calls = len(grid_for(denoiser, sampler, args.steps, args.spacing).t)
+    grid = grid_for(denoiser, sampler, args.steps, args.spacing or SPACINGS.get(args.sampler, "dps"))
     out_folder(out.parent)
-    resume = out.with_name(f".{out.stem}.npz")
     with progress() as bar:
         outcome = restore_many(
-            batch_keys(jax.random.key(args.seed), args.num),
+            batch_keys(jax.random.key(args.seed), args.count),
             denoiser,
             None,
             sampler,
-            steps=args.steps,
-            spacing=args.spacing,
-            batch_size=size,
-            report=bar("sampling", args.num * calls, calls),
-            resume=resume,
+            steps=grid,
+            batch_size=check_batch_size(args.batch_size),
+            report=bar("sampling", args.count * len(grid.t), len(grid.t)),
+            resume=out.with_name(f".{out.stem}.npz"),
         )
-    save_image(out, sheet(list(np.clip(outcome.x, -1, 1)), columns=args.columns))
+    images = list(np.clip(outcome.x, -1, 1))
+    folder.make()
+    folder.clear()
+    for name, image in zip(names, images, strict=True):
+        save_image(folder.path / name, image)
+        folder.wrote(name)
+    save_image(out, sheet(images, columns=args.columns))
     for state in out.parent.glob(f".{glob.escape(out.stem)}-[0-9]*.npz"):
         state.unlink(missing_ok=True)
-    console.print(f"{args.num} samples in {out} ({outcome.seconds:.1f} s of sampling)")
+    say(f"{args.count} images in {folder.path} ({outcome.seconds:.1f} s of sampling)")
+    open_first(out)

@@ -3,38 +3,46 @@
 import argparse
 
 import jax.numpy as jnp
-from rich.console import Console
 from rich.table import Table
 
-from jaxdiff.cli.console import check_picture_path, console
+from jaxdiff.cli.console import open_first, say, show
+from jaxdiff.cli.options import add_general, check_picture_path
 from jaxdiff.files import atomic, load_image, out_folder
 from jaxdiff.tasks import TASKS
 from jaxdiff.tasks.contact_sheet import SHEET, contact_sheet
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "[PICTURE] [options]"
+ABOUT = "List every published task by name; with a picture, show on one sheet what most of them make of it."
+EXAMPLES = (
+    "jaxdiff tasks",
+    "jaxdiff tasks photo.png",
+    "jaxdiff tasks photo.png --size 256 --out out/sheet.png",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """The command's options."""
     parser.add_argument(
         "image", nargs="?", default=None, help="a picture for the contact sheet; names alone without one"
     )
     parser.add_argument(
         "--size", type=int, default=128, help="side of the square that the picture is fitted to (default 128)"
     )
-    parser.add_argument("--out", default="tasks.png", help="the contact sheet (default tasks.png)")
-    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    parser.add_argument("--out", default="out/tasks.png", help="the contact sheet (default out/tasks.png)")
+    add_general(parser, seed=False)
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the published tasks; draw the sheet where a picture is given."""
+    """List the presets; draw the sheet where a picture is given."""
     if args.image is None:
         table = Table(title="published tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, task in TASKS.items():
             if task.origin != "default":
                 about = f"{task.about}; σ = {task.noise.std:g} on {task.noise.scale}"
                 table.add_row(f"  {name}", about.replace("[", r"\["))
-        Console(highlight=False).print(table)
+        show(table)
         return
     out = check_picture_path(args.out, "tasks.png")
     if args.size < 32 or args.size % 16:
@@ -44,4 +52,5 @@ def run(args: argparse.Namespace) -> None:
     sheet = contact_sheet(jnp.asarray(image))
     with atomic(out) as temporary:
         sheet.save(temporary)
-    console.print(f"{len(SHEET)} measurements of {args.image} in {out}")
+    say(f"{len(SHEET)} measurements of {args.image}")
+    open_first(out)

@@ -3,56 +3,79 @@
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxdiff import hosts
 from jaxdiff.checkpoints import load_checkpoint
+from jaxdiff.cli.console import Stage, open_first, progress, say
 from jaxdiff.training.config import TrainConfig, bundled, load_config
+from jaxdiff.training.report import Progress
 
-__all__ = ["add_arguments", "config_from", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "MORE", "Told", "USAGE", "add_arguments", "config_from", "run"]
 
 PATHS = ("init", "data.holdout_path")
 """Fields that may name files: made absolute, so that a run goes on from any folder; sources and teachers are, too."""
 
-_EXAMPLES = f"""examples:
-  jaxdiff train --config faces64_minutes --data faces.zip --out runs/first
-  jaxdiff train --config runs/first/config.json --out runs/first        go on, or start the same again in a new folder
-  jaxdiff train --init checkpoints/ffhq256 --data photos/ --data more.zip=4 --out runs/tuned
-
-configurations that come with jaxdiff: {", ".join(bundled())}"""
+USAGE = "--out FOLDER [options]"
+ABOUT = "Train a prior on folders or zips of images, or go on with a run that was stopped."
+EXAMPLES = (
+    "jaxdiff train --config faces64_minutes --data faces.zip --out runs/first",
+    "jaxdiff train --config runs/first/config.json --out runs/first",
+    "jaxdiff train --init checkpoints/ffhq256 --data photos/ --data more.zip=4 --out runs/tuned",
+)
+MORE = (f"\nThe second goes on with a run. Configurations that come with jaxdiff: {', '.join(bundled())}.",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of ``jaxdiff train``."""
-    parser.description = "Train a prior on folders or zips of images, or go on with a run that was stopped."
-    parser.epilog = _EXAMPLES
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", required=True, help="folder of the run; a run that it holds is continued")
-    parser.add_argument("--config", help="a bundled configuration, or a file such as RUN/config.json")
-    parser.add_argument(
+    group = parser.add_argument_group("what to train")
+    group.add_argument("--config", help="a bundled configuration, or a file such as RUN/config.json")
+    group.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="PATH[=WEIGHT]",
         help="folder or zip of images, how often they are seen (1); may be given several times",
     )
-    parser.add_argument(
+    group.add_argument(
         "--init", metavar="PATH", help="start from these weights: a converted checkpoint or a prior's name"
     )
-    parser.add_argument("--steps", type=int, help="number of updates")
-    parser.add_argument("--batch-size", type=int, help="images an update")
-    parser.add_argument("--seed", type=int, help="decides everything random")
-    parser.add_argument(
+    group.add_argument("--steps", type=int, help="number of updates")
+    group.add_argument("--batch-size", type=int, help="images an update")
+    group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         help="any field of the configuration, e.g. optimizer.learning_rate=1e-4; may be given several times",
     )
-    parser.add_argument("--show-config", action="store_true", help="print the configuration and stop")
-    parser.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
-    parser.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", required=True, help="folder of the run; a run that it holds is continued")
+    group.add_argument("--show-config", action="store_true", help="print the configuration and stop")
+    group.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
+    group = parser.add_argument_group("general")
+    group.add_argument("--seed", type=int, help="decides everything random")
+    group.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    group.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+class Told(Progress):
+    """Shows on the console how a run goes."""
+
+    def __init__(self, bar: Callable[..., Stage]) -> None:
+        self._bar, self._stages = bar, dict[str, Stage]()
+
+    def advance(self, stage: str, done: int, total: int, *, note: str = "", line: bool = False) -> None:
+        """Move the stage's bar; without a terminal, print its line."""
+        if stage not in self._stages:
+            self._stages[stage] = self._bar(stage, total)
+        self._stages[stage].at(done, total=total, note=note, line=line)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        say(text)
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
@@ -138,7 +161,8 @@ def run(args: argparse.Namespace) -> int:
 
     fresh = not Path(args.out).exists()
     try:
-        result = train(config, args.out, progress=not args.no_progress)
+        with progress() as bar:
+            result = train(config, args.out, progress=None if args.no_progress else Told(bar))
     except ValueError:
         # Refused before the first update: leave nothing half-written behind in a folder that is ours.
         if fresh and not (Path(args.out) / "log.csv").exists():
@@ -146,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
         raise
     if result.finished and not args.no_progress:
         print(f"{result.step} updates done; the prior is {Path(args.out) / 'prior.safetensors'}")
+        curve = Path(args.out) / "loss.png"
+        open_first(curve if curve.exists() else curve.with_name("log.csv"))
     return 0
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxdiff import samplers
-from jaxdiff.cli.console import (
+from jaxdiff.cli.console import both_scales, open_first, progress, say, show
+from jaxdiff.cli.options import (
+    add_general,
+    add_length,
     add_prior,
-    both_scales,
+    at_least_one,
     check_noise,
     check_steps,
-    console,
     load_prior,
-    progress,
 )
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import batch_keys, restore_many
@@ -30,31 +30,46 @@ from jaxdiff.tasks import get_task, measure
 from jaxdiff.tune.search import METRICS, Search, Trial, read_settings, tune
 from jaxdiff.typing import Key
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
+
+USAGE = "[options]"
+ABOUT = "Search a method's settings for a task, and keep the best in a file for jaxdiff restore --settings."
+EXAMPLES = (
+    "jaxdiff tune --task inpaint_box --method dps --budget 8 --seeds 0 1",
+    "jaxdiff tune --task gaussian_blur --method diffpir --calls 100 --images faces/ --count 8 --metric lpips",
+    "jaxdiff tune --task dps/sr4 --method mmps --steps 50 --out out/sr4.json",
+)
+ALIASES = {"--num-images": "--count"}
+STEPS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
-    parser.add_argument("--task", default="inpaint_box", help="what is to be restored; see jaxdiff info")
-    parser.add_argument("--method", default="dps", help="whose hyper-parameters; see jaxdiff info")
-    parser.add_argument("--budget", type=int, default=9, help="how many settings to try (default 9)")
-    parser.add_argument("--steps", type=int, default=100, help="steps of a whole run (default 100)")
-    parser.add_argument(
-        "--calls",
+    """The command's options."""
+    group = parser.add_argument_group("search")
+    group.add_argument("--task", default="inpaint_box", help="what is to be restored; see jaxdiff info")
+    group.add_argument("--method", default="dps", help="whose settings; see jaxdiff info (default dps)")
+    group.add_argument("--budget", type=int, default=9, help="how many settings to try (default 9)")
+    group.add_argument("--metric", default="psnr", help="what to choose by: psnr, ssim or lpips (default psnr)")
+    add_length(group, f"default {STEPS}")
+    group.add_argument("--batch-size", type=int, default=16, help="(setting × seed × picture)s at a time (default 16)")
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--images", default=None, help="folder of pictures; draws from the prior by default")
+    group.add_argument("--count", type=int, default=4, help="how many pictures (default 4)")
+    group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; the task's by default")
+    group.add_argument(
+        "--seeds",
+        nargs="+",
         type=int,
         default=None,
-        help="network calls of a run, in place of --steps: costlier settings step less",
+        help="each is a run of every picture with every setting, scores averaged; they count up by one, such as 0 1 2 "
+        "(default: --seed)",
     )
-    parser.add_argument("--images", default=None, help="folder of pictures; draws from the prior by default")
-    parser.add_argument("--num_images", type=int, default=4, help="how many pictures (default 4)")
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="runs of each picture with each setting, scores averaged (default 1)"
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out", default="out/settings.json", help="file to write, or to add to (default out/settings.json)"
     )
-    parser.add_argument("--metric", default="psnr", help="what to choose by: psnr, ssim or lpips (default psnr)")
-    parser.add_argument("--noise_std", type=float, default=None, help="σ on the [-1, 1] scale; the task's by default")
-    parser.add_argument("--batch_size", type=int, default=16, help="(setting × seed × picture)s at a time (default 16)")
-    parser.add_argument("--out", default="settings.json", help="the file of settings to write, or to add to")
     add_prior(parser)
+    add_general(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,15 +79,17 @@ def run(args: argparse.Namespace) -> None:
     if out.exists():
         read_settings(out)
     denoiser = load_prior(args)
+    args.steps = STEPS if args.steps is None else args.steps
     if args.calls is None:
         check_steps(denoiser, args.steps)
+    seeds = args.seeds or [args.seed]
     std = get_task(args.task).noise_std if args.noise_std is None else args.noise_std
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         out_folder(out.parent)
         problems = measure(args.task, _stream(args.seed, 1), truths, std)
         search = Search(
-            args.method, problems, truths, args.steps, args.calls, None, args.seed, args.batch_size, args.seeds
+            args.method, problems, truths, args.steps, args.calls, None, seeds[0], args.batch_size, len(seeds)
         )
         source = "folder" if args.images is not None else "drawn from the prior"
         report = bar(f"{args.method} on {args.task}", args.budget, 1)
@@ -89,35 +106,42 @@ def run(args: argparse.Namespace) -> None:
             report=report,
         )
     trials = read_settings(out)["provenance"][args.prior][args.task][args.method]["trials"]
-    Console(highlight=False).print(_table(trials, best))
+    show(_table(trials, best))
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
-    pictures = f"{len(truths)} pictures" + (f" × {args.seeds} seeds" if args.seeds > 1 else "")
-    console.print(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}: {out}")
+    pictures = f"{len(truths)} pictures" + (f" × {len(seeds)} seeds" if len(seeds) > 1 else "")
+    say(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}")
+    say(f"use it: {_command(args, best, denoiser)}")
+    open_first(out)
+
+
+def _command(args: argparse.Namespace, best: Trial, denoiser: DenoiserLike) -> str:
+    """The command that restores with the settings found."""
     steps = args.steps
     if args.calls is not None:
         steps = steps_within(METHODS[args.method](**best["options"]), denoiser, args.calls)
     flags = f"--task {args.task} --method {args.method} --steps {steps}"
     if args.noise_std is not None:
-        flags += f" --noise_std {args.noise_std:g}"
+        flags += f" --noise-std {args.noise_std:g}"
     if args.prior != "faces64":
         flags += f" --prior {shlex.quote(args.prior)}"
     if args.label is not None:
         flags += f" --label {args.label}"
     if args.dtype != "float32":
         flags += f" --dtype {args.dtype}"
-    console.print(f"use it: jaxdiff restore PICTURE {flags} --settings {shlex.quote(str(out))}", soft_wrap=True)
+    return f"jaxdiff restore PICTURE {flags} --settings {shlex.quote(args.out)}"
 
 
 def _check(args: argparse.Namespace) -> None:
-    get_task(args.task)  # refuses an unknown one
+    get_task(args.task)
     if args.method not in METHODS:
         raise unknown("method", args.method, METHODS)
     if args.metric not in METRICS:
         raise unknown("metric", args.metric, METRICS)
-    for name in ("budget", "num_images", "seeds", "batch_size", "calls"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value} is not possible: it is at least 1.")
+    at_least_one(args, "budget", "count", "batch_size", "calls")
+    if args.seeds and args.seeds != list(range(args.seeds[0], args.seeds[0] + len(args.seeds))):
+        raise ValueError(
+            f"--seeds {' '.join(map(str, args.seeds))} is not possible: they count up by one, such as 0 1 2."
+        )
     check_noise(args.noise_std)
     if Path(args.out).suffix != ".json":
         raise ValueError(f"--out {args.out} must name a file such as settings.json.")
@@ -133,11 +157,11 @@ def _truths(args: argparse.Namespace, denoiser: DenoiserLike, bar: object) -> np
     """Pictures of the folder, or draws from the prior."""
     height, width, _ = denoiser.image_shape
     if args.images is not None:
-        found = from_folder(args.images, (height, width), in_distribution=True, most=args.num_images)
+        found = from_folder(args.images, (height, width), in_distribution=True, most=args.count)
         return np.stack([picture.pixels for picture in found])
     steps = min(100, denoiser.schedule.num_steps)
-    report = bar("drawing pictures", args.num_images * steps, steps)  # type: ignore[operator]
-    keys = batch_keys(_stream(args.seed, 2), args.num_images)
+    report = bar("drawing pictures", args.count * steps, steps)  # type: ignore[operator]
+    keys = batch_keys(_stream(args.seed, 2), args.count)
     return np.clip(restore_many(keys, denoiser, None, samplers.ddpm(), steps=steps, report=report).x, -1, 1)
 
 

@@ -8,7 +8,7 @@ from jaxdiff import metrics
 from jaxdiff.problems import Problem
 from jaxdiff.typing import Array
 
-__all__ = ["EXACT", "SCORES", "scores"]
+__all__ = ["EXACT", "SCORES", "misfits", "scores"]
 
 SCORES = ("psnr", "ssim", "lpips", "misfit")
 EXACT = 150.0
@@ -36,10 +36,22 @@ def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Pro
 
 
 @jax.jit
-def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]:
+def misfits(images: Array, problems: Problem) -> Array:
+    """The root mean square of y − A(x) over what was observed, a number an image; about σ for a good fit.
+
+    Args:
+        images: [n, H, W, C].
+        problems: one for each, leaves with a first axis n.
+    """
+
     def misfit(image: Array, problem: Problem) -> Array:
         residual = jnp.abs(problem.operator.keep_observed(problem.residual(image)))
         observed = jnp.sum(jnp.abs(problem.operator.keep_observed(jnp.ones_like(problem.y))) > 0)
         return jnp.sqrt(jnp.sum(jnp.square(residual)) / observed.astype(residual.dtype))
 
-    return {**metrics.evaluate(images, truths), "misfit": jax.vmap(misfit)(images, problems)}
+    return jax.vmap(misfit)(images, problems)
+
+
+@jax.jit
+def _scores(images: Array, truths: Array, problems: Problem) -> dict[str, Array]:
+    return {**metrics.evaluate(images, truths), "misfit": misfits(images, problems)}

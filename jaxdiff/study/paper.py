@@ -40,7 +40,7 @@ class Study:
         noise_stds: σ of Table 2.
         tasks: the study's name of a task → ours.
         methods: the rows of Table 2.
-        seeds: runs an image.
+        seeds: each is a run of every image.
         samples: draws of Figure 1.
         seed: of everything random.
         batch_size: runs at a time.
@@ -54,7 +54,7 @@ class Study:
         default_factory=lambda: {"deconvolution": "gaussian_blur", "inpainting": "inpaint_box"}
     )
     methods: tuple[str, ...] = ("sdedit", "score_ald", "dps")
-    seeds: int = 1
+    seeds: tuple[int, ...] = (0,)
     samples: int = 3
     seed: int = 0
     batch_size: int | str = "auto"
@@ -82,11 +82,11 @@ def plan(study: Study, denoiser: DenoiserLike, faces: int, others: int) -> dict[
     stages = {"Figure 1": (study.samples * study.steps, study.steps)}
     for count in study.forward_steps:
         calls = min(count, total)
-        stages[f"Table 1, {count} steps"] = (calls * (faces + others) * study.seeds, calls)
+        stages[f"Table 1, {count} steps"] = (calls * (faces + others) * len(study.seeds), calls)
     for task, ours in study.tasks.items():
         for method in study.methods:
             calls = len(grid_for(denoiser, sampler(method, ours, study.prior), study.steps).t)
-            stages[f"{task}, {method}"] = (calls * faces * study.seeds * len(study.noise_stds), calls)
+            stages[f"{task}, {method}"] = (calls * faces * len(study.seeds) * len(study.noise_stds), calls)
     return stages
 
 
@@ -158,7 +158,7 @@ def _table_1(run: _Runner, key: Key, pictures: Sequence[Picture], count: int, re
     total = denoiser.schedule.num_steps
     shape = pictures[0].pixels.shape
     identity = operators.denoise(image_shape=shape)
-    runs = [(picture, seed) for seed in range(study.seeds) for picture in pictures]
+    runs = [(picture, seed) for seed in study.seeds for picture in pictures]
     problems = stack(
         [Problem(identity, jnp.asarray(picture.pixels), jnp.asarray(0.0, jnp.float32)) for picture, _ in runs]
     )
@@ -183,7 +183,7 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
     shape = pictures[0].pixels.shape
     chosen = sampler(method, ours, study.prior)
     names = [picture.name for picture in pictures]
-    runs = [(picture, seed, std) for std in study.noise_stds for seed in range(study.seeds) for picture in pictures]
+    runs = [(picture, seed, std) for std in study.noise_stds for seed in study.seeds for picture in pictures]
     problems = []
     for picture, seed, std in runs:
         # Noise and mask depend on image and seed alone: every method and every σ meets the same ones.
@@ -201,7 +201,7 @@ def _table_2(run: _Runner, key: Key, pictures: Sequence[Picture], task: str, met
         results.triplets[method, task, std] = [
             (np.asarray(problems[i].operator.view(problems[i].y)), runs[i][0].pixels, outcome.x[i])
             for i in index
-            if runs[i][1] == 0
+            if runs[i][1] == study.seeds[0]
         ]
 
 

@@ -23,7 +23,7 @@ from jaxdiff.plots import sheet
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
-from jaxdiff.training.report import Bar, Table, draw_curve
+from jaxdiff.training.report import Progress, Table, draw_curve
 from jaxdiff.training.state import (
     TrainState,
     data_mesh,
@@ -73,7 +73,9 @@ def denoiser_of(config: TrainConfig, params: PyTree) -> Denoiser:
     )
 
 
-def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_at: int | None = None) -> Result:
+def train(
+    config: TrainConfig, out: str | Path, *, progress: Progress | None = None, stop_at: int | None = None
+) -> Result:
     """Train a prior, or go on with the run that ``out`` holds.
 
     Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``samples/`` and the priors
@@ -82,7 +84,7 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
     Args:
         config: the run.
         out: its folder.
-        progress: show a bar, or lines where there is no terminal.
+        progress: who is told how it goes; nobody by default.
         stop_at: stop after this many updates, as if told to by Ctrl-C.
 
     Raises:
@@ -94,6 +96,8 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
     for path in _prior_paths(config, out):
         check_target(path, overwrite=True)  # now, and not when the training is over
     checkpoints = _claim(config, out)
+    if progress is None or jax.process_index() > 0:
+        progress = Progress()
     data = _read_data(config, progress)
     sharding = NamedSharding(mesh, P())
     done = checkpoints.latest() or 0
@@ -113,11 +117,11 @@ def train(config: TrainConfig, out: str | Path, *, progress: bool = True, stop_a
         state, place = checkpoints.restore(done, state)
         batches.set_state(place)
     try:
-        with _Stop() as stop, Bar("train", config.steps, done, show=progress and jax.process_index() == 0) as bar:
-            bar.say(_summary(config, data, state, mesh.size, done))
+        with _Stop() as stop:
+            progress.say(_summary(config, data, state, mesh.size, done))
             if start is not None and (unlike := _unlike(config.prior, start.config)):
-                bar.say(f"{config.init} was trained otherwise, and has to change: {unlike}")
-            run = _Run(config, out, data, state, done, checkpoints, batches, mesh, bar)
+                progress.say(f"{config.init} was trained otherwise, and has to change: {unlike}")
+            run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:
         checkpoints.close()
@@ -136,10 +140,10 @@ class _Run:
         checkpoints: Checkpoints,
         batches: Stream,
         mesh: Any,
-        bar: Bar,
+        progress: Progress,
     ) -> None:
         self.config, self.out, self.data, self.state, self.done = config, out, data, state, done
-        self.checkpoints, self.batches, self.bar = checkpoints, batches, bar
+        self.checkpoints, self.batches, self.progress = checkpoints, batches, progress
         self._update = make_update(config, mesh, _teachers(config))
         self._split = NamedSharding(mesh, P("data"))
         self._main = jax.process_index() == 0
@@ -168,7 +172,7 @@ class _Run:
             if self.done % report.log_every == 0 or self.done == self.config.steps:
                 self._write_log()
             else:
-                self.bar.advance(self.done, note=self._note())
+                self._advance()
             # Saved first: an evaluation that fails costs no updates, and the next start does not come back to it.
             if self.done % report.checkpoint_every == 0 or self.done == self.config.steps:
                 self._save()
@@ -181,13 +185,16 @@ class _Run:
         if finished and not (self._evaluation is not None and self._evaluated(self.done)):
             self._evaluate()
         if not finished:
-            self.bar.say(
+            self.progress.say(
                 f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."
             )
         return Result(self.state, self.done, finished)
 
     def _evaluated(self, step: int) -> bool:
         return self._evaluation is not None and step in self._evaluation.column("step")
+
+    def _advance(self, *, line: bool = False) -> None:
+        self.progress.advance("train", self.done, self.config.steps, note=self._note(), line=line)
 
     def _note(self) -> str:
         if self._log is None or not self._log.rows:
@@ -223,7 +230,7 @@ class _Run:
                 images_per_second=rate,
                 seconds=self._seconds,
             )
-            self.bar.advance(self.done, note=self._note(), line=True)
+            self._advance(line=True)
 
     def _save(self) -> None:
         started = time.monotonic()
@@ -254,7 +261,7 @@ class _Run:
                     eps_mse=float(eps),
                 )
             text = ", ".join(f"{psnr:.2f} at {t}" for t, psnr in zip(config.report.times, scores.psnr, strict=True))
-            self.bar.say(f"held-out PSNR of x̂₀ after {self.done} updates [dB]: {text}")
+            self.progress.say(f"held-out PSNR of x̂₀ after {self.done} updates [dB]: {text}")
         if config.report.samples:
             classes = config.prior.unet.num_classes
             wanted = None if classes is None else jnp.arange(config.report.samples) % classes
@@ -344,18 +351,15 @@ def _claim(config: TrainConfig, out: Path) -> Checkpoints:
     return checkpoints
 
 
-def _read_data(config: TrainConfig, progress: bool) -> Dataset:
-    with Bar("reading images", 1, show=progress and jax.process_index() == 0) as bar:
+def _read_data(config: TrainConfig, progress: Progress) -> Dataset:
+    def report(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            progress.advance("reading images", done, total)
 
-        def report(done: int, total: int) -> None:
-            if done % 100 == 0 or done == total:
-                bar.resize(total)
-                bar.advance(done)
-
-        unet = config.prior.unet
-        data = prepare(config.data, unet.image_size, num_classes=unet.num_classes, report=report)
-        if data.skipped:
-            bar.say(f"skipped {data.skipped} image{'s' * (data.skipped > 1)} that cannot be read")
+    unet = config.prior.unet
+    data = prepare(config.data, unet.image_size, num_classes=unet.num_classes, report=report)
+    if data.skipped:
+        progress.say(f"skipped {data.skipped} image{'s' * (data.skipped > 1)} that cannot be read")
     if not len(data):
         raise ValueError("every image is held out and none is left to train on; lower data.holdout.")
     return data

@@ -1,21 +1,16 @@
-"""What a run says while it goes: progress bar, CSV log, curve."""
+"""What a run says while it goes: progress, CSV log, curve."""
 
 import csv
 import io
-import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxdiff.files import atomic
 
-__all__ = ["Bar", "Table", "draw_curve"]
+__all__ = ["Progress", "Table", "draw_curve"]
 
 
 class Table:
@@ -51,61 +46,14 @@ def _read(path: Path, columns: list[str]) -> list[dict[str, str]]:
     return [row for row in reader if list(row) == columns and all(row[name] for name in columns)]
 
 
-class Bar:
-    """Steps, loss, images/s and time left: a live bar on a terminal, a line now and then elsewhere."""
+class Progress:
+    """Who is told how a run goes. This one says nothing; the command line has one that draws a bar."""
 
-    def __init__(self, title: str, total: int, done: int = 0, *, show: bool = True) -> None:
-        self._console = Console(stderr=True)
-        self._live = show and self._console.is_terminal
-        self._show, self._title, self._total, self._done = show, title, total, done
-        self._marks: deque[tuple[float, int]] = deque(maxlen=50)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._live,
-        )
-        self._task = self._progress.add_task(title, total=total, completed=done, note="")
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def advance(self, done: int, *, note: str = "", line: bool = False) -> None:
-        """Show that ``done`` of all are done; ``line`` asks for a printed line where there is no live bar."""
-        self._marks.append((time.monotonic(), done))
-        self._done = done
-        self._progress.update(self._task, completed=done, note=note)
-        if line and self._show and not self._live:
-            (first, a), (last, b) = self._marks[0], self._marks[-1]
-            left = (self._total - done) * (last - first) / (b - a) if b > a else float("nan")
-            left_text = f", {_duration(left)} left" if left == left else ""
-            self.say(f"{self._title} {done}/{self._total}: {note}{left_text}")
-
-    def resize(self, total: int) -> None:
-        """Change how many there are in all."""
-        self._total = total
-        self._progress.update(self._task, total=total)
+    def advance(self, stage: str, done: int, total: int, *, note: str = "", line: bool = False) -> None:
+        """``done`` of ``total`` are done in a stage; ``line`` marks what is worth a line in a log file."""
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        if self._show:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+        """A message to the user."""
 
 
 def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) -> bool:

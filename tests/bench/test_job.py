@@ -464,8 +464,8 @@ def test_from_the_command_line(data, tmp_path, capsys):
         assert (tmp_path / "out" / name).exists()
     for wrong, word in (
         (["--seeds", "-1"], "--seeds -1"),
-        (["--batch_size", "many"], "--batch_size many"),
-        (["--noise_std", "-1"], "--noise_std -1"),
+        (["--batch_size", "many"], "--batch-size many"),
+        (["--noise_std", "-1"], "--noise-std -1"),
         (["--part", "0"], "--part 0"),
         (["--steps", "5000"], "--steps 5000"),
     ):

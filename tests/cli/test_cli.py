@@ -1,25 +1,15 @@
 """The command as a user meets it: one sentence and exit code 2 for bad input, nothing half-written, real results."""
 
-import csv
+import inspect
 import os
 import subprocess
 import sys
 
 import numpy as np
-import pytest
 from PIL import Image as PILImage
 
-from jaxdiff import cli
-from jaxdiff.cli import console as common
-from jaxdiff.cli import restore
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output, standard error."""
-    with pytest.raises(SystemExit) as stop:
-        cli.entry_point(["jaxdiff", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
+from jaxdiff.cli import bench, console, sample
+from jaxdiff.samplers import METHODS
 
 
 def pixels(path):
@@ -27,24 +17,15 @@ def pixels(path):
         return np.asarray(picture)
 
 
-@pytest.fixture
-def face(tmp_path):
-    """A smooth 64×64 picture: enough for the prior to chew on."""
-    rows, columns = np.mgrid[:64, :64]
-    pixels = np.stack([128 + 60 * np.sin(rows / 9), 128 + 60 * np.cos(columns / 7), 90 + rows], -1)
-    PILImage.fromarray(pixels.astype(np.uint8)).save(tmp_path / "face.png")
-    return tmp_path / "face.png"
-
-
-def test_info_lists_what_is_here(capsys):
-    code, out, _ = run(capsys, "info")
+def test_info_lists_what_is_here(jaxdiff):
+    code, out, _ = jaxdiff("info")
     assert not code
     for name in ("faces64", "ffhq_256", "inpaint_box", "score_ald", "dps", "cpu"):
         assert name in out
 
 
-def test_flags_of_logging_may_come_first(capsys):
-    code, out, _ = run(capsys, "--logtostderr", "info")
+def test_flags_of_logging_may_come_first(jaxdiff):
+    code, out, _ = jaxdiff("--logtostderr", "info")
     assert not code
     assert "faces64" in out
 
@@ -59,22 +40,22 @@ def test_a_device_that_is_not_there_is_a_sentence():
 
 
 def test_brackets_in_paths_are_no_markup(capsys):
-    common.console.print("written to out[best]/x[/b].png")
+    console.say("written to out[best]/x[/b].png")
     assert "out[best]/x[/b].png" in capsys.readouterr().err
 
 
-def test_want_of_memory_is_a_sentence(capsys, monkeypatch):
+def test_want_of_memory_is_a_sentence(jaxdiff, monkeypatch):
     def starve(args):
         raise MemoryError
 
     monkeypatch.setattr("jaxdiff.cli.info.run", starve)
-    code, _, err = run(capsys, "info")
+    code, _, err = jaxdiff("info")
     assert code == 2
     assert "not enough memory" in err
 
 
-def test_tasks_lists_the_published_ones(capsys):
-    code, out, _ = run(capsys, "tasks")
+def test_tasks_lists_the_published_ones(jaxdiff):
+    code, out, _ = jaxdiff("tasks")
     assert not code
     for word in ("dps/gaussian_blur", "daps/phase_retrieval", "[-1, 1]", "[0, 1]"):
         assert word in out
@@ -107,10 +88,10 @@ def bad_inputs(folder):
         ("restore", right, "--prior", "faces46", *out): ["faces46", "faces64"],
         ("restore", right, "--prior", folder / "prior.safetensors", *out): ["prior"],
         ("restore", right, "--dtype", "float17", *out): ["float17", "bfloat16"],
-        ("restore", right, "--batch_size", 0, *out): ["--batch_size 0", "auto"],
-        ("sample", "--batch_size", "all", "--out", folder / "out.png"): ["--batch_size all", "auto"],
-        ("restore", right, "--batch_size", "²", *out): ["--batch_size ²", "auto"],
-        ("restore", right, "--noise_std", "1e39", *out): ["--noise_std 1e+39"],
+        ("restore", right, "--batch_size", 0, *out): ["--batch-size 0", "auto"],
+        ("sample", "--batch_size", "all", "--out", folder / "out.png"): ["--batch-size all", "auto"],
+        ("restore", right, "--batch_size", "²", *out): ["--batch-size ²", "auto"],
+        ("restore", right, "--noise_std", "1e39", *out): ["--noise-std 1e+39"],
         ("restore", right, "--label", 3, *out): ["not class-conditional"],
         ("restore", folder / "own" / "truth.png", "--steps", 2, "--out", folder / "own"): ["read by this run"],
         ("export", "--out", folder / "dps.jaxexport"): ["dps.json is there already"],
@@ -122,7 +103,8 @@ def bad_inputs(folder):
         ("tune", "--method", "ddp", "--out", folder / "out" / "s.json"): ["ddp", "dps"],
         ("tune", "--metric", "psn", "--out", folder / "out" / "s.json"): ["psn", "psnr"],
         ("tune", "--budget", 0, "--out", folder / "out" / "s.json"): ["--budget 0"],
-        ("tune", "--seeds", 0, "--out", folder / "out" / "s.json"): ["--seeds 0", "at least 1"],
+        ("tune", "--seeds", 0, 2, "--out", folder / "out" / "s.json"): ["--seeds 0 2", "count up by one"],
+        ("tune", "--count", 0, "--out", folder / "out" / "s.json"): ["--count 0", "at least 1"],
         ("tune", "--images", folder / "none", "--out", folder / "out" / "s.json"): ["none"],
         ("tune", "--out", folder / "out"): ["--out", ".json"],
         ("restore", right, "--settings", folder / "deep.json", *out): ["deep.json", "nested too deeply"],
@@ -148,9 +130,10 @@ def bad_inputs(folder):
         ("reproduce", "--steps", 0, *out): ["--steps 0", "1000"],
         ("bench", "--data", folder, *grid, "--devices", 99, *out): ["devices=99", "this process has"],
         ("bench", "--data", folder, *grid, "--seeds", 0, 2**32, *out): [f"--seeds {2**32}"],
-        ("restore", right, "--samples", 0, *out): ["--samples 0"],
-        ("restore", right, "--noise_std", -1, *out): ["--noise_std -1"],
-        ("restore", right, "--noise_std", "nan", *out): ["--noise_std nan"],
+        ("restore", right, "--samples", 0, *out): ["--count 0"],
+        ("restore", right, "--calls", 0, *out): ["--calls 0"],
+        ("restore", right, "--noise_std", -1, *out): ["--noise-std -1"],
+        ("restore", right, "--noise-std", "nan", *out): ["--noise-std nan"],
         ("restore", right, "--zeta", -1, *out): ["zeta"],
         ("restore", right, "--method", "sdedit", "--zeta", 1, *out): ["sdedit", "zeta"],
         ("restore", right, "--spacing", "odd", *out): ["odd", "trailing"],
@@ -160,21 +143,28 @@ def bad_inputs(folder):
         ("restore", right, "--task", "inpaint_mask", "--mask", folder / "mask.png", *out): ["10×10"],
         ("restore", right, "--task", "inpaint_mask", "--mask", folder / "black.png", *out): ["keeps nothing"],
         ("restore", right, "--out", folder / "file" / "deeper"): ["cannot write"],
-        ("sample", "-n", 0): ["-n 0"],
+        ("sample", "-n", 0): ["--count 0"],
         ("sample", "--out", folder / "samples"): ["samples.png"],
         ("sample", "--sampler", "ddmp"): ["ddmp", "ddpm"],
         ("reproduce", "--images", folder / "nowhere", *out): ["not a folder"],
         ("tasks", right, "--size", 7, "--out", folder / "out" / "t.png"): ["--size 7"],
         ("tasks", folder / "text.png", "--out", folder / "out" / "t.png"): ["cannot be read"],
-        ("reproduce", "--seeds", 0, *out): ["--seeds 0"],
+        ("reproduce", "--count", 0, *out): ["--count 0"],
     }
 
 
-def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
+def whole(arguments):
+    """A command line with the task that restore asks for."""
+    return (
+        (*arguments, "--task", "inpaint_box") if arguments[0] == "restore" and "--task" not in arguments else arguments
+    )
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(jaxdiff, tmp_path):
     inputs = bad_inputs(tmp_path)
     before = {path.name for path in tmp_path.rglob("*")}
     for arguments, words in inputs.items():
-        code, _, error = run(capsys, *arguments)
+        code, _, error = jaxdiff(*whole(arguments))
         assert code == 2, arguments
         lines = [line for line in error.splitlines() if line.startswith("jaxdiff:")]
         assert len(lines) == 1, error
@@ -185,106 +175,90 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path):
         assert not left, f"{arguments} left {left} behind"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("restorx",), ("restore",), ("restore", "a.png", "--nosuchflag"), ("restore", "a.png", "--meth", "dps")],
-)
-def test_wrong_usage_is_exit_code_2(capsys, arguments):
-    assert run(capsys, *arguments)[0] == 2
-
-
-def test_sample_writes_a_sheet(capsys, tmp_path):
-    code, _, error = run(capsys, "sample", "-n", 2, "--steps", 2, "--out", tmp_path / "s" / "sheet.png")
+def test_sample_writes_a_sheet_and_each_image(jaxdiff, tmp_path):
+    command = ("sample", "-n", 2, "--steps", 2, "--sampler", "dpm_solver", "--out", tmp_path / "s" / "sheet.png")
+    code, _, error = jaxdiff(*command)
     assert not code, error
-    assert [p.name for p in (tmp_path / "s").iterdir()] == ["sheet.png"]
-    assert pixels(tmp_path / "s" / "sheet.png").shape == (64, 2 * 64 + 2, 3)
+    assert error.splitlines()[-1] == f"open {tmp_path / 's' / 'sheet.png'}"
+    names = {p.relative_to(tmp_path / "s").as_posix() for p in (tmp_path / "s").rglob("*.png")}
+    assert names == {"sheet.png", "sheet/1.png", "sheet/2.png"}
+    sheet = pixels(tmp_path / "s" / "sheet.png")
+    assert sheet.shape == (64, 2 * 64 + 2, 3)
+    np.testing.assert_array_equal(sheet[:, 66:], pixels(tmp_path / "s" / "sheet" / "2.png"))
+    code, _, error = jaxdiff(*command)
+    assert code == 2
+    assert "--overwrite" in error
 
 
-def test_restore_writes_pictures_and_scores(capsys, tmp_path, face):
-    out = tmp_path / "out"
-    code, stdout, error = run(capsys, "restore", face, "--steps", 2, "--samples", 8, "--out", out)
-    assert not code, error
-    assert "0.025 on [0, 1]" in error, "both noise scales are printed"
-    names = {p.name for p in out.iterdir()}
-    wanted = {
-        "measured.png",
-        "truth.png",
-        *(f"restored_{i}.png" for i in range(8)),
-        "mean.png",
-        "std.png",
-        "overview.png",
-        "calibration.png",
-        "calibration.csv",
-        "metrics.csv",
-    }
-    assert names == wanted
-    with open(out / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 9
-    assert all(0 < float(row["psnr"]) < 60 for row in rows)
-    assert "PSNR" in stdout
-    np.testing.assert_array_equal(pixels(out / "truth.png"), pixels(face))
-    with open(out / "calibration.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["level"]) for row in rows] == [0.111, 0.333, 0.556, 0.778]
-    assert all(0 <= float(row["coverage"]) <= 1 for row in rows)
-    assert pixels(out / "overview.png").shape[1] > 5 * pixels(out / "overview.png").shape[0], "eight panels in a row"
+def test_sample_knows_every_unconditional_sampler():
+    drawn = {name for name in ("ddpm", "ddim", "heun", "dpm_solver") if name in sample.UNCONDITIONAL}
+    assert drawn == {*sample.UNCONDITIONAL} == {"ddpm", "ddim", "heun", "dpm_solver"}
 
 
-def test_tuned_settings_are_used(capsys, tmp_path, face):
+def test_tuned_settings_are_used(jaxdiff, tmp_path, face):
     (tmp_path / "faces").mkdir()
     face.rename(tmp_path / "faces" / "face.png")
     face, settings = tmp_path / "faces" / "face.png", tmp_path / "settings.json"
-    flags = ("--images", face.parent, "--num_images", 1, "--steps", 2, "--budget", 2, "--seeds", 2, "--out", settings)
+    flags = ("--images", face.parent, "--count", 1, "--steps", 2, "--budget", 2, "--seeds", 0, 1, "--out", settings)
     flags += ("--dtype", "bfloat16")
-    code, stdout, error = run(capsys, "tune", "--task", "inpaint_box", "--method", "ddnm", *flags)
+    code, stdout, error = jaxdiff("tune", "--task", "inpaint_box", "--method", "ddnm", *flags)
     assert not code, error
     assert "chosen" in stdout
     assert "1 pictures × 2 seeds" in error
     assert '"seeds": 2' in settings.read_text("utf-8")
     used = f"--task inpaint_box --method ddnm --steps 2 --dtype bfloat16 --settings {settings}"
     assert f"jaxdiff restore PICTURE {used}" in error
-    code, _, error = run(capsys, "restore", face, "--steps", 2, "--settings", settings, "--out", tmp_path / "out")
+    assert error.splitlines()[-1] == f"open {settings}"
+    task = ("--task", "inpaint_box", "--settings", settings, "--out", tmp_path / "out")
+    code, _, error = jaxdiff("restore", face, "--steps", 2, *task)
     assert not code, error
     assert "inpaint_box by ddnm (the settings' method)" in error
-    code, _, error = run(capsys, "restore", face, "--settings", settings, "--method", "dps", "--out", tmp_path / "out")
+    code, _, error = jaxdiff("restore", face, "--method", "dps", *task)
     assert code == 2
     assert "they hold ddnm on inpaint_box with faces64" in error
-
-
-@pytest.mark.parametrize(("steps", "made", "more"), [(250, 20, ()), (99, 20, ("--spacing", "uniform")), (7, 7, ())])
-def test_the_default_is_run_with_the_calls_that_it_won_with(capsys, tmp_path, face, monkeypatch, steps, made, more):
-    """FAST-DIPS won the blur with 20 calls and gets worse by more."""
-    taken = {}
-
-    def keep(*args, **options):
-        taken.update(options)
-        raise ValueError("enough")
-
-    monkeypatch.setattr(restore, "restore_many", keep)
-    flags = ("--task", "gaussian_blur", "--steps", steps, "--out", tmp_path / "out")
-    code, _, error = run(capsys, "restore", face, *flags, *more)
-    assert code == 2
-    assert f"{made} are made" in error
-    assert len(taken["steps"].t) == made
-
-
-def test_restore_takes_a_measurement_as_it_is(capsys, tmp_path, face):
-    mask = np.full((64, 64), 255, np.uint8)
-    mask[20:40, 20:40] = 0
-    PILImage.fromarray(mask).save(tmp_path / "mask.png")
-    out = tmp_path / "out"
-    out.mkdir()
-    for name in ("restored_5.png", "truth.png", "metrics.csv", "std.png", "overview.png"):
-        (out / name).write_text("of an earlier run")
-    flags = ("--task", "inpaint_mask", "--mask", tmp_path / "mask.png", "--measured", "--steps", 2, "--out", out)
-    code, _, error = run(capsys, "restore", face, *flags)
-    assert not code, error
-    assert {p.name for p in out.iterdir()} == {"measured.png", "restored_0.png", "overview.png"}, "of this run alone"
-    measured = pixels(out / "measured.png")
-    assert np.all(measured[25, 25] == 128), "a masked pixel is grey"
 
 
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "jaxdiff", "--help"], capture_output=True, text=True, check=False)
     assert "restore" in done.stdout
+
+
+def test_info_cuts_no_line_and_has_no_backticks(jaxdiff, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = jaxdiff("info")
+    assert not code
+    assert "`" not in out
+    assert "…" not in out.replace("0 … ", "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for name, method in METHODS.items():
+        about = " ".join(inspect.getdoc(method.make).partition("\n\n")[0].replace("`", "").split())
+        assert about.endswith(".")
+        assert f"{name} {about}" in lines
+    assert any(line.startswith("inpaint_mask ") for line in lines)
+    assert "jaxdiff tasks" in out
+
+
+def test_without_a_terminal_each_part_is_a_line_with_the_time_left(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.progress() as add:
+        stage = add("bench", 30, 10, [10, 30])
+        for count in (5, 5, 10, 10):
+            now[0] += count
+            stage(count)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["bench part 1/2: 0:00:20 left", "bench part 2/2: done in 0:00:30"]
+
+
+def test_tables_are_not_cut_at_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    summary = [
+        {"task": "jpeg", "method": "annealed_langevin", "diverged": 1, "runs": 10, "network_calls": 1000}
+        | {"seconds_per_image": 100.0}
+        | {f"{metric}_{part}": 12.3456 for metric in ("psnr", "ssim", "lpips", "misfit") for part in ("mean", "error")}
+    ]
+    bench._print(bench.Outcome([], summary, {}, {}, 0))
+    out = capsys.readouterr().out
+    assert "annealed_langevin" in out
+    assert "1 of 10" in out
+    assert "…" not in out

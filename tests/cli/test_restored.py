@@ -1,4 +1,4 @@
-"""What many draws say: a calibrated posterior lies on the diagonal, and levels are those that n draws can have."""
+"""What is written of many draws: a calibrated posterior lies on the diagonal, and n draws can have few levels."""
 
 import argparse
 import json
@@ -11,8 +11,9 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import operators, plots
-from jaxdiff.cli import restore, restored
-from jaxdiff.evaluation import coverage
+from jaxdiff.cli import restore
+from jaxdiff.evaluation import coverage, restored
+from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.problems import observe
 from jaxdiff.samplers import METHODS
 from jaxdiff.tasks.choice import default_for
@@ -37,7 +38,7 @@ def test_the_standard_deviation_is_that_of_the_draws():
     assert restored._std(draws) == pytest.approx(np.full((32, 32), 0.2), rel=0.15)
 
 
-def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatch):
     def missing():
         raise ValueError("figures need matplotlib; install it with: pip install 'jaxdiff[plots]'.")
 
@@ -45,44 +46,46 @@ def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatc
     truth = np.zeros(SHAPE, np.float32)
     problem = observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), truth, 0.1)
     draws = np.asarray(0.1 * jax.random.normal(jax.random.key(1), (8, *SHAPE)))
-    restored.write(tmp_path, draws, problem, truth)
+    written = restored.write_restored(ResultsFolder(tmp_path), draws, problem, truth)
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"overview.png", "mean.png", "metrics.csv"} <= names
-    assert not names & {"std.png", "calibration.png", "calibration.csv"}
+    assert names == {*written.files, ".jaxdiff.json"}
+    assert {"overview.png", "mean.png", "metrics.csv", "calibration.csv"} <= names
+    assert not names & {"std.png", "calibration.png"}
     with PILImage.open(tmp_path / "overview.png") as picture:
         assert picture.size == (6 * 32 + 5 * 2, 32)
-    assert "matplotlib" in capsys.readouterr().err
+    assert "matplotlib" in written.notes[0]
 
 
 def test_restore_takes_the_winning_settings_and_no_others():
     """Settings of the search are not laid under published ones that won."""
     table = json.loads(resources.files("jaxdiff.tasks").joinpath("best.json").read_text("utf-8"))
-    args = argparse.Namespace(settings=None, prior="faces64", task="")
+    own = dict.fromkeys(restore.IMPLIED)
+    args = argparse.Namespace(settings=None, prior="faces64", task="", method=None, **own)
     for task, entries in table["faces64"].items():
         args.task = task
         for entry in entries:
             chosen = default_for(task, "faces64", entry["calls"])
             assert chosen.calls == entry["network_calls"] <= entry["calls"]
-            ours, won = restore._sampler(args, chosen, {}), METHODS[entry["method"]](**entry["options"])
+            ours, won = restore._sampler(args, chosen), METHODS[entry["method"]](**entry["options"])
             assert jax.tree.structure(ours) == jax.tree.structure(won)
             jax.tree.map(np.testing.assert_array_equal, ours, won)
 
 
-def test_only_an_earlier_runs_pictures_are_cleared(tmp_path):
-    truth = np.zeros(SHAPE, np.float32)
-    problem = observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), truth, 0.1)
-    draws = np.asarray(0.1 * jax.random.normal(jax.random.key(1), (2, *SHAPE)))
-    (tmp_path / "mean.png").write_text("the user's")
-    restored.write(tmp_path, draws[:1], problem, truth)
-    assert (tmp_path / "mean.png").read_text() == "the user's"
-    restored.write(tmp_path, draws, problem, truth)
-    restored.write(tmp_path, draws[:1], problem, truth)
-    assert not (tmp_path / "mean.png").exists(), "of the run with two draws"
-    assert not (tmp_path / "restored_1.png").exists()
-    for name in ("restored_best.png", "restored_0.png.bak"):
-        (tmp_path / name).write_text("the user's")
-    restored.write(tmp_path, draws, problem, truth)
-    assert {"restored_best.png", "restored_0.png.bak"} <= {path.name for path in tmp_path.iterdir()}
+def test_the_default_is_the_best_within_the_calls_at_hand():
+    table = {
+        "p": {
+            "t": [
+                {"calls": 100, "method": "b", "options": {}, "network_calls": 30},
+                {"calls": 20, "method": "a", "options": {"x": 1}, "network_calls": 20},
+            ]
+        }
+    }
+    assert default_for("t", "p", 50, table)[:2] == ("a", {"x": 1})
+    assert default_for("t", "p", 100, table).method == "b"
+    assert default_for("t", "p", 250, table).calls == 30, "as many calls as it won with, and no more"
+    assert default_for("t", "p", 5, table)[::3] == ("a", 5), "the cheapest known, where none is cheap enough"
+    assert default_for("t", "q", 50, table)[:2] == ("dps", None)
+    assert default_for("u", "p", 50, table)[:2] == ("dps", None)
 
 
 def test_the_misfit_is_over_what_was_observed(tmp_path):
@@ -91,26 +94,29 @@ def test_the_misfit_is_over_what_was_observed(tmp_path):
     operator = operators.inpaint_box(image_shape=SHAPE, size=16)
     problem = observe(jax.random.key(0), operator, truth, 0.05)
     exact = np.asarray(operator.keep_observed(problem.y))
-    assert restored._scores(exact[None], truth, problem)[0]["misfit_rms"] == 0
-    restored_truth = restored._scores(truth[None], truth, problem)[0]["misfit_rms"]
+    assert restored.score_draws(exact[None], problem, truth)[0]["misfit_rms"] == 0
+    restored_truth = restored.score_draws(truth[None], problem, truth)[0]["misfit_rms"]
     assert restored_truth == pytest.approx(0.05, rel=0.1)
 
 
 def test_what_a_run_reads_is_not_overwritten(tmp_path):
-    (tmp_path / "restored_0.png").write_text("x")
-    with pytest.raises(ValueError, match=r"restored_0.png is read by this run"):
-        restored.check(tmp_path, [str(tmp_path / "." / "restored_0.png"), None])
-    restored.check(tmp_path, [str(tmp_path / "other.png"), None])
-    (tmp_path / "std.png").mkdir()
-    with pytest.raises(ValueError, match=r"std.png is a folder"):
-        restored.check(tmp_path, [])
+    folder = ResultsFolder(tmp_path)
+    (tmp_path / "restored_1.png").write_text("x")
+    folder.wrote("restored_1.png")
+    names = restored.file_names(1, truth=True)
+    with pytest.raises(ValueError, match=r"restored_1.png is read by this run"):
+        folder.check(names, overwrite=True, inputs=[str(tmp_path / "." / "restored_1.png"), None])
+    folder.check(names, overwrite=True, inputs=[str(tmp_path / "other.png"), None])
+    (tmp_path / "truth.png").mkdir()
+    with pytest.raises(ValueError, match=r"truth.png is not ours"):
+        folder.check(names, overwrite=True)
 
 
 def test_images_too_small_for_lpips_have_the_other_scores(tmp_path):
     small = (16, 16, 3)
     truth = np.zeros(small, np.float32)
     problem = observe(jax.random.key(0), operators.denoise(image_shape=small), truth, 0.1)
-    restored.write(tmp_path, np.asarray(problem.y)[None], problem, truth)
+    restored.write_restored(ResultsFolder(tmp_path), np.asarray(problem.y)[None], problem, truth)
     text = (tmp_path / "metrics.csv").read_text()
     assert "nan" in text.splitlines()[1]
     assert float(text.splitlines()[1].split(",")[1]) == pytest.approx(26.0, abs=0.5)  # 20 log10(2 / 0.1)

@@ -21,6 +21,7 @@ from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.operators import LinearOperator, SpectralOperator
 from jaxdiff.problems import observe
+from jaxdiff.samplers import METHODS
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)

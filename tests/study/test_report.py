@@ -66,7 +66,7 @@ def test_a_face_and_another_picture_of_one_name_are_told_apart(tiny, tmp_path):
     for name in ("faces/1.png", "cats/1.png", "cats/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         PILImage.new("RGB", (32, 32)).save(tmp_path / name)
-    args = argparse.Namespace(images=str(tmp_path / "faces"), ood=str(tmp_path / "cats"), num_images=None)
+    args = argparse.Namespace(images=str(tmp_path / "faces"), ood=str(tmp_path / "cats"), count=None)
     found = reproduce._pictures(args, tiny, bar=None)
     assert [(p.name, p.in_distribution) for p in found] == [("1", True), ("1 (out)", False), ("2", False)]
 
@@ -147,7 +147,7 @@ def test_the_study_s_own_numbers_satisfy_its_claims():
 
 @pytest.fixture(scope="module")
 def small_study():
-    return Study(steps=4, forward_steps=(2, 5), noise_stds=(0.05, 0.1), samples=2, seeds=2)
+    return Study(steps=4, forward_steps=(2, 5), noise_stds=(0.05, 0.1), samples=2, seeds=(0, 1))
 
 
 def pictures():

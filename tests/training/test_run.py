@@ -19,11 +19,13 @@ from PIL import Image
 
 from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import Checkpoint, save_checkpoint
-from jaxdiff.cli.train import _absolute, add_arguments, config_from, run
+from jaxdiff.cli.console import progress
+from jaxdiff.cli.train import Told, _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, denoising_scores, loop, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
+from jaxdiff.training.report import Progress
 from jaxdiff.training.state import init_state
 
 FOLDER = pathlib.Path(__file__).parent
@@ -74,7 +76,7 @@ def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, mo
             f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
             "import small_network; small_network.install()\n"
             "from jaxdiff.training import load_config, train\n"
-            f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r}, progress=False)"
+            f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r})"
         )
 
     whole = _start(script(tmp_path / "whole"), errors)
@@ -149,10 +151,10 @@ def test_held_out_images_are_denoised_with_their_own_classes(
         data__holdout_path=str(tmp_path / "apart") if apart else None,
         report__eval_every=2,
     )
-    result = train(config, tmp_path / "run", progress=False)
+    result = train(config, tmp_path / "run")
     rows = _rows(tmp_path / "run" / "evaluation.csv")
     assert [int(row["step"]) for row in rows] == [2, 2, 4, 4]
-    data = loop._read_data(config, False)
+    data = loop._read_data(config, Progress())
     denoiser = loop.denoiser_of(config, result.state.ema["ema0_9"])
     images = data.holdout.astype(np.float32) / 127.5 - 1
     expected = denoising_scores(denoiser, images, (10, 50), labels=np.array([0, 1]))
@@ -169,9 +171,9 @@ def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, 
         patched.setattr(loop, "denoising_scores", fail)
         for reached in (3, 6):
             with pytest.raises(ValueError, match="no memory for it"):
-                train(tiny(report__eval_every=3), tmp_path / "run", progress=False)
+                train(tiny(report__eval_every=3), tmp_path / "run")
             assert (tmp_path / "run" / "checkpoints" / str(reached)).is_dir()
-    assert train(tiny(report__eval_every=3), tmp_path / "run", progress=False).finished
+    assert train(tiny(report__eval_every=3), tmp_path / "run").finished
 
 
 def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatch, small_network):
@@ -193,9 +195,9 @@ def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatc
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(steps=11)
-    expected = train(config, tmp_path / "whole", progress=False)
+    expected = train(config, tmp_path / "whole")
     for stop_at in (1, 4, 5, 11):
-        result = train(config, tmp_path / "parts", progress=False, stop_at=stop_at)
+        result = train(config, tmp_path / "parts", stop_at=stop_at)
         assert (result.step, result.finished) == (stop_at, stop_at == 11)
     assert expected.finished
     assert _same(result.state, expected.state)
@@ -203,7 +205,7 @@ def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network
     assert [int(row["step"]) for row in rows] == list(range(1, 12))
     for ours, theirs in zip(rows, _rows(tmp_path / "whole" / "log.csv"), strict=True):
         assert ours["loss"] == theirs["loss"]
-    again = train(config, tmp_path / "parts", progress=False)
+    again = train(config, tmp_path / "parts")
     assert again.finished
     assert _same(again.state, expected.state)
 
@@ -221,7 +223,8 @@ def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, cap
 
     monkeypatch.setattr(Stream, "__next__", next_)
     before = signal.getsignal(signal.SIGTERM)
-    result = train(tiny(steps=50), tmp_path / "run", progress=True)
+    with progress() as bar:
+        result = train(tiny(steps=50), tmp_path / "run", progress=Told(bar))
     assert (result.step, result.finished) == (5, False)
     assert (tmp_path / "run" / "checkpoints" / "5").is_dir()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -234,7 +237,7 @@ def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, cap
 def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     results = []
-    thread = threading.Thread(target=lambda: results.append(train(tiny(steps=3), tmp_path / "r", progress=False)))
+    thread = threading.Thread(target=lambda: results.append(train(tiny(steps=3), tmp_path / "r")))
     thread.start()
     thread.join()
     assert results[0].finished
@@ -243,12 +246,12 @@ def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network
 def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     out = tmp_path / "run"
-    train(tiny(), out, progress=False, stop_at=3)
+    train(tiny(), out, stop_at=3)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     with pytest.raises(ValueError, match=r"optimizer.learning_rate is 0.002 there and 0.1 here"):
-        train(tiny(optimizer__learning_rate=0.1), out, progress=False)
+        train(tiny(optimizer__learning_rate=0.1), out)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
-    longer = train(tiny(steps=10, report__log_every=5), out, progress=False)
+    longer = train(tiny(steps=10, report__log_every=5), out)
     assert longer.step == 10
 
 
@@ -257,26 +260,26 @@ def test_files_where_the_prior_will_go_are_refused_at_once(tiny, tmp_path):
     out.mkdir()
     (out / "prior.json").write_text('{"mine": 1}')
     with pytest.raises(ValueError, match=r"prior.json is no part of a prior that jaxdiff wrote"):
-        train(tiny(), out, progress=False)
+        train(tiny(), out)
     assert [p.name for p in out.iterdir()] == ["prior.json"]
 
 
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     out = tmp_path / "run"
-    train(tiny(), out, progress=False, stop_at=3)
+    train(tiny(), out, stop_at=3)
     for file in (out / "checkpoints" / "3").rglob("*"):
         if file.is_file() and file.parent.name != "3":
             file.write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoint 3 in .* cannot be taken up"):
-        train(tiny(), out, progress=False)
+        train(tiny(), out)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(optimizer__learning_rate=1e30, optimizer__clip_norm=0.0, report__log_every=8)
     with pytest.raises(ValueError, match="no longer finite"):
-        train(config, tmp_path / "run", progress=False)
+        train(config, tmp_path / "run")
     assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
 
 
@@ -316,15 +319,20 @@ def test_starting_from_weights(tiny, tmp_path):
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
 
 
-def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network, capfd):
+def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     source = tiny(prior__prediction="edm")
     given = Checkpoint(init_state(source).params, source.prior, {})
     monkeypatch.setattr(loop, "load_checkpoint", lambda _: given)
-    train(tiny(init="given", steps=3), tmp_path / "v")
-    assert 'prior.prediction is "edm" there and "v" here' in capfd.readouterr().err
-    train(tiny(init="given", prior__prediction="edm", steps=3), tmp_path / "edm")
-    assert "has to change" not in capfd.readouterr().err
+    told = {"v": Progress(), "edm": Progress()}
+    said = {name: [] for name in told}
+    for name, listener in told.items():
+        monkeypatch.setattr(listener, "say", said[name].append)
+    train(tiny(init="given", steps=3), tmp_path / "v", progress=told["v"])
+    assert 'prior.prediction is "edm" there and "v" here' in "".join(said["v"])
+    train(tiny(init="given", prior__prediction="edm", steps=3), tmp_path / "edm", progress=told["edm"])
+    assert said["edm"]
+    assert "has to change" not in "".join(said["edm"])
 
 
 def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeypatch, small_network):
@@ -333,8 +341,8 @@ def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeyp
     given = Checkpoint(init_state(config).params, config.prior, {})
     with monkeypatch.context() as patched:
         patched.setattr(loop, "load_checkpoint", lambda _: given)
-        train(config, tmp_path / "run", progress=False, stop_at=3)
-    assert train(config, tmp_path / "run", progress=False).finished
+        train(config, tmp_path / "run", stop_at=3)
+    assert train(config, tmp_path / "run").finished
 
 
 def test_several_hosts_leave_at_the_same_update(monkeypatch):
@@ -368,7 +376,7 @@ def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
 def test_unwritable_folder(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to"):
-        train(tiny(), tmp_path / "file" / "run", progress=False)
+        train(tiny(), tmp_path / "file" / "run")
 
 
 def test_paths_that_exist_become_absolute(tmp_path, monkeypatch):

@@ -1,0 +1,197 @@
+"""From options to a problem: which operator, how much noise, and whether the picture is measured here or was before."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import operators
+from jaxdiff.evaluation.restored import VISIBLE
+from jaxdiff.files import LoadedImage, load_image, load_kernel, load_mask
+from jaxdiff.operators.base import Operator
+from jaxdiff.problems import Problem, observe
+from jaxdiff.tasks import get_task
+from jaxdiff.typing import Key, Shape
+
+__all__ = ["Measured", "add_operator", "check_operator", "operator_of", "pastes", "problem_of", "recorded_as"]
+
+ROUNDING = 2 / 255 / math.sqrt(12)
+"""σ of rounding to 8 bits, on [-1, 1]: the noise of a picture whose known pixels are right."""
+
+MASK = "inpaint_mask"
+"""The task of a mask of the user's own; its σ is 0.05 where the measurement is simulated."""
+
+
+class Measured(NamedTuple):
+    """A problem, and the true image [H, W, C] if it was measured here."""
+
+    problem: Problem
+    truth: np.ndarray | None
+
+
+def add_operator(parser: argparse.ArgumentParser, *, task: str | None = None) -> None:
+    """``--task`` and what makes its operator the user's own."""
+    group = parser.add_argument_group("task")
+    group.add_argument(
+        "--task",
+        required=task is None,
+        default=task,
+        help="what was, or will be, done to the picture: a name of jaxdiff info, or a published one of jaxdiff tasks",
+    )
+    group.add_argument("--mask", default=None, help=f"for {MASK}: a picture, bright = measured, or an array .npy")
+    group.add_argument("--kernel", default=None, help="for a blur: its kernel, a picture or an array .npy of odd sides")
+    group.add_argument("--blur-std", type=float, default=None, help="for gaussian_blur: pixels of the prior's images")
+    group.add_argument("--quality", type=float, default=None, help="for jpeg: 1 (worst) to 100")
+    group.add_argument("--factor", type=int, default=None, help="for super_resolution: by which both sides shrink")
+
+
+def _mask(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+    return operators.inpaint_mask(image_shape=shape, mask=load_mask(args.mask, (shape[0], shape[1]), of=of))
+
+
+def _kernel(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+    return operators.blur(image_shape=shape, kernel=load_kernel(args.kernel))
+
+
+def _blur(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+    most = 2 * min(shape[:2]) - 1  # what reflection can pad
+    size = min(2 * math.ceil(4 * args.blur_std) + 1, most) if 0 < args.blur_std < math.inf else 1
+    return operators.gaussian_blur(image_shape=shape, size=max(size, 3), std=args.blur_std)
+
+
+def _jpeg(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+    return operators.jpeg(image_shape=shape, quality=args.quality)
+
+
+def _small(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+    return operators.super_resolution(image_shape=shape, factor=args.factor)
+
+
+OWN: dict[str, tuple[tuple[str, ...], Callable[..., Operator]]] = {
+    "mask": ((MASK,), _mask),
+    "kernel": (("gaussian_blur", "motion_blur"), _kernel),
+    "blur_std": (("gaussian_blur",), _blur),
+    "quality": (("jpeg",), _jpeg),
+    "factor": (("super_resolution",), _small),
+}
+"""Option that makes an operator the user's own → the tasks that it belongs to, and what makes the operator."""
+
+
+def recorded_as(task: str) -> str:
+    """The task whose settings are used: those of a box for a mask of one's own."""
+    return "inpaint_box" if task == MASK else task
+
+
+def check_operator(args: argparse.Namespace) -> None:
+    """See that the task exists and that its options belong to it.
+
+    Raises:
+        ValueError: if not.
+    """
+    if (args.task == MASK) != (args.mask is not None):
+        raise ValueError(f"--task {MASK} and --mask FILE go together; give both or neither.")
+    if args.task != MASK:
+        get_task(args.task)
+    given = [name for name in OWN if getattr(args, name) is not None]
+    for name in given:
+        tasks = OWN[name][0]
+        if args.task not in tasks:
+            raise ValueError(f"--{name.replace('_', '-')} belongs to --task {' or '.join(tasks)}, not {args.task}.")
+    if len(given) > 1:
+        raise ValueError(f"--{' and --'.join(given).replace('_', '-')} exclude each other; give one of them.")
+
+
+def operator_of(
+    args: argparse.Namespace, key: Key, shape: Shape, of: tuple[int, int] | None = None
+) -> tuple[Operator, float]:
+    """The operator for images of ``shape``, and the task's σ.
+
+    Args:
+        args: the options.
+        key: of what is random in the operator.
+        shape: (H, W, C).
+        of: (H, W) of the picture before it was resized, for a mask of that size.
+    """
+    std = 0.05 if args.task == MASK else get_task(args.task).noise_std
+    for name, (_, make) in OWN.items():
+        if getattr(args, name) is not None:
+            return make(args, shape, of), std
+    return get_task(args.task).make(key, shape), std
+
+
+def problem_of(args: argparse.Namespace, shape: Shape, note: Callable[[str], Any]) -> Measured:
+    """Measure the picture, or take it as the measurement.
+
+    Args:
+        args: the options.
+        shape: (H, W, C) of the prior's images.
+        note: told what was done to the picture.
+
+    Raises:
+        ValueError: if the picture or the options do not suit the task.
+    """
+    place, noise = jax.random.split(jax.random.key(args.seed))
+    if args.measured:
+        return Measured(_measured(args, place, shape, note), None)
+    loaded = _load(args, (shape[0], shape[1]), note)
+    operator, std = operator_of(args, place, shape, loaded.size)
+    std = std if args.noise_std is None else args.noise_std
+    return Measured(observe(noise, operator, jnp.asarray(loaded.pixels), std), loaded.pixels)
+
+
+def _measured(args: argparse.Namespace, key: Key, shape: Shape, note: Callable[[str], Any]) -> Problem:
+    of = load_image(args.image).size
+    operator, std = operator_of(args, key, shape, of)
+    if all(getattr(args, name) is None for name in OWN):
+        _refuse_random(args, operator, shape)
+    size = _picture_size(operator)
+    if size is None:
+        raise ValueError(
+            f"--measured takes a picture as the measurement, but {args.task} does not measure one: its measurement is an "
+            f"array of shape {tuple(operator.measurement_shape)}. Use the Python interface."
+        )
+    pixels = _load(args, size, note).pixels
+    y = jnp.asarray(pixels)
+    if operator.measurement_shape[2] == 1 < y.shape[2]:
+        y = jnp.mean(y, axis=2, keepdims=True)
+    if isinstance(operator, operators.Mask):
+        y, std = operator(y), ROUNDING  # known pixels are right, up to 8 bits
+    std = std if args.noise_std is None else args.noise_std
+    return Problem(operator, y, jnp.asarray(std, jnp.float32))
+
+
+def pastes(args: argparse.Namespace, problem: Problem) -> bool:
+    """Whether known pixels are to be those of the picture: it is the measurement, its noise too small to be seen."""
+    return args.measured and isinstance(problem.operator, operators.Mask) and float(problem.noise_std) < VISIBLE / 2
+
+
+def _load(args: argparse.Namespace, size: tuple[int, int], note: Callable[[str], Any]) -> LoadedImage:
+    loaded = load_image(args.image, size=size, resize=args.resize)
+    for text in loaded.notes:
+        note(f"note: {args.image} {text}")
+    return loaded
+
+
+def _picture_size(operator: Operator) -> tuple[int, int] | None:
+    """(h, w) of a measurement that is a picture, which its view shows as it is; None for any other."""
+    shape, channels = tuple(operator.measurement_shape), operator.image_shape[2]
+    if len(shape) != 3 or shape[2] not in (1, channels):
+        return None
+    y = jnp.linspace(-1, 1, math.prod(shape)).reshape(shape)
+    view = operator.view(y)
+    return (shape[0], shape[1]) if view.shape == shape and bool(jnp.all(view == y)) else None
+
+
+def _refuse_random(args: argparse.Namespace, operator: Operator, shape: Shape) -> None:
+    """An operator that the seed draws has nothing to do with what was done to a photo."""
+    other, _ = operator_of(args, jax.random.fold_in(jax.random.key(args.seed), 1), shape)
+    pairs = zip(jax.tree.leaves(operator), jax.tree.leaves(other), strict=True)
+    if not all(np.array_equal(a, b) for a, b in pairs):
+        raise ValueError(
+            f"{args.task} draws its operator at random, so --measured would restore what was never done to {args.image}; "
+            f"give yours: --task {MASK} --mask FILE, or --task motion_blur --kernel FILE."
+        )

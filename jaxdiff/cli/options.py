@@ -1,0 +1,140 @@
+"""Options that several commands share, in named groups, and the checks of their values."""
+
+import argparse
+from pathlib import Path
+
+from jaxdiff.checkpoints import load_denoiser
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.files import check_folder
+from jaxdiff.samplers.grids import NOISE_SPACINGS
+from jaxdiff.schedules import SPACINGS
+
+__all__ = [
+    "add_general",
+    "add_length",
+    "add_prior",
+    "add_run",
+    "at_least_one",
+    "check_batch_size",
+    "check_noise",
+    "check_picture_path",
+    "check_steps",
+    "load_prior",
+]
+
+Group = argparse._ActionsContainer
+
+
+def add_prior(parser: argparse.ArgumentParser) -> None:
+    """``--prior``, ``--dtype`` and ``--label``."""
+    group = parser.add_argument_group("prior")
+    group.add_argument(
+        "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
+    )
+    group.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    group.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
+
+
+def add_general(parser: argparse.ArgumentParser, *, seed: bool = True, overwrite: bool = False) -> None:
+    """``--seed``, ``--overwrite`` and ``--verbose``."""
+    group = parser.add_argument_group("general")
+    if seed:
+        group.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    if overwrite:
+        group.add_argument(
+            "--overwrite", action="store_true", help="replace the files that an earlier run wrote into --out"
+        )
+    group.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+def add_run(group: Group) -> None:
+    """``--spacing`` and ``--batch-size``."""
+    spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
+    group.add_argument(
+        "--spacing", default=None, help=f"how the steps are spread: {spacings}; the method's own by default"
+    )
+    group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
+
+
+def add_length(group: argparse._ArgumentGroup, default: str) -> None:
+    """``--steps`` or ``--calls``."""
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--steps", type=int, default=None, help=f"steps of a run ({default})")
+    either.add_argument(
+        "--calls", type=int, default=None, help="in place of --steps: at most so many network calls an image"
+    )
+
+
+def at_least_one(args: argparse.Namespace, *names: str) -> None:
+    """Check that options, if they are given, are positive.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value} is not possible: it is at least 1.")
+
+
+def check_batch_size(text: str) -> int | str:
+    """``--batch-size`` as a number, or "auto".
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise ValueError(f"--batch-size {text} is not possible: a positive whole number, or auto.")
+    return int(text)
+
+
+def check_picture_path(text: str, example: str) -> Path:
+    """``--out`` as the path of a picture that can be written.
+
+    Raises:
+        ValueError: if it names none, or a folder.
+    """
+    out = Path(text)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(f"--out {out} must name a picture such as {example}.")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; name a picture in it, such as {out / example}.")
+    check_folder(out.parent)
+    return out
+
+
+def load_prior(args: argparse.Namespace) -> Denoiser:
+    """The denoiser that ``--prior``, ``--dtype`` and ``--label`` name.
+
+    Raises:
+        ValueError: if it cannot be loaded, or is class-conditional and there is no label.
+    """
+    denoiser = load_denoiser(args.prior, dtype=args.dtype, label=args.label)
+    classes = denoiser.module.config.num_classes
+    if classes is not None and args.label is None:
+        raise ValueError(f"{args.prior} is class-conditional; choose a class with --label 0 … {classes - 1}.")
+    return denoiser
+
+
+def check_noise(noise_std: float | None) -> None:
+    """``--noise-std``, if it is given.
+
+    Raises:
+        ValueError: if it is negative or more than float32 holds.
+    """
+    if noise_std is not None and not 0 <= noise_std < 1e38:
+        raise ValueError(f"--noise-std {noise_std:g} is not possible: σ is zero or positive, and finite.")
+
+
+def check_steps(denoiser: Denoiser, steps: int) -> int:
+    """``steps`` if the prior's schedule can take as many.
+
+    Raises:
+        ValueError: if not.
+    """
+    total = denoiser.schedule.num_steps
+    if not 1 <= steps <= total:
+        raise ValueError(f"--steps {steps} is not possible with this prior: choose between 1 and {total}.")
+    return steps

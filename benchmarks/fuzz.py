@@ -6,7 +6,7 @@ Run:     python -m benchmarks.fuzz [--seconds 600] [--seed 0] [--target NAME ...
          code is 1 if there is a fault; ``--seed S --target NAME --case N`` repeats one of them.
          tests/fuzz runs the first cases of each target.
 Time:    as long as it is told.
-Seen:    docs/testing is the suite's own; no figures.
+Seen:    no figures; every fault becomes a test of its own.
 """
 
 from __future__ import annotations

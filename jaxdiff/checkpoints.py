@@ -39,10 +39,8 @@ FORMAT = "jaxdiff prior"
 CONVERT = "python -m weights_convert guided-diffusion"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 DTYPES = ("float32", "bfloat16", "float64")
-STORED = ("F64", "F32", "F16", "BF16")
-"""Types of safetensors that hold weights."""
-MAX_DESCRIPTION = 2**24
-"""Bytes of a description; that of a large network takes some thousands."""
+STORED = ("F64", "F32", "F16", "BF16")  # types of safetensors that hold weights
+MAX_DESCRIPTION = 2**24  # bytes; that of a large network takes some thousands
 
 Path = str | os.PathLike[str]
 Named = dict[str, np.ndarray]
@@ -214,8 +212,7 @@ def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
 def _unknown(text: str) -> str:
     near = difflib.get_close_matches(text.lower(), EMBEDDED, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    names = ", ".join(EMBEDDED)
-    text = one_sentence(text)
+    names, text = ", ".join(EMBEDDED), one_sentence(text)
     return f"there is no prior {text!r}: no embedded one has that name ({names}) and no such path exists.{hint}"
 
 
@@ -266,8 +263,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"parameter {name} is of type {dtype}, not floating point of 16 to 64 bits")
                 named[name] = source.get_tensor(name)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        why = one_sentence(error)
-        raise ValueError(f"{path} is damaged or cut off ({why}); get or convert it again.") from error
+        raise ValueError(f"{path} is damaged or cut off ({one_sentence(error)}); get or convert it again.") from error
     return named
 
 
@@ -342,8 +338,8 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
 
 def _fingerprints(weights: pathlib.Path) -> dict[str, str]:
     """SHA-256 of each file of the weights, by its name below them ("" for the only one)."""
-    files = [weights] if weights.is_file() else sorted(f for f in weights.rglob("*") if f.is_file())
-    names = ["" if path == weights else path.relative_to(weights).as_posix() for path in files]
+    files = sorted(f for f in weights.rglob("*") if f.is_file())
+    names = [""] if weights.is_file() else [path.relative_to(weights).as_posix() for path in files]
     return {name: _fingerprint(weights, name) for name in names}
 
 
@@ -353,10 +349,7 @@ def _fingerprint(weights: pathlib.Path, name: str) -> str:
 
 
 def _check_files(weights: pathlib.Path, recorded: Any) -> None:
-    """Compare with the recorded fingerprints first: Orbax tells damage late, and with many words.
-
-    Only the files that are recorded are read, so a folder that holds much else costs nothing.
-    """
+    """Compare the recorded files, and no others, with their fingerprints: Orbax tells damage late, and with many words."""
     try:
         whole = isinstance(recorded, dict) and bool(recorded) and all(map(_is_below, recorded))
         whole = whole and all(_fingerprint(weights, name) == digest for name, digest in recorded.items())

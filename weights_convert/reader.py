@@ -25,7 +25,7 @@ __all__ = ["StateDict", "read_state_dict", "read_tensors", "sha256"]
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE_BYTES = 256 * 2**20
-MAX_NAME = 500
+MAX_NAME = 200
 """Letters of a tensor's name; the longest of a real network are about a hundred."""
 NESTED_KEYS = (
     "ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "params_ema", "state_dict_ema",

@@ -112,6 +112,18 @@ def test_a_damaged_state_is_ignored(tiny, tmp_path):
     assert np.isfinite(outcome.x).all()
 
 
+@pytest.mark.parametrize("edit", [{"done": 99}, {"done": -1}, {"leaf0": np.nan}])
+def test_an_edited_state_is_not_taken_up(tiny, tmp_path, edit):
+    arguments = (runner.batch_keys(KEY, 1), tiny, None, jd.samplers.ddpm())
+    unbroken = runner.restore_many(*arguments, steps=5, resume=tmp_path / "state.npz")
+    path = tmp_path / "state-0.npz"
+    with np.load(path) as stored:
+        content = dict(stored)
+    np.savez(path, **(content | {name: np.full_like(content[name], value) for name, value in edit.items()}))
+    found = runner.restore_many(*arguments, steps=5, resume=tmp_path / "state.npz")
+    np.testing.assert_array_equal(found.x, unbroken.x)
+
+
 SHAPE = {"x": jax.ShapeDtypeStruct((2, 3), jnp.float32), "n": jax.ShapeDtypeStruct((), jnp.int32)}
 STATE = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int32(4)}
 NOTHING = (0, None, [], 0.0)

@@ -154,7 +154,7 @@ def _wrong_size(picture: PILImage.Image, size: tuple[int, ...]) -> _SizeError:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings of Pillow and numpy on standard error: a file is either read or refused."""
+    """No warnings of the libraries that read files on standard error: a file is either read or refused."""
     pillow = logging.getLogger("PIL")
     level = pillow.level
     pillow.setLevel(logging.CRITICAL)

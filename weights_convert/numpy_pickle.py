@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.files import one_sentence, open_regular
+from jaxdiff.files import one_sentence, open_regular, quiet
 from weights_convert import torch_pickle
 from weights_convert.torch_pickle import MAX_DIMENSIONS, MalformedError, Unset, Vocabulary
 
@@ -63,7 +63,7 @@ def read_numpy_pickle(file: pathlib.Path) -> dict[str, np.ndarray]:
       ValueError: the file cannot be read, is no such pickle, or asks for anything but numpy arrays.
     """
     try:
-        with open_regular(file) as stream:
+        with quiet(), open_regular(file) as stream:
             return _flat(torch_pickle.load(stream, vocabulary=NUMPY).value)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror or error}.") from error

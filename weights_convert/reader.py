@@ -16,7 +16,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxdiff.files import one_sentence, open_regular
+from jaxdiff.files import one_sentence, open_regular, quiet
 from weights_convert import torch_pickle
 from weights_convert.torch_pickle import Budget, MalformedError, Storage, Tensor
 
@@ -72,7 +72,7 @@ def read_state_dict(path: Path, *, key: str | None = None) -> StateDict:
     """
     path = pathlib.Path(path)
     try:
-        with open_regular(path) as file:
+        with quiet(), open_regular(path) as file:
             found = _read(file, key)
             _check_names(found.tensors)
     except ValueError as error:

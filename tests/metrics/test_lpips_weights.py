@@ -116,10 +116,10 @@ SHARED = b"".join(b"}q" + bytes([i + 1]) + b"U\x01ah" + bytes([i]) + b"sU\x01bh"
 def test_hostile_pickles_end_in_a_sentence(tmp_path, opcodes):
     file = tmp_path / "bad.ckpt"
     file.write_bytes(b"\x80\x02" + opcodes)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=r"bad\.ckpt was refused|not the weights") as found:
         convert.run(_arguments("--ckpt", file, tmp_path / "out.safetensors"))
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert str(found.value).isprintable()
     assert len(str(found.value)) < 1000
 

@@ -373,3 +373,7 @@ def test_shapes_that_no_array_can_have(torch_files, tmp_path):
 def test_a_pipe_is_no_checkpoint(pipe):
     with pytest.raises(ValueError, match="no regular file"):
         read_tensors(pipe)
+
+
+def test_text_in_a_pickle_says_nothing_on_its_own(tmp_path):
+    assert "STRING" in refusal(zip_of(tmp_path / "x.pt", b"S'\\K'\n."))

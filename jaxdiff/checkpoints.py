@@ -1,8 +1,9 @@
 """Load and save priors by parameter name, and the registry of the embedded ones.
 
 A checkpoint is a folder (Orbax: ``params/`` beside ``prior.json``) or a pair of files (``NAME.safetensors`` beside
-``NAME.json``). The JSON holds the architecture and the diffusion process (``PriorConfig``) and where the weights come
-from. Nothing is guessed: names, shapes and values are checked against the architecture, and a mismatch is an error.
+``NAME.json``). The JSON holds the architecture and the diffusion process (``PriorConfig``), where the weights come from,
+and checksums of their files and of itself. Nothing is guessed: names, shapes and values are checked against the
+architecture, and a mismatch is an error.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from flax import traverse_util
 
 from jaxdiff import assets, schedules
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import parse_json
+from jaxdiff.files import one_sentence, open_regular, parse_json
 from jaxdiff.models import PriorConfig, UNet, parameter_shapes
 from jaxdiff.names import nearest
 from jaxdiff.schedules import NoiseSchedule
@@ -38,6 +39,8 @@ FORMAT = "jaxdiff prior"
 CONVERT = "python -m weights_convert guided-diffusion"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 DTYPES = ("float32", "bfloat16", "float64")
+STORED = ("F64", "F32", "F16", "BF16")  # types of safetensors that hold weights
+MAX_DESCRIPTION = 2**24  # bytes; that of a large network takes some thousands
 
 Path = str | os.PathLike[str]
 Named = dict[str, np.ndarray]
@@ -105,7 +108,7 @@ def load_checkpoint(name_or_path: Path) -> Checkpoint:
     weights, description = _locate(name_or_path)
     config, metadata = _read_description(description)
     _check_files(weights, metadata.pop("files", {}))
-    named = _read_safetensors(weights) if weights.is_file() else _read_orbax(weights)
+    named = _read_safetensors(weights) if os.path.isfile(weights) else _read_orbax(weights)
     _check_parameters(str(name_or_path), named, parameter_shapes(config.unet))
     params = {name: np.asarray(value, np.float32) for name, value in named.items()}
     for name, value in params.items():
@@ -167,11 +170,11 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
     """
     path = pathlib.Path(path)
     pair = path.suffix == ".safetensors"
-    there = [p for p in ((path, path.with_suffix(".json")) if pair else (path,)) if p.exists()]
+    there = [p for p in ((path, path.with_suffix(".json")) if pair else (path,)) if os.path.exists(p)]
     if there and not overwrite:
         raise ValueError(f"{there[0]} exists already; choose another place, or ask to overwrite it (--overwrite).")
     parts = _parts(path, path.with_suffix(".json")) if pair else _parts(path / "params", path / DESCRIPTION)
-    inside = there if pair or not path.is_dir() else path.rglob("*")
+    inside = there if pair or not os.path.isdir(path) else path.rglob("*")
     if foreign := next((p for p in inside if p not in parts), None):
         raise ValueError(
             f"{foreign} is no part of a prior that jaxdiff wrote, and is not overwritten; choose another place, or move "
@@ -188,7 +191,7 @@ def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
     if text in EMBEDDED:
         return assets.path(f"{text}.safetensors"), assets.path(f"{text}.json")
     path = pathlib.Path(text).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(_unknown(text))
     if path.is_dir():
         if not (path / DESCRIPTION).is_file():
@@ -209,33 +212,59 @@ def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
 def _unknown(text: str) -> str:
     near = nearest(text, EMBEDDED, cutoff=0.5)
     hint = f" Did you mean {near!r}?" if near else ""
-    names = ", ".join(EMBEDDED)
+    names, text = ", ".join(EMBEDDED), one_sentence(text)
     return f"there is no prior {text!r}: no embedded one has that name ({names}) and no such path exists.{hint}"
 
 
 def _read_description(path: pathlib.Path) -> tuple[PriorConfig, dict[str, Any]]:
     try:
-        description = parse_json(path.read_text(encoding="utf-8"))
+        description = _parse_description(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}); convert the checkpoint again.") from error
+        why = one_sentence(getattr(error, "strerror", None) or error)
+        raise ValueError(f"{path} cannot be read as JSON ({why}); convert the checkpoint again.") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} does not describe a prior of jaxdiff; convert the checkpoint again.")
     if description.get("version") != 1 or not isinstance(description.get("prior"), dict):
         raise ValueError(f"{path} is of a version that this jaxdiff does not know; upgrade jaxdiff.")
+    if description.get("checksum", checksum := _checksum(description)) != checksum:  # older priors have none
+        raise ValueError(
+            f'{path} is damaged: it does not fit its checksum; make the prior again, or delete the line "checksum" if you '
+            "changed it yourself."
+        )
     try:
         config = PriorConfig.from_dict(description["prior"])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return config, {k: v for k, v in description.items() if k not in ("format", "version", "prior")}
+        raise ValueError(f"{path}: {one_sentence(error)}") from error
+    return config, {k: v for k, v in description.items() if k not in ("format", "version", "prior", "checksum")}
+
+
+def _parse_description(path: pathlib.Path) -> Any:
+    with open_regular(path) as file:
+        text = file.read(MAX_DESCRIPTION + 1)
+    if len(text) > MAX_DESCRIPTION:
+        raise ValueError("it is far longer than a description")
+    return parse_json(text.decode("utf-8"))
+
+
+def _checksum(description: Description) -> str:
+    """SHA-256 of what a description says, but for its checksum, however it is laid out."""
+    said = {name: value for name, value in description.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    import safetensors.numpy
+    import safetensors
 
+    named = {}
     try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is damaged or cut off ({error}); get or convert it again.") from error
+        with safetensors.safe_open(path, framework="np") as source:
+            for name in source.keys():  # noqa: SIM118
+                if (dtype := source.get_slice(name).get_dtype()) not in STORED:
+                    raise ValueError(f"parameter {name} is of type {dtype}, not floating point of 16 to 64 bits")
+                named[name] = source.get_tensor(name)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is damaged or cut off ({one_sentence(error)}); get or convert it again.") from error
+    return named
 
 
 def _read_orbax(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -246,14 +275,14 @@ def _read_orbax(path: pathlib.Path) -> dict[str, np.ndarray]:
             tree = checkpointer.restore(path.absolute())
         return {k: np.asarray(v) for k, v in traverse_util.flatten_dict(tree, sep="/").items()}
     except Exception as error:  # Orbax and its storage raise many kinds for a damaged folder.
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = one_sentence(error, 200) or type(error).__name__
         raise ValueError(f"{path} is damaged or incomplete ({reason}); convert the checkpoint again.") from error
 
 
 def _parts(weights: pathlib.Path, description: pathlib.Path) -> set[pathlib.Path]:
     """The files and folders of a prior, as its description records them; none if it describes no prior."""
     try:
-        told = parse_json(description.read_text(encoding="utf-8"))
+        told = _parse_description(description)
         # A folder's description may have the name that a pair's would have.
         ours = told["format"] == FORMAT and ("" in told["files"]) == (weights.suffix == ".safetensors")
         files = [description, *(weights / name for name in told["files"])] if ours else []
@@ -268,7 +297,7 @@ def _parts(weights: pathlib.Path, description: pathlib.Path) -> set[pathlib.Path
 @contextlib.contextmanager
 def _temporary_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside ``path``, so that a rename moves what is in it into place in one step."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", suffix=".partial", dir=path.parent))
     try:
         yield folder
     finally:
@@ -276,7 +305,8 @@ def _temporary_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _write_description(path: pathlib.Path, description: Description, weights: pathlib.Path) -> None:
-    whole = {**description, "files": _fingerprints(weights)}
+    whole = json.loads(json.dumps({**description, "files": _fingerprints(weights)}))  # as it will be read
+    whole["checksum"] = _checksum(whole)
     path.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -308,25 +338,35 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
 
 def _fingerprints(weights: pathlib.Path) -> dict[str, str]:
     """SHA-256 of each file of the weights, by its name below them ("" for the only one)."""
-    files = [weights] if weights.is_file() else sorted(f for f in weights.rglob("*") if f.is_file())
-    prints = {}
-    for path in files:
-        with open(path, "rb") as file:
-            name = "" if path == weights else path.relative_to(weights).as_posix()
-            prints[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return prints
+    files = sorted(f for f in weights.rglob("*") if f.is_file())
+    names = [""] if weights.is_file() else [path.relative_to(weights).as_posix() for path in files]
+    return {name: _fingerprint(weights, name) for name in names}
+
+
+def _fingerprint(weights: pathlib.Path, name: str) -> str:
+    with open_regular(weights / name if name else weights) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_files(weights: pathlib.Path, recorded: Any) -> None:
-    """Compare with the recorded fingerprints first: Orbax tells damage late, and with many words."""
+    """Compare the recorded files, and no others, with their fingerprints: Orbax tells damage late, and with many words."""
     try:
-        found = _fingerprints(weights)
+        whole = isinstance(recorded, dict) and bool(recorded) and all(map(_is_below, recorded))
+        whole = whole and all(_fingerprint(weights, name) == digest for name, digest in recorded.items())
+    except FileNotFoundError:
+        whole = False
     except OSError as error:
         raise ValueError(f"{weights} cannot be read ({error.strerror or error}).") from error
-    if not isinstance(recorded, dict) or not recorded or any(found.get(k) != v for k, v in recorded.items()):
+    if not whole:
         raise ValueError(
             f"{weights} is damaged or incomplete: not what its description was written for; make it again."
         )
+
+
+def _is_below(name: str) -> bool:
+    """Whether a recorded name stays in the folder of the weights."""
+    path = pathlib.PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _check_parameters(where: str, named: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> None:
@@ -339,7 +379,7 @@ def _check_parameters(where: str, named: Mapping[str, np.ndarray], shapes: Mappi
     ]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise ValueError(f"{where} does not fit the architecture that it is described with: {shown}.")
+        raise ValueError(f"{where} does not fit the architecture that it is described with: {one_sentence(shown)}.")
     for name, value in named.items():
         if not (np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"):
             raise ValueError(f"{where}: parameter {name} is of type {value.dtype}, not floating point.")

@@ -1,12 +1,17 @@
 """Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
 
 import contextlib
+import errno
+import io
 import json
+import logging
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
@@ -16,13 +21,17 @@ __all__ = [
     "LoadedImage",
     "atomic",
     "check_folder",
+    "decode",
     "find_images",
     "from_uint8",
     "load_image",
     "load_kernel",
     "load_mask",
+    "one_sentence",
+    "open_regular",
     "out_folder",
     "parse_json",
+    "quiet",
     "save_image",
     "to_rgb",
     "to_uint8",
@@ -30,6 +39,14 @@ __all__ = [
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
+"""What the suffixes stand for. Pillow looks at the content alone, and would start Ghostscript for PostScript."""
+
+MAX_PIXELS = 2**26
+"""Pixels of a picture, 8192×8192: a 61-megapixel camera's fit, and reading one takes about 1 GiB."""
+
+BAND = 2**20
+"""Pixels that are converted at a time, so that what lies between costs little memory."""
 
 
 class LoadedImage(NamedTuple):
@@ -42,7 +59,10 @@ class LoadedImage(NamedTuple):
 
 def from_uint8(pixels: np.ndarray) -> np.ndarray:
     """0…255 → [-1, 1] float32."""
-    return np.asarray(pixels, np.float32) / np.float32(127.5) - np.float32(1)
+    values = np.array(pixels, np.float32)
+    values /= np.float32(127.5)
+    values -= np.float32(1)
+    return values
 
 
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
@@ -57,50 +77,103 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
     orientation is applied.
 
     Args:
-        path: any format that Pillow reads.
+        path: a PNG, JPEG, WebP, BMP, TIFF, PPM or GIF file of at most ``MAX_PIXELS``.
         size: (H, W) that is needed.
         resize: centre-crop to that shape and resize (antialiased) where the picture differs.
 
     Raises:
         ValueError: if it cannot be read, or its size differs and ``resize`` is off.
     """
-    picture, notes = _open(path)
-    try:
-        picture, more = to_rgb(picture)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    needed = None if size is None or resize else tuple(size)
+    advice = "add --resize to centre-crop and resize it, or scale it yourself"
+    picture, notes = _open(path, needed, advice)
+    picture, more = _named(path, picture)
     notes += more
     original = (picture.height, picture.width)
     if size is not None and original != tuple(size):
-        if not resize:
-            raise ValueError(
-                f"{path} is {picture.height}×{picture.width}, but {size[0]}×{size[1]} is needed; add --resize to "
-                "centre-crop and resize it, or scale it yourself."
-            )
         notes.append(f"centre-cropped and resized from {picture.height}×{picture.width} to {size[0]}×{size[1]}")
         picture = ImageOps.fit(picture, (size[1], size[0]), PILImage.Resampling.LANCZOS)
     return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes), original)
 
 
-def _open(path: str | Path) -> tuple[PILImage.Image, list[str]]:
-    path = Path(path)
-    if not path.exists():
+def _open(path: str | Path, size: tuple[int, ...] | None, advice: str) -> tuple[PILImage.Image, list[str]]:
+    """The upright picture; one that is not of ``size`` = (H, W) is refused before it is decoded."""
+    if not os.path.exists(path):
         raise ValueError(f"there is no file {path}; check the name.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"{path} is a folder; name one picture in it.")
+    try:
+        with open_regular(path) as file, quiet():
+            picture, several = decode(file, size)
+    except _SizeError as error:
+        raise ValueError(f"{path} {error}; {advice}.") from None
+    except _TooLargeError as error:
+        raise ValueError(f"{path} {error}; make it smaller and try again.") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, or not whole" if unknown else one_sentence(error)
+        raise ValueError(f"{path} cannot be read as a picture ({why}); save it as PNG and try again.") from None
+    return picture, ["took the first of several frames"] if several else []
+
+
+class _SizeError(ValueError):
+    """The picture has another size than is needed."""
+
+
+class _TooLargeError(ValueError):
+    """The picture has more pixels than are read."""
+
+
+def decode(file: IO[bytes], size: tuple[int, ...] | None = None) -> tuple[PILImage.Image, bool]:
+    """The first frame of a picture, turned upright, and whether there are more; nothing but Pillow's decoders runs.
+
+    Args:
+        file: the picture.
+        size: (H, W) that is needed; another one is refused before anything is decoded.
+
+    Raises:
+        Exception: whatever a damaged file makes Pillow stumble over.
+    """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with open(path, "rb") as file:
-            picture = PILImage.open(file)
-            frames = getattr(picture, "n_frames", 1)
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-    except PILImage.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large ({error}); scale it down and try again.") from None
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
-        why = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} cannot be read as a picture ({why}); save it as PNG and try again.") from None
-    return upright, ["took the first of several frames"] if frames > 1 else []
+        picture = PILImage.open(file, formats=FORMATS)
+    except PILImage.DecompressionBombError:
+        raise _TooLargeError(f"has more than {MAX_PIXELS} pixels, the most that are read") from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _TooLargeError(f"has {picture.width * picture.height} pixels; at most {MAX_PIXELS} are read")
+    if size is not None and sorted(picture.size) != sorted(size):  # the sides may still be exchanged
+        raise _wrong_size(picture, size)
+    several = getattr(picture, "is_animated", False)
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
+    if size is not None and (upright.height, upright.width) != tuple(size):
+        raise _wrong_size(upright, size)
+    return upright, several
+
+
+def _wrong_size(picture: PILImage.Image, size: tuple[int, ...]) -> _SizeError:
+    return _SizeError(f"is {picture.height}×{picture.width}, but {size[0]}×{size[1]} is needed")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings of the libraries that read files on standard error: a file is either read or refused."""
+    pillow = logging.getLogger("PIL")
+    level = pillow.level
+    pillow.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        pillow.setLevel(level)
+
+
+def _named(path: str | Path, picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+    try:
+        return to_rgb(picture)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
@@ -116,18 +189,30 @@ def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
     if mode == "RGB" and not transparent:
         return picture, []
     if mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(picture, np.float64)
-        if not np.isfinite(values).all():
+        values = np.asarray(picture)
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite([low, high]).all():  # NaN is the largest and the smallest of any numbers with it
             raise ValueError("the picture holds NaN or infinite values; repair it first.")
-        top = max(65535.0 if mode.startswith("I") else 1.0, float(values.max()))
+        top = max(65535.0 if mode.startswith("I") else 1.0, high)
         depth = "16-bit" if top == 65535 else f"0 … {top:g}"
-        scaled = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
+        scaled = np.empty(values.shape, np.uint8)
+        for rows in _bands(picture):
+            scaled[rows] = np.clip(values[rows].astype(np.float64) / top * 255, 0, 255).round()
         return PILImage.fromarray(scaled).convert("RGB"), [f"converted from {mode} ({depth}) grey to 8-bit RGB"]
     if transparent:
-        rgba = picture.convert("RGBA")
-        paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return PILImage.alpha_composite(paper, rgba).convert("RGB"), [f"{mode} put on white, transparency dropped"]
+        on_white = PILImage.new("RGB", picture.size)
+        for rows in _bands(picture):
+            rgba = picture.crop((0, rows.start, picture.width, rows.stop)).convert("RGBA")
+            paper = PILImage.new("RGBA", rgba.size, (255, 255, 255, 255))
+            on_white.paste(PILImage.alpha_composite(paper, rgba).convert("RGB"), (0, rows.start))
+        return on_white, [f"{mode} put on white, transparency dropped"]
     return picture.convert("RGB"), [f"converted from {mode} to RGB"]
+
+
+def _bands(picture: PILImage.Image) -> Iterator[slice]:
+    """Rows of a picture, about ``BAND`` pixels at a time."""
+    step = max(1, BAND // picture.width)
+    return (slice(top, min(top + step, picture.height)) for top in range(0, picture.height, step))
 
 
 def _has_transparency(picture: PILImage.Image) -> bool:
@@ -147,22 +232,25 @@ def load_mask(path: str | Path, size: tuple[int, int], *, of: tuple[int, int] | 
         ValueError: if it cannot be read or has another size.
     """
     path = Path(path)
-    if path.suffix == ".npy" and path.is_file():
-        values = _load_array(path, "mask") > 0.5
+    sizes = [tuple(size)] if of is None else [tuple(size), tuple(of)]
+    if path.suffix == ".npy" and os.path.isfile(path):
+        values = _read_array(path, "mask", sizes) > 0.5
     else:
-        picture = _open(path)[0]
+        picture = _open(path, sizes[0] if of is None else None, "a mask needs the image's size: make them equal")[0]
         if _has_transparency(picture) and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError(f"the mask {path} has transparent pixels; save it in black and white.")
-        values = np.asarray(to_rgb(picture)[0].convert("L")) > 127
-    if values.shape != tuple(size) and values.shape == of:
+        values = np.asarray(_named(path, picture)[0].convert("L")) > 127
+        _check_size(path, "mask", values.shape, sizes)
+    if values.shape != sizes[0]:  # that of the picture before it was resized
         whole = PILImage.fromarray(values.astype(np.float32))
         values = np.asarray(ImageOps.fit(whole, (size[1], size[0]), PILImage.Resampling.BOX)) > 0.999
-    if values.shape != tuple(size):
-        height, width = size if of is None else of
-        raise ValueError(
-            f"the mask {path} is {values.shape[0]}×{values.shape[1]}, the image {height}×{width}; make them equal."
-        )
     return values[..., None].astype(np.float32)
+
+
+def _check_size(path: Path, what: str, shape: tuple[int, ...], sizes: Sequence[tuple[int, ...]]) -> None:
+    if shape not in sizes:
+        height, width = sizes[-1]
+        raise ValueError(f"the {what} {path} is {shape[0]}×{shape[1]}, the image {height}×{width}; make them equal.")
 
 
 def load_kernel(path: str | Path) -> np.ndarray:
@@ -172,30 +260,39 @@ def load_kernel(path: str | Path) -> np.ndarray:
         ValueError: if it cannot be read, or its sum is not positive.
     """
     path = Path(path)
-    if path.suffix == ".npy" and path.is_file():
-        kernel = _load_array(path, "kernel").astype(np.float64)
+    if path.suffix == ".npy" and os.path.isfile(path):
+        kernel = _read_array(path, "kernel").astype(np.float64)
     else:
-        kernel = np.asarray(to_rgb(_open(path)[0])[0].convert("L"), np.float64)
+        picture = _open(path, None, "a kernel is a small picture")[0]
+        kernel = np.asarray(_named(path, picture)[0].convert("L"), np.float64)
     if not kernel.sum() > 0:
         raise ValueError(f"the kernel in {path} must have a positive sum.")
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def _load_array(path: Path, what: str) -> np.ndarray:
-    """A finite array [H, W] of a ``.npy`` file."""
+def _read_array(path: Path, what: str, sizes: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
+    """The numbers [H, W] of a ``.npy`` file, read when its header is seen to be right."""
     try:
-        array = np.load(path, allow_pickle=False)
+        with quiet():
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header may say anything, up to more memory than there is
-        raise ValueError(f"{path} cannot be read as an array ({error}); save it with numpy.save.") from None
-    if not isinstance(array, np.ndarray):
+        raise ValueError(
+            f"{path} cannot be read as an array ({one_sentence(error)}); save it with numpy.save."
+        ) from None
+    if not isinstance(stored, np.ndarray):
         raise ValueError(f"{path} holds several arrays; save the {what} alone with numpy.save.")
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"the {what} in {path} must be an array of numbers; it holds {array.dtype}.")
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 or not np.isfinite(array.astype(np.float64)).all():
-        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it has shape {array.shape}.")
-    return array
+    if stored.dtype.kind not in "biuf":
+        raise ValueError(f"the {what} in {path} must be an array of numbers; it holds {one_sentence(stored.dtype)}.")
+    if stored.ndim == 3 and stored.shape[-1] == 1:
+        stored = stored[..., 0]
+    if stored.ndim != 2 or stored.size > MAX_PIXELS:
+        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it has shape {stored.shape}.")
+    if sizes is not None:
+        _check_size(path, what, stored.shape, sizes)
+    values = np.array(stored)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it holds NaN or infinite values.")
+    return values
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -205,7 +302,7 @@ def find_images(folder: str | Path) -> list[Path]:
         ValueError: if there is no such folder or no picture in it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"{folder} is not a folder of pictures.")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
@@ -220,12 +317,36 @@ def check_folder(path: str | Path) -> Path:
         ValueError: if a file is in its way, or what is there of its path cannot be written to.
     """
     path = Path(path)
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    there = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
     if not there.is_dir():
         raise ValueError(f"cannot write to {path} ({there} is a file); choose another --out.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"cannot write to {path} ({there} is not writable); choose another --out.")
     return path
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """``open(path, "rb")`` for regular files alone: a pipe may wait for ever, and a device may never end.
+
+    Raises:
+        OSError: if there is no such file, or it is of another kind.
+    """
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind):
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
+    return open(path, "rb")
+
+
+def one_sentence(message: object, most: int = 600) -> str:
+    r"""A message that quotes a file, made fit to be shown: one line, no control characters, its middle left out if long.
+
+    >>> one_sentence("its key \x1b[31m is\nunknown")
+    'its key �[31m is unknown'
+    """
+    text = " ".join(str(message).split())
+    if len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def parse_json(text: str) -> Any:
@@ -260,7 +381,8 @@ def out_folder(path: str | Path) -> Path:
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # Short, so that any name that a file can have leaves room for the temporary one.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}-", suffix=path.suffix[:16])
     os.close(handle)
     try:
         yield Path(name)

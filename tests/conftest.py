@@ -8,6 +8,7 @@ compiles as users do, in more than twice the time.
 import gc
 import os
 import pathlib
+import signal
 
 import flax.linen as nn
 import jax
@@ -57,3 +58,19 @@ def tiny():
     module = TinyNet()
     params = module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))["params"]
     return denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(32, 32, 3))
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe that nobody writes to; whoever waits for it is stopped."""
+
+    def stop(*_):
+        raise TimeoutError("it waits for a pipe")
+
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(30)
+    yield path
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -1,3 +1,9 @@
+import io
+import os
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image as PILImage
@@ -172,3 +178,157 @@ def test_nothing_half_written(tmp_path):
     with files.atomic(tmp_path / "result.txt") as temporary:
         temporary.write_text("whole")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["whole"]
+
+
+# --- hostile pictures --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "photo.eps"])
+def test_no_other_program_is_started(tmp_path, monkeypatch, name):
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    (tmp_path / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for read in (files.load_image, lambda path: files.load_mask(path, (8, 8))):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture .it is no PNG, .* save it as PNG"):
+            read(tmp_path / name)
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "PPM", "GIF"])
+def test_the_formats_that_cameras_and_programs_write(tmp_path, kind):
+    picture = PILImage.fromarray(gradient(16, 16))
+    picture.save(
+        tmp_path / "a.jpg", format=kind, **({"save_all": True, "append_images": [picture]} if kind == "MPO" else {})
+    )
+    assert files.load_image(tmp_path / "a.jpg").pixels.shape == (16, 16, 3)
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    def load(self):
+        raise AssertionError("the picture is decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+
+
+def test_sizes_are_seen_before_anything_is_decoded(tmp_path, undecoded):
+    path = saved(tmp_path, PILImage.new("L", (40, 20)))
+    with pytest.raises(ValueError, match=r"a\.png is 20×40, but 64×64 is needed; add --resize"):
+        files.load_image(path, size=(64, 64))
+    with pytest.raises(ValueError, match=r"a\.png is 20×40, but 64×64 is needed; .* make them equal"):
+        files.load_mask(path, (64, 64))
+
+
+def test_too_many_pixels(tmp_path, undecoded, monkeypatch):
+    path = saved(tmp_path, PILImage.new("1", (8192, 8200)))
+    with pytest.raises(ValueError, match=r"a.png has 67174400 pixels; at most 67108864 are read; make it smaller"):
+        files.load_image(path, size=(64, 64), resize=True)
+    monkeypatch.setattr(PILImage, "MAX_IMAGE_PIXELS", 2**20)
+    with pytest.raises(ValueError, match=r"a.png has more than 67108864 pixels"):
+        files.load_image(path)
+
+
+def test_a_size_is_seen_after_turning(tmp_path):
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, PILImage.new("RGB", (16, 8)), exif=exif.tobytes())
+    assert files.load_image(path, size=(16, 8)).pixels.shape == (16, 8, 3)
+    with pytest.raises(ValueError, match="is 16×8, but 8×16 is needed"):
+        files.load_image(path, size=(8, 16))
+
+
+@pytest.mark.parametrize("values", [np.uint16(700), np.int32(70000), np.float32(0.5)])
+def test_deep_grey_is_converted_in_little_memory(values):
+    picture = PILImage.fromarray(np.full((2048, 2048), values))
+    tracemalloc.start()
+    files.to_rgb(picture)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 12 * 2048**2 + 40 * files.BAND, f"{most / 2048**2:.0f} bytes a pixel"
+
+
+def test_bands_do_not_show(monkeypatch):
+    generator = np.random.default_rng(0)
+    deep = PILImage.fromarray(generator.integers(0, 2**16, (37, 21), dtype=np.uint16))
+    clear = PILImage.fromarray(generator.integers(0, 256, (37, 21, 4), dtype=np.uint8))
+    key = PILImage.fromarray(generator.integers(0, 256, (37, 21), dtype=np.uint8)).convert("P")
+    key.info["transparency"] = 7
+    whole = [np.asarray(files.to_rgb(picture)[0]) for picture in (deep, clear, key)]
+    monkeypatch.setattr(files, "BAND", 50)
+    for picture, expected in zip((deep, clear, key), whole, strict=True):
+        np.testing.assert_array_equal(np.asarray(files.to_rgb(picture)[0]), expected)
+    over_white = np.asarray(PILImage.alpha_composite(PILImage.new("RGBA", clear.size, "white"), clear).convert("RGB"))
+    np.testing.assert_array_equal(whole[1], over_white)
+
+
+def test_transparency_is_put_on_white_in_little_memory(monkeypatch):
+    seen = []
+    blend = PILImage.alpha_composite
+    monkeypatch.setattr(PILImage, "alpha_composite", lambda a, b: seen.append(b.width * b.height) or blend(a, b))
+    picture = PILImage.new("P", (2048, 2048))
+    picture.info["transparency"] = 0
+    assert np.asarray(files.to_rgb(picture)[0]).min() == 255
+    assert max(seen) <= files.BAND
+
+
+def test_a_mask_is_named_where_it_holds_nan(tmp_path):
+    path = saved(tmp_path, PILImage.fromarray(np.full((8, 8), np.nan, np.float32)), "nan.tif")
+    with pytest.raises(ValueError, match=r"nan.tif: .* NaN"):
+        files.load_mask(path, (8, 8))
+
+
+def test_an_array_of_another_size_is_not_read(tmp_path, monkeypatch):
+    np.save(tmp_path / "m.npy", np.zeros((4096, 4096)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="make them equal"):
+        files.load_mask(tmp_path / "m.npy", (8, 8))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**22
+
+
+def test_a_pipe_is_no_picture(pipe):
+    for read in (files.load_image, lambda path: files.load_mask(path, (8, 8))):
+        with pytest.raises(ValueError, match="no regular file"):
+            read(pipe)
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    long = tmp_path / ("x" * 300 + ".png")
+    for read in (files.load_image, lambda path: files.load_mask(path, (8, 8)), files.find_images, files.out_folder):
+        with pytest.raises(ValueError, match=r"no file|not a folder|cannot write"):
+            read(long)
+    assert files.check_folder(long) == long
+    longest = tmp_path / ("é" * 120 + ".png")
+    files.save_image(longest, np.zeros((4, 4, 3)))
+    assert longest.is_file()
+
+
+SPEAKING = """
+import sys, jaxdiff.files as files
+for name in sys.argv[1:]:
+    try:
+        files.load_mask(name, (8, 8)) if name.endswith(".npy") else files.load_image(name, size=(8, 8))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_nothing_but_the_sentence_is_said(tmp_path):
+    exif = PILImage.Exif()
+    exif[0x0112] = 1
+    whole = io.BytesIO()
+    PILImage.fromarray(gradient()).save(whole, "TIFF", exif=exif)
+    damaged = whole.getvalue().replace(b"\x12\x01\x03\x00\x01\x00", b"\x12\x01\x03\x00\xff\x00")
+    (tmp_path / "tags.tif").write_bytes(damaged)
+    saved(tmp_path, PILImage.new("1", (9500, 9500)), "huge.png")
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (8L, 8L), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    (tmp_path / "old.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header), 0]) + header + bytes(512))
+    names = [str(tmp_path / name) for name in ("tags.tif", "huge.png", "old.npy")]
+    ran = subprocess.run([sys.executable, "-c", SPEAKING, *names], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+    assert "huge.png has" in ran.stdout

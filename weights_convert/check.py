@@ -1,13 +1,13 @@
 """Compare a converted network with outputs that the original code produced."""
 
 import os
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.files import open_regular
 from jaxdiff.models import PriorConfig, UNet
 from jaxdiff.typing import Array, PyTree
 
@@ -87,9 +87,9 @@ def _channels_last(array: np.ndarray) -> Array:
 
 def _read(reference: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(reference, allow_pickle=False) as file:
+        with open_regular(reference) as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise ValueError(f"{reference} cannot be read as an npz file of plain arrays.") from error
     if missing := [name for name in ("x", "t", "out") if name not in arrays]:
         raise ValueError(f"{reference} has no {', '.join(missing)}; a reference needs x, t and out.")

@@ -8,6 +8,8 @@ from collections.abc import Container, Sequence
 from absl import app, logging
 from absl.flags import argparse_flags
 
+from jaxdiff.files import one_sentence
+
 __all__ = ["COMMANDS", "add_commands", "main", "parse"]
 
 COMMANDS = {
@@ -44,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return int(args.run(args) or 0)
     except (ValueError, OSError) as error:
-        print(f"weights_convert: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"weights_convert: {one_sentence(error, 2000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("weights_convert: stopped; nothing was written.", file=sys.stderr)

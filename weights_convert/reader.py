@@ -16,14 +16,17 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxdiff.files import one_sentence, open_regular, quiet
 from weights_convert import torch_pickle
-from weights_convert.torch_pickle import MalformedError, Storage, Tensor
+from weights_convert.torch_pickle import Budget, MalformedError, Storage, Tensor
 
 __all__ = ["StateDict", "read_state_dict", "read_tensors", "sha256"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE_BYTES = 256 * 2**20
+MAX_NAME = 200
+"""Letters of a tensor's name; the longest of a real network are about a hundred."""
 NESTED_KEYS = (
     "ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "params_ema", "state_dict_ema",
     "state_dict", "model_state_dict", "model", "module", "net", "params",
@@ -69,10 +72,11 @@ def read_state_dict(path: Path, *, key: str | None = None) -> StateDict:
     """
     path = pathlib.Path(path)
     try:
-        with open(path, "rb") as file:
+        with quiet(), open_regular(path) as file:
             found = _read(file, key)
-    except MalformedError as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
+            _check_names(found.tensors)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {one_sentence(error)}.") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror or error}.") from error
     return StateDict(_without_module(found.tensors), found.key)
@@ -80,7 +84,7 @@ def read_state_dict(path: Path, *, key: str | None = None) -> StateDict:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -149,15 +153,16 @@ def _member(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], na
 
 def _read_legacy(file: IO[bytes], key: str | None) -> StateDict:
     """Torch's format before 1.6: four pickles, a list of keys, then (count, numbers) for each storage."""
-    if torch_pickle.load(file).value != LEGACY_MAGIC:
+    budget = Budget()
+    if torch_pickle.load(file, budget).value != LEGACY_MAGIC:
         raise MalformedError("it is a pickle but no PyTorch checkpoint")
-    if torch_pickle.load(file).value != LEGACY_PROTOCOL:
+    if torch_pickle.load(file, budget).value != LEGACY_PROTOCOL:
         raise MalformedError("it is of a PyTorch format that is not known")
-    system = torch_pickle.load(file).value
+    system = torch_pickle.load(file, budget).value
     little = not isinstance(system, dict) or system.get("little_endian", True)
-    loaded = torch_pickle.load(file)
+    loaded = torch_pickle.load(file, budget)
     tensors, where = _select(loaded.value, key)
-    keys = torch_pickle.load(file).value
+    keys = torch_pickle.load(file, budget).value
     if not isinstance(keys, list) or not all(isinstance(k, str) and k in loaded.storages for k in keys):
         raise MalformedError("its list of storages is damaged")
     order: Literal["<", ">"] = "<" if little else ">"
@@ -205,10 +210,17 @@ def _read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
                     raise MalformedError(
                         f"its tensor {name} is of type {dtype}, which is not read; save it as float32 or float16 first"
                     )
-                tensors[name] = _widen(np.asarray(source.get_tensor(name)))
+                tensors[name] = _widen(_safetensor(source, name))
     except safetensors.SafetensorError as error:
         raise MalformedError(f"it is no whole safetensors file ({error})") from error
     return tensors
+
+
+def _safetensor(source: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(source.get_tensor(name))
+    except ValueError as error:  # more dimensions than numpy has, or longer ones
+        raise MalformedError(f"its tensor {name} has a shape that no array can have") from error
 
 
 # --- from descriptions to arrays ---------------------------------
@@ -238,7 +250,10 @@ def _view(name: str, tensor: Tensor, flat: np.ndarray) -> np.ndarray:
     """The strided view, after making sure that it stays inside the storage and repeats nothing."""
     count = math.prod(tensor.size)
     if count == 0:
-        return np.zeros(tensor.size, flat.dtype)
+        try:
+            return np.zeros(tensor.size, flat.dtype)
+        except ValueError as error:
+            raise MalformedError(f"the tensor {name} has a shape that no array can have") from error
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.size, tensor.stride, strict=True))
     if last >= flat.size or count > flat.size:
         raise MalformedError(f"the tensor {name} reaches outside its storage")
@@ -292,6 +307,13 @@ def _tensors_of(place: Any) -> dict[str, Tensor]:
     if not isinstance(place, dict):
         return {}
     return {k: v for k, v in place.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _check_names(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse names that would flood or command a terminal; those of a network's tensors are paths of attributes."""
+    for name in tensors:
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise MalformedError(f"the tensor name {name!r} is too long or holds control characters")
 
 
 def _without_module(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,19 +1,23 @@
-"""A pickle machine for PyTorch checkpoints that can build tensors and plain containers, and cannot run anything.
+"""A pickle machine for checkpoints that can build tensors and plain containers, and cannot run anything.
 
-It interprets the opcodes itself: there is no ``find_class`` to slip past. The only names that it knows are the storage
-types, tensor rebuilding and ``OrderedDict``; any other is refused by name. Tensors come out as descriptions (storage,
-offset, size, stride), which the reader checks against the real storages before it looks at a byte.
+It interprets the opcodes itself: there is no ``find_class`` to slip past. A vocabulary says which names it knows, and any
+other is refused by name. PyTorch's has the storage types, tensor rebuilding and ``OrderedDict``. Tensors come out as
+descriptions (storage, offset, size, stride), which the reader checks against the real storages before it looks at a byte.
+Time and memory grow in proportion to the file.
 """
 
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
-__all__ = ["Loaded", "MalformedError", "Storage", "Tensor", "load"]
+__all__ = ["Budget", "Loaded", "MalformedError", "Storage", "Tensor", "Unset", "Vocabulary", "load"]
 
 MAX_OPCODES = 5_000_000
+"""Instructions of all pickles of a file together."""
 MAX_DIMENSIONS = 8
+MAX_KEY = 2**60
+"""Whole numbers beyond it can be made to hash alike, so that a dictionary of them takes for ever."""
 
 STORAGES = {
     "FloatStorage": "float32",
@@ -57,6 +61,50 @@ class Loaded(NamedTuple):
     storages: dict[str, Storage]
 
 
+class Budget:
+    """What the pickles of one file cost so far: instructions, and items that calls copy.
+
+    An honest file makes each of those items by an instruction of its own, so it has fewer copies than instructions.
+    """
+
+    def __init__(self) -> None:
+        self.instructions = self.copies = 0
+
+    def step(self) -> None:
+        """Pay for one instruction."""
+        self.instructions += 1
+        if self.instructions > MAX_OPCODES:
+            raise MalformedError("it has more pickle instructions than a checkpoint needs")
+
+    def copy(self, count: int) -> None:
+        """Pay for ``count`` copied items."""
+        self.copies += count
+        if self.copies > self.instructions:
+            raise MalformedError("it copies the same items again and again, which no checkpoint does")
+
+
+class Unset:
+    """An object that BUILD gives its content."""
+
+    def set_state(self, state: Any) -> None:
+        """Take the content in."""
+        raise NotImplementedError
+
+
+class Vocabulary(NamedTuple):
+    """The names that a kind of file may use.
+
+    Attributes:
+        calls: what may be called, by its full name.
+        inert: what may only be mentioned.
+        advice: what the user can do about a file that names anything else.
+    """
+
+    calls: Mapping[str, Callable[..., Any]]
+    inert: frozenset[str]
+    advice: str
+
+
 class _Name(NamedTuple):
     """A global that was named; it does nothing by itself."""
 
@@ -74,23 +122,28 @@ class _Mark:
 _MARK = _Mark()
 
 
-def load(stream: IO[bytes]) -> Loaded:
+def load(stream: IO[bytes], budget: Budget | None = None, vocabulary: Vocabulary | None = None) -> Loaded:
     """Run one pickle from ``stream``, which is left just after it.
 
+    Args:
+        stream: the file.
+        budget: what the file's pickles may still cost; one for all of them.
+        vocabulary: the names that it may use; PyTorch's by default.
+
     Raises:
-        MalformedError: if it is damaged or asks for a global that is not a tensor's; the sentence names it.
+        MalformedError: if it is damaged or asks for a global that is not in the vocabulary; the sentence names it.
     """
-    machine = _Machine()
+    budget = Budget() if budget is None else budget
+    machine = _Machine(budget, TORCH if vocabulary is None else vocabulary)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count > MAX_OPCODES:
-                raise MalformedError("it has more pickle instructions than a checkpoint needs")
+        for opcode, argument, _ in pickletools.genops(stream):
+            budget.step()
             if opcode.name == "STOP":
                 return Loaded(machine.pop(), machine.storages)
             machine.step(opcode.name, argument)
     except MalformedError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+    except _DAMAGE as error:
         raise MalformedError("its pickle is damaged or cut off") from error
     raise MalformedError("its pickle is cut off")
 
@@ -98,7 +151,8 @@ def load(stream: IO[bytes]) -> Loaded:
 class _Machine:
     """Stack, memo and the few instructions that torch's pickles are made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget, vocabulary: Vocabulary) -> None:
+        self.budget, self.vocabulary = budget, vocabulary
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
@@ -155,10 +209,10 @@ class _Machine:
 
     def name_global(self, module: str, name: str) -> None:
         named = _Name(module, name)
-        if str(named) not in _CALLS and not (module == "torch" and name in STORAGES):
+        if str(named) not in self.vocabulary.calls and str(named) not in self.vocabulary.inert:
             raise MalformedError(
                 f"it asks for the Python object {named}, which no tensor or plain container needs, and is refused: "
-                "save a bare state dict with torch.save(model.state_dict(), ...) and convert that"
+                f"{self.vocabulary.advice}"
             )
         self.stack.append(named)
 
@@ -170,14 +224,20 @@ class _Machine:
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
-        if not isinstance(function, _Name) or str(function) not in _CALLS or not isinstance(arguments, tuple):
+        call = self.vocabulary.calls.get(str(function)) if isinstance(function, _Name) else None
+        if call is None or not isinstance(arguments, tuple):
             raise MalformedError("it calls something that builds no tensor, which is refused")
-        self.stack.append(_CALLS[str(function)](*arguments))
+        self.budget.copy(len(arguments))
+        if call is _ordered and arguments:  # Python 2 wrote the items here, in a list that can be used more than once
+            self.budget.copy(len(arguments[0]))
+        self.stack.append(call(*arguments))
 
     def build(self) -> None:
         # torch hangs `_metadata` on a state dict this way; nothing in it is needed, and nothing is set.
-        self.pop()
-        if not isinstance(self.stack[-1], OrderedDict):
+        state, target = self.pop(), self.stack[-1]
+        if isinstance(target, Unset):
+            target.set_state(state)
+        elif not isinstance(target, OrderedDict):
             raise MalformedError("it sets the state of an object that is no plain container, which is refused")
 
     def persistent(self, saved: Any) -> None:
@@ -198,6 +258,8 @@ def _checked_key(key: Any) -> Any:
     # Only simple keys: hashing a deeply shared tuple can take for ever.
     if not isinstance(key, str | int | float | bytes | None):
         raise MalformedError("one of its dictionaries has keys that are neither text nor numbers")
+    if isinstance(key, int) and abs(key) >= MAX_KEY:
+        raise MalformedError("one of its dictionaries has a whole number as key that is too large")
     return key
 
 
@@ -208,11 +270,12 @@ def _is_count(value: Any) -> bool:
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
     """``torch._utils._rebuild_tensor_v2``: the rest (requires_grad, hooks, metadata) has no bearing on the numbers."""
     del rest
-    counts = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or len(size) != len(stride) or not all(_is_count(c) for c in counts):
-        raise MalformedError("one of its tensors is described wrongly")
     if len(size) > MAX_DIMENSIONS:
         raise MalformedError(f"one of its tensors has {len(size)} dimensions")
+    if not isinstance(storage, Storage) or len(size) != len(stride):
+        raise MalformedError("one of its tensors is described wrongly")
+    if not all(_is_count(count) for count in (offset, *size, *stride)):
+        raise MalformedError("one of its tensors is described wrongly")
     return Tensor(storage, offset, tuple(size), tuple(stride))
 
 
@@ -228,12 +291,19 @@ def _ordered(*arguments: Any) -> "OrderedDict[Any, Any]":
     return OrderedDict((_checked_key(key), value) for key, value in pairs)
 
 
-_CALLS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _ordered,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-}
+TORCH = Vocabulary(
+    calls={
+        "collections.OrderedDict": _ordered,
+        "torch._utils._rebuild_tensor": _tensor,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_parameter": _parameter,
+    },
+    inert=frozenset(f"torch.{name}" for name in STORAGES),
+    advice="save a bare state dict with torch.save(model.state_dict(), ...) and convert that",
+)
+_DAMAGE = (
+    ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
 _IGNORED = {"PROTO", "FRAME"}
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",

@@ -289,13 +289,13 @@ class _Engine:
         init_keys, run_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         init_keys, run_keys, problem = placement.split((init_keys, run_keys, problem))
         shape = self._state(init_keys, problem)
-        done, state, residuals, seconds = mark.read(shape)
+        pieces = self._pieces(len(keys))
+        done, state, residuals, seconds = mark.read(shape, len(keys), [len(piece[0]) for piece in pieces])
         if state is None:
             state = initial(
                 placement, batched, init_keys, problem, self.denoiser, self.sampler, jnp.asarray(self.grid.t[0])
             )
         state = placement.split(state)
-        pieces = self._pieces(len(keys))
         for number, piece in enumerate(pieces):
             if number >= done:
                 program = self._program(run_keys, state, problem, piece)

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageFile, ImageOps
+from PIL import ImageOps
 
-from jaxdiff.files import to_rgb
+from jaxdiff.files import SUFFIXES, decode, one_sentence, quiet, to_rgb
 from jaxdiff.training.config import DataConfig
 
 __all__ = ["Dataset", "ImageSet", "Stream", "open_images", "prepare", "stream"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
+MAX_FILE = 2**29
+"""Bytes of a picture's file; a small zip can hold an entry that unpacks to far more than memory has."""
+
 Report = Callable[[int, int], None]
 
 
@@ -41,6 +43,7 @@ class _Folder:
         self.names = sorted(p.relative_to(path).as_posix() for p in found)
 
     def read(self, name: str) -> bytes:
+        _check_size(name, (self.path / name).stat().st_size)
         return (self.path / name).read_bytes()
 
 
@@ -48,22 +51,26 @@ class _Zip:
     def __init__(self, path: Path) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{path} cannot be read as a zip ({error}).") from None
+        except Exception as error:  # zipfile raises many kinds for a damaged directory
+            raise ValueError(f"{path} cannot be read as a zip ({one_sentence(error)}).") from None
         names = (n for n in self._zip.namelist() if not n.startswith("__MACOSX/"))
         self.names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES)
         self._lock = threading.Lock()
 
     def read(self, name: str) -> bytes:
         with self._lock:
+            _check_size(name, self._zip.getinfo(name).file_size)
             return self._zip.read(name)
+
+
+def _check_size(name: str, count: int) -> None:
+    if count > MAX_FILE:
+        raise ValueError(f"{name} has {count} bytes; a picture of at most {MAX_FILE} is read.")
 
 
 def _decode(data: bytes, size: int, random_crop: bool) -> np.ndarray:
     """RGB uint8 with the shorter side ``size``, antialiased; the longer side is cropped at the centre unless random."""
-    picture: PILImage.Image = PILImage.open(io.BytesIO(data))
-    picture.load()
-    picture, _ = to_rgb(ImageOps.exif_transpose(picture))
+    picture, _ = to_rgb(decode(io.BytesIO(data))[0])
     if picture.size != (size, size):
         if random_crop:
             scale = size / min(picture.size)
@@ -101,7 +108,6 @@ class ImageSet:
 
     def scan(self, cache_bytes: float, workers: int, report: Report | None = None) -> float:
         """Decode every image once: note those that fail, keep the others while they fit. Returns bytes kept."""
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
         kept = 0.0
 
         def attempt(name: str) -> np.ndarray | None:
@@ -111,7 +117,7 @@ class ImageSet:
                 return None
 
         names = list(self.names)
-        with ThreadPoolExecutor(workers) as pool:
+        with quiet(), ThreadPoolExecutor(workers) as pool:
             for i, (name, image) in enumerate(zip(names, pool.map(attempt, names), strict=True)):
                 if image is None:
                     self.skipped.append(name)

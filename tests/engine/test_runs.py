@@ -112,6 +112,81 @@ def test_a_damaged_state_is_ignored(tiny, tmp_path):
     assert np.isfinite(outcome.x).all()
 
 
+@pytest.mark.parametrize("edit", [{"done": 99}, {"done": -1}, {"leaf0": np.nan}])
+def test_an_edited_state_is_not_taken_up(tiny, tmp_path, edit):
+    arguments = (runner.batch_keys(KEY, 1), tiny, None, jd.samplers.ddpm())
+    unbroken = runner.restore_many(*arguments, steps=5, resume=tmp_path / "state.npz")
+    path = tmp_path / "state-0.npz"
+    with np.load(path) as stored:
+        content = dict(stored)
+    np.savez(path, **(content | {name: np.full_like(content[name], value) for name, value in edit.items()}))
+    found = runner.restore_many(*arguments, steps=5, resume=tmp_path / "state.npz")
+    np.testing.assert_array_equal(found.x, unbroken.x)
+
+
+SHAPE = {"x": jax.ShapeDtypeStruct((2, 3), jnp.float32), "n": jax.ShapeDtypeStruct((), jnp.int32)}
+STATE = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int32(4)}
+NOTHING = (0, None, [], 0.0)
+
+
+def kept(path, inputs=(1, 2), done=2, state=STATE, residual=None, seconds=1.5):
+    residual = np.zeros((2, 7), np.float32) if residual is None else residual
+    Bookmark(path, inputs).write(done, state, [residual], seconds, last=True)
+    return Bookmark(path, (1, 2)).read(SHAPE, 2, [4, 3, 3])
+
+
+def test_a_bookmark_is_read_back(tmp_path):
+    done, state, residuals, seconds = kept(tmp_path / "b.npz", state=STATE | {"x": np.full((2, 3), np.nan, np.float32)})
+    assert (done, seconds, residuals[0].shape, int(state["n"])) == (2, 1.5, (2, 7), 4)
+    assert np.isnan(state["x"]).all(), "a run may diverge, and is then taken up as it was"
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [
+        {"done": 99},
+        {"done": -1},
+        {"done": 0},
+        {"done": 3},
+        {"state": {"x": np.zeros((2, 4), np.float32), "n": np.int32(1)}},
+        {"state": {"x": np.zeros((2, 3), np.float64), "n": np.int32(1)}},
+        {"state": {"x": np.zeros((2, 3), "U3"), "n": np.int32(1)}},
+        {"residual": np.zeros((1, 7), np.float32)},
+        {"residual": np.zeros((2, 6), np.float32)},
+        {"residual": np.zeros((2, 7), "U3")},
+        {"seconds": -1.0},
+        {"seconds": float("nan")},
+        {"inputs": (1, 3)},
+    ],
+)
+def test_crafted_bookmarks_are_none(tmp_path, crafted):
+    assert kept(tmp_path / "b.npz", **crafted) == NOTHING
+
+
+def test_an_edited_bookmark_is_none(tmp_path):
+    path = tmp_path / "b.npz"
+    kept(path)
+    with np.load(path) as stored:
+        content = dict(stored)
+    for edit in (
+        {"leaf1": content["leaf1"] * np.nan},
+        {"seconds": np.float64(7)},
+        {"residual": content["residual"] + 1},
+    ):
+        np.savez(path, **(content | edit))
+        assert Bookmark(path, (1, 2)).read(SHAPE, 2, [4, 3, 3]) == NOTHING
+    np.savez(path, **content)
+    assert Bookmark(path, (1, 2)).read(SHAPE, 2, [4, 3, 3])[0] == 2
+
+
+def test_a_place_where_nothing_can_be_kept_is_refused_at_the_start(tmp_path, pipe):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", pipe, tmp_path / ("x" * 300), tmp_path / "nowhere" / "b.npz"):
+        with pytest.raises(ValueError, match=r"the run cannot be kept in .* choose another file to resume from"):
+            Bookmark(path, (1, 2))
+    assert kept(tmp_path / ("é" * 120))[0] == 2, "the longest name that a file can have"
+
+
 @pytest.mark.parametrize("count", [1, 7, 10, 50, 97, 100, 250, 1000])
 def test_chunks_cover_a_run_with_at_most_two_programs(count):
     size = runner.chunk_size(count, 64 * 64 * 16)

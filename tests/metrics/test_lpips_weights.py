@@ -4,6 +4,8 @@ import argparse
 import os
 import pathlib
 import pickle
+import struct
+import time
 
 import numpy as np
 import pytest
@@ -71,7 +73,7 @@ class _Hostile:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (pickle.dumps({"AlexNet_0": _Hostile()}), "asks for posix.mkdir"),
+        (pickle.dumps({"AlexNet_0": _Hostile()}), "asks for the Python object posix.mkdir"),
         (pickle.dumps({"AlexNet_0": np.array([{}], object)}), "type 'O8'"),
         (pickle.dumps({"AlexNet_0": "text"}), "is a str"),
         (pickle.dumps([1]), "is a list"),
@@ -87,6 +89,56 @@ def test_files_that_are_refused(tmp_path, monkeypatch, content, sentence):
     with pytest.raises(ValueError, match=sentence):
         convert.run(_arguments("--ckpt", file, "out.safetensors"))
     assert os.listdir() == ["bad.ckpt"]
+
+
+NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+SHARED = b"".join(b"}q" + bytes([i + 1]) + b"U\x01ah" + bytes([i]) + b"sU\x01bh" + bytes([i]) + b"s" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"}N" + b"\x85" * 1_000_000 + b"Ns.",  # nested tuples as a key
+        b"})" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60)) + b"Ns.",  # doubled ones
+        b"}q\x00" + SHARED + b".",  # 2^40 paths to one dictionary
+        b"Nr" + struct.pack("<I", 2**28) + b".",  # a far place in the memo
+        b"}q\x00U\x01ah\x00s.",  # a dictionary in itself
+        b"}q\x00" + b"".join(b"}U\x01ah\x00sq\x00" for _ in range(5000)) + b".",  # deep ones
+        b"}U\x01a" + NDARRAY + b"s.",  # an array without content
+        b"}U\x01acnumpy\ndtype\n)"
+        + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+        + b"\x85Rs.",
+        b"}U\x04\x1b[2J}s.",
+        b"}X" + struct.pack("<I", 10**6) + b"k" * 10**6 + b"K\x01s.",
+    ],
+    ids=["deep key", "doubled key", "shared", "memo", "itself", "deep", "empty", "dtype", "control", "long"],
+)
+def test_hostile_pickles_end_in_a_sentence(tmp_path, opcodes):
+    file = tmp_path / "bad.ckpt"
+    file.write_bytes(b"\x80\x02" + opcodes)
+    begun = time.process_time()
+    with pytest.raises(ValueError, match=r"bad\.ckpt was refused|not the weights") as found:
+        convert.run(_arguments("--ckpt", file, tmp_path / "out.safetensors"))
+    assert time.process_time() - begun < 20
+    assert str(found.value).isprintable()
+    assert len(str(found.value)) < 1000
+
+
+def test_a_pipe_is_no_weights(pipe):
+    with pytest.raises(ValueError, match="no regular file"):
+        convert.run(_arguments("--ckpt", pipe, pipe.with_name("out.safetensors")))
+
+
+def test_big_endian_and_fortran_arrays(tmp_path):
+    from weights_convert.numpy_pickle import read_numpy_pickle
+
+    arrays = {"a": np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)), "b": {"c": np.arange(3, dtype="<f8")}}
+    for protocol in (3, 4):
+        (tmp_path / "x.ckpt").write_bytes(pickle.dumps(arrays, protocol=protocol))
+        found = read_numpy_pickle(tmp_path / "x.ckpt")
+        assert list(found) == ["a", "b/c"]
+        np.testing.assert_array_equal(found["a"], arrays["a"])
+        np.testing.assert_array_equal(found["b/c"], arrays["b"]["c"])
 
 
 def test_options(tmp_path, monkeypatch):

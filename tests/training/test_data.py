@@ -218,3 +218,21 @@ def test_what_is_refused(tmp_path):
     ]:
         with pytest.raises(ValueError, match=sentence):
             prepare(DataConfig(good, holdout_path=str(path)), 4)
+
+
+def test_what_would_fill_memory_is_skipped(tmp_path, monkeypatch):
+    folder = _flat(tmp_path / "a", range(3))
+    Image.new("1", (8192, 8200)).save(tmp_path / "a" / "bomb.png")
+    (tmp_path / "a" / "page.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+    )
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *a, **k: Image.new("RGB", (8, 8)))
+    data = prepare(DataConfig((Source(folder),), holdout=0), 4)
+    assert sorted(data.train[0][0].skipped) == ["bomb.png", "page.jpg"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(tmp_path / "a" / "001.png", "001.png")
+        with file.open("huge.png", "w", force_zip64=True) as entry:
+            for _ in range(2**9 + 1):
+                entry.write(bytes(2**20))
+    data = prepare(DataConfig((Source(str(tmp_path / "a.zip")),), holdout=0), 4)
+    assert data.train[0][0].skipped == ["huge.png"]

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from weights_convert import torch_pickle
 from weights_convert.reader import read_state_dict, read_tensors, sha256
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -286,3 +287,93 @@ def test_a_zip_of_something_else_a_folder_and_nothing(tmp_path):
         read_tensors(tmp_path)
     with pytest.raises(ValueError, match="cannot be opened"):
         read_tensors(tmp_path / "nowhere.pt")
+
+
+ORDERED = b"ccollections\nOrderedDict\n"
+
+
+def zip_of(path, opcodes):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + opcodes)
+    return path
+
+
+def refusal(path):
+    with pytest.raises(ValueError, match="cannot be read") as found:
+        read_tensors(path)
+    message = str(found.value)
+    assert message.startswith(str(path))
+    assert message.isprintable()
+    assert len(message) < 1000
+    return message
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_items_are_not_copied_again_and_again(tmp_path, distinct):
+    pairs = b"".join(b"J" + struct.pack("<i", i if distinct else 7) + b"N\x86" for i in range(1000))
+    once = b"](" + pairs + b"eq\x00"
+    again = (ORDERED + b"h\x00\x85R") * 50
+    path = zip_of(tmp_path / "x.pt", b"(" + once + again + b"t.")
+    assert "again and again" in refusal(path)
+    arguments = b"(]" + b"N" * 2000 + b"tq\x01"
+    assert "again and again" in refusal(
+        zip_of(tmp_path / "y.pt", b"(" + arguments + (ORDERED + b"h\x01R") * 50 + b"t.")
+    )
+
+
+def test_ordered_dictionaries_as_python_2_wrote_them(torch_files):
+    def wrap(described):
+        return torch_files.Call(
+            torch_files.Global("collections", "OrderedDict"), ([list(x) for x in described.items()],)
+        )
+
+    assert set(read_tensors(torch_files.checkpoint("x.pt", TENSORS, wrap=wrap))) == set(TENSORS)
+
+
+def test_the_budget_is_one_for_a_file(monkeypatch):
+    path = GOLDEN / "torch" / "nested_legacy.pt"
+    with open(path, "rb") as file:
+        costs = []
+        for _ in range(5):
+            budget = torch_pickle.Budget()
+            torch_pickle.load(file, budget)
+            costs.append(budget.instructions)
+    monkeypatch.setattr(torch_pickle, "MAX_OPCODES", sum(costs))
+    read_tensors(path)
+    monkeypatch.setattr(torch_pickle, "MAX_OPCODES", max(costs) + 1)
+    assert "more pickle instructions" in refusal(path)
+
+
+def test_keys_that_hash_alike_and_keys_of_many_digits(tmp_path):
+    alike = b"".join(b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(1, 200))
+    assert "too large" in refusal(zip_of(tmp_path / "x.pt", b"}(" + alike + b"u."))
+    digits = b"\x8b" + struct.pack("<i", 2000) + b"\x01" * 2000  # more than Python turns into text
+    assert "too large" in refusal(zip_of(tmp_path / "y.pt", b"}" + digits + b"Ns."))
+
+
+def test_names_and_keys_cannot_flood_or_command_a_terminal(torch_files):
+    for name in ("\x1b[2Jgone", "n" * 10**6):
+        refusal(torch_files.zip("x.pt", {name: {"a": 1}}, {}))
+        refusal(torch_files.checkpoint("y.pt", {name: TENSORS["a.bias"]}))
+
+
+def safetensors_of(path, shape):
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    return path
+
+
+def test_shapes_that_no_array_can_have(torch_files, tmp_path):
+    saved = {"w": torch_files.tensor("0", W, size=(0, 2**59, 2**59), stride=(1, 1, 1))}
+    assert "no array can have" in refusal(torch_files.zip("x.pt", saved, {"0": W.tobytes()}))
+    for shape in ([0] * 65, [0, 2**62]):
+        refusal(safetensors_of(tmp_path / "x.safetensors", shape))
+
+
+def test_a_pipe_is_no_checkpoint(pipe):
+    with pytest.raises(ValueError, match="no regular file"):
+        read_tensors(pipe)
+
+
+def test_text_in_a_pickle_says_nothing_on_its_own(tmp_path):
+    assert "STRING" in refusal(zip_of(tmp_path / "x.pt", b"S'\\K'\n."))

@@ -180,7 +180,7 @@ def test_exports_to_cpu_cuda_and_tpu(name):
     assert exported.out_avals[0].shape == SHAPE
 
 
-@methods
+@pytest.mark.parametrize("name", fast_only(UNCONDITIONAL & set(METHODS) | {"dps", "ddrm", "daps"}, METHODS))
 def test_gradients_flow(name):
     """With respect to y, the weights and the hyper-parameters, all finite; y's not zero where it guides."""
     key, prior, measured, sampler = arguments(name)

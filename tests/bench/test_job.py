@@ -61,6 +61,7 @@ def test_every_image_has_a_row_for_each_task_method_and_seed(unbroken):
     assert calls == {"dps": "12", "ddrm": "12"}
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_parts_or_batches(data, tiny, tmp_path, unbroken):
     grid = replace(GRID, part=5, pictures=False)
     bench.Job(grid, data, tmp_path, tiny).run(batch_size=3)

@@ -1,13 +1,15 @@
 # make demo: the main job on the embedded prior, pictures and tables in out/demo
-# make test: the tests          make lint: ruff and mypy          make clean: forget everything that was made
+# make test: the fast tests     make test-all: the slow ones, too
+# make lint: ruff and mypy      make clean: forget everything that was made
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: demo test lint clean wheel
+.PHONY: demo test test-all lint clean wheel
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -26,7 +28,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m jaxdiff reproduce --out $(DEMO_OUT) $(DEMO_FLAGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -47,22 +47,6 @@ NETWORKS = {
 }
 """``tiny`` has what the FFHQ network has (resampling blocks, attention, learned variance) and compiles in seconds."""
 
-NEEDED: dict[str, Callable[[Any], tuple[int, int]]] = {
-    **dict.fromkeys(
-        ("sdedit", "score_ald", "ddnm", "ddrm", "repaint", "diffpir", "reddiff", "fast_dips"), lambda _: (1, 0)
-    ),
-    **dict.fromkeys(("dps", "mcg", "dsg", "lgd_mc", "pigdm"), lambda _: (1, 1)),
-    "tmpd": lambda _: (1, 2),
-    "mmps": lambda method: (1, method.iterations + 1),
-    "sitcom": lambda method: (method.iterations + 1, method.iterations),
-    "pnp_dm": lambda method: (method.prior_steps, 0),
-    "daps": lambda method: (method.ode_steps, 0),
-    "annealed_langevin": lambda method: (method.inner_steps, 0),
-    "tds": lambda method: (method.particles, method.particles),
-    "fps": lambda method: (method.particles, 0),
-}
-"""Forward passes of the network and passes back to its input that a step of each method takes by its definition."""
-
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 

@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxdiff as jd
-from benchmarks.costs import NEEDED
 from jaxdiff import tasks
 from jaxdiff.models import PRESETS, UNet
 
@@ -88,7 +87,7 @@ class Bench:
         """Steps of a method, from its own first state."""
         ddpm = name == "unconditional"
         sampler = jd.samplers.ddpm() if ddpm else tasks.sampler(name, "inpaint_box", self.prior)
-        needed = (1, 0) if ddpm else NEEDED[name](sampler)
+        needed = (1, 0) if ddpm else sampler.calls[:2]
         problem, denoiser = self.problem, self.denoiser
         state = jax.jit(jax.vmap(lambda k: sampler.init(k, problem, denoiser, jnp.int32(T))))(self.keys)
 

@@ -10,13 +10,11 @@ import os
 import pathlib
 import signal
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import jaxlib
 import pytest
 
-from jaxdiff import denoisers, schedules
+from tests.support.networks import tiny_denoiser
 
 if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
     jax.config.update("jax_disable_most_optimizations", True)
@@ -26,11 +24,25 @@ if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
         cheap = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cheap}".strip()
 
-# The same small networks are compiled by many tests, and by every worker of pytest-xdist.
-jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+# The same small networks are compiled by many tests, by every worker of pytest-xdist, and by the next run.
+CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax" / jaxlib.__version__
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 MOST_MEMORY = 3 * 2**30
 """Bytes a worker may hold after a module; compiled programs are dropped above it (Linux tells, others go on)."""
+
+
+TABLES = pathlib.Path(__file__).parent / "contracts"
+"""Tests of one name (an operator, a method) there share compiled programs; elsewhere those of one file do."""
+
+
+def pytest_collection_modifyitems(items):
+    """With ``--dist loadgroup``, tests that share programs or module fixtures run in one worker."""
+    for item in items:
+        shared = [item.nodeid.partition("::")[0]]
+        if TABLES in item.path.parents and hasattr(item, "callspec"):
+            shared.append(item.callspec.params.get("name", ""))
+        item.add_marker(pytest.mark.xdist_group(":".join(shared)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,21 +55,10 @@ def _bounded_memory():
         gc.collect()
 
 
-class TinyNet(nn.Module):
-    """Two convolutions that know their time."""
-
-    @nn.compact
-    def __call__(self, x, t, y=None):
-        time = jnp.sin(t.astype(jnp.float32) / 30.0).reshape(-1, 1, 1, 1)
-        return nn.Conv(x.shape[-1], (3, 3))(nn.tanh(nn.Conv(4, (3, 3))(x + time)))
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """A ``Denoiser`` for 32×32 colour images with a schedule of 50 steps."""
-    module = TinyNet()
-    params = module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))["params"]
-    return denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(32, 32, 3))
+    return tiny_denoiser((32, 32, 3))
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_the_folder_is_one_that_is_trimmed(tmp_path):
         assert compilation_cache.OURS.fullmatch(folder.name)
 
 
+@pytest.mark.slow
 def test_a_command_compiles_once(tmp_path):
     """The second start of the same command finds every program that took long to compile."""
     command = ["sample", "-n", "1", "--steps", "1", "--out", str(tmp_path / "a.png"), "--overwrite"]

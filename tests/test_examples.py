@@ -45,6 +45,7 @@ def prior():
     return SmoothPrior(jd.schedules.linear(1000), image_shape=(32, 32, 3))
 
 
+@pytest.mark.slow
 def test_learning_a_schedule_lowers_the_error(prior, tmp_path):
     flags = ["--steps", "10", "--iterations", "8", "--train", "3", "--test", "3", "--draw_steps", "10"]
     operator = jd.operators.gaussian_blur(image_shape=prior.image_shape, size=5, std=1.0)
@@ -55,6 +56,7 @@ def test_learning_a_schedule_lowers_the_error(prior, tmp_path):
     assert out.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_gradient_through_the_run_is_that_of_finite_differences(prior):
     module = example("learn_zeta_schedule")
     operator = jd.operators.gaussian_blur(image_shape=prior.image_shape, size=5, std=1.0)
@@ -85,6 +87,7 @@ def test_a_line_is_drawn_as_it_is_described():
     assert (kernel * across**2).sum() == pytest.approx(0.25, rel=0.06)
 
 
+@pytest.mark.slow
 def test_blind_deconvolution_runs_and_lowers_the_misfit(prior, tmp_path):
     few = {
         "size": 5,

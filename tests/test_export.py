@@ -15,10 +15,11 @@ from flax import traverse_util
 import jaxdiff as jd
 from jaxdiff import cli, export, operators, samplers, schedules, tasks
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.models import UNet, UNetConfig, parameter_shapes
+from jaxdiff.models import UNet, parameter_shapes
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers import grid_for
 from jaxdiff.samplers.loop import sample
+from tests.support.networks import small_unet
 
 SHAPE = (16, 16, 3)
 STEPS = 3
@@ -45,9 +46,7 @@ np.save(f"{folder}/{name}.npy", np.asarray(x))
 @pytest.fixture(scope="module")
 def prior():
     """The smallest UNet, so that the own primitive of its convolutions is in the artifact."""
-    config = UNetConfig(
-        image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_factors=(), num_heads=1
-    )
+    config = small_unet(channel_mult=(1, 1), num_heads=1)
     module = UNet(config)
     random = np.random.RandomState(1)
     named = {k: 0.1 * random.normal(size=s).astype(np.float32) for k, s in parameter_shapes(config).items()}

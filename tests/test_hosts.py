@@ -16,6 +16,7 @@ print(jax.process_count(), *hosts.share(range(5)))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_meet_and_share():
     with socket.socket() as free:
         free.bind(("localhost", 0))

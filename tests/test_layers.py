@@ -66,7 +66,7 @@ def faults_of(path):
         other = target.partition(".")[0]
         if other == room:
             continue
-        if not other or not ((ROOT / other).exists() or (ROOT / f"{other}.py").exists()):
+        if not other or (not (ROOT / other).exists() and not (ROOT / f"{other}.py").exists()):
             other = "__init__"  # a public name of the package itself
         if level_of(other) >= level_of(room):
             yield f"{path.relative_to(ROOT)} imports {name}"

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -64,6 +65,7 @@ def test_every_image_has_a_row_for_each_task_method_and_seed(unbroken):
     assert calls == {"dps": "12", "ddrm": "12"}
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_parts_or_batches(data, tiny, tmp_path, unbroken):
     grid = replace(GRID, part=5, pictures=False)
     bench.Job(grid, data, tmp_path, tiny).run(batch_size=3)
@@ -90,7 +92,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("moments", [(1, 4), (2, 3), (9, 5)])
+@pytest.mark.parametrize("moments", [(2, 3), *(pytest.param(m, marks=pytest.mark.slow) for m in ((1, 4), (9, 5)))])
 def test_killed_twice_it_ends_with_the_same_table(data, tiny, tmp_path, unbroken, monkeypatch, moments):
     monkeypatch.setattr(Bookmark, "every", 0.0)
     for moment in moments:
@@ -115,28 +117,24 @@ def test_killed_twice_it_ends_with_the_same_table(data, tiny, tmp_path, unbroken
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
+sys.path.insert(0, sys.argv[1])
 import jax
-jax.config.update("jax_compilation_cache_dir", sys.argv[5])
-import jax.numpy as jnp
-from conftest import TinyNet
-from jaxdiff import denoisers, schedules
+jax.config.update("jax_compilation_cache_dir", sys.argv[4])
 from jaxdiff.bench import job as bench
-from test_job import GRID
-module = TinyNet()
-params = module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))["params"]
-tiny = denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(32, 32, 3))
-bench.Job(GRID, sys.argv[3], Path(sys.argv[4]), tiny).run()
+from tests.bench.test_job import GRID
+from tests.support.networks import tiny_denoiser
+bench.Job(GRID, sys.argv[2], Path(sys.argv[3]), tiny_denoiser((32, 32, 3))).run()
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_broken(data, tmp_path, unbroken):
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "out"
     out.mkdir()
-    here = os.path.dirname(__file__)
+    root = str(pathlib.Path(__file__).parents[2])
     cache = str(jax.config.jax_compilation_cache_dir)
-    command = [sys.executable, str(tmp_path / "script.py"), here, os.path.dirname(here), str(data), str(out), cache]
+    command = [sys.executable, str(tmp_path / "script.py"), root, str(data), str(out), cache]
     for parts in (1, 6):
         process = subprocess.Popen(command)
         while process.poll() is None and len(list((out / "parts").glob("*.csv"))) < parts:

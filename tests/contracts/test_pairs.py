@@ -1,8 +1,8 @@
 """Every method × one operator of each family: the contract of samplers holds for one step, or a refusal names both.
 
-What is asked of each pair on each run of the tests: shape, dtype, finite numbers, and one trace for new numbers. The rest
-(compiled = eager and batch = single in float64, exports, gradients) is asked of each method and of each family once, and of
-all pairs by
+The fast tests trace each pair: shape, dtype, and one trace for new numbers. They compile one program for each method and for
+each family: in float64, batch = single and finite gradients. The slow tests compile each pair in float32 for finite numbers,
+run it eagerly, and export it. This asks the closer questions of all pairs:
 
     JAXDIFF_EVERY_PAIR=1 python -m pytest tests/contracts/test_pairs.py
 """
@@ -19,7 +19,7 @@ import pytest
 from jaxdiff import operators as ops
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.operators import LinearOperator, SpectralOperator
+from jaxdiff.operators import LinearOperator, Operator, SpectralOperator
 from jaxdiff.problems import observe
 from jaxdiff.samplers import METHODS
 
@@ -39,14 +39,12 @@ FAMILIES = {
     "high_dynamic_range": lambda: ops.high_dynamic_range(image_shape=SHAPE),
     "jpeg": lambda: ops.jpeg(image_shape=SHAPE, quality=30),
 }
-NEEDS = {
-    "mcg": LinearOperator,
-    "ddnm": LinearOperator,
-    "repaint": LinearOperator,
-    "fps": LinearOperator,
-    "ddrm": SpectralOperator,
+KINDS = {
+    **dict.fromkeys(["masking", "convolution", "resampling", "color", "fourier", "sensing"], SpectralOperator),
+    **dict.fromkeys(["varying", "tomography", "algebra"], LinearOperator),
+    **dict.fromkeys(["phase_retrieval", "high_dynamic_range", "jpeg"], Operator),
 }
-"""What a method cannot do without; the others serve whatever is differentiable."""
+"""What each family is, so that the pairs can be named before any operator is made."""
 OPTIONS = {
     "sdedit": {"start": 80},
     "daps": {"ode_steps": 2, "mcmc_steps": 2},
@@ -56,10 +54,10 @@ OPTIONS = {
 """Fewer than by default of what is looped over: the program is the same."""
 
 
-def served(name, problem):
+def served(name, family):
     if name == "sdedit":  # starts from a picture: y itself, or its pseudo-inverse
-        return problem.y.shape == SHAPE or isinstance(problem.operator, LinearOperator)
-    return isinstance(problem.operator, NEEDS.get(name, object))
+        return family != "phase_retrieval"
+    return issubclass(KINDS[family], METHODS[name].kind.needs)
 
 
 @functools.cache
@@ -107,8 +105,21 @@ def changed(tree):
     return jax.tree.map(lambda leaf: leaf * 0.95 if is_number(leaf) else leaf, tree)
 
 
+def split(tree):
+    """Its numbers, and the function that puts others in their place."""
+    leaves, structure = jax.tree.flatten(tree)
+    kept = [None if is_number(leaf) else leaf for leaf in leaves]
+
+    def with_numbers(numbers):
+        numbers = iter(numbers)
+        return structure.unflatten([next(numbers) if leaf is None else leaf for leaf in kept])
+
+    return [leaf for leaf in leaves if is_number(leaf)], with_numbers
+
+
 @functools.cache
-def compiled(name, family):
+def traced(name, family):
+    """The pair's one program, with how often it was traced."""
     traces = []
 
     @jax.jit
@@ -136,9 +147,6 @@ def doubled(name, family):
     return key, *at_least(jnp.float64, rest)
 
 
-compiled_step = jax.jit(step)
-
-
 @pytest.fixture(autouse=True)
 def strict():
     with jax.numpy_dtype_promotion("strict"):
@@ -146,7 +154,7 @@ def strict():
 
 
 PAIRS = [(name, family) for name in METHODS for family in FAMILIES]
-SERVED = [(name, family) for name, family in PAIRS if served(name, measured(family))]
+SERVED = [(name, family) for name, family in PAIRS if served(name, family)]
 REFUSED = [pair for pair in PAIRS if pair not in SERVED]
 
 
@@ -167,6 +175,13 @@ every = pytest.mark.parametrize(("name", "family"), SERVED)
 closely = pytest.mark.parametrize(("name", "family"), CLOSELY)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_of_its_kind(family):
+    operator = measured(family).operator
+    kinds = (SpectralOperator, LinearOperator, Operator)
+    assert next(kind for kind in kinds if isinstance(operator, kind)) is KINDS[family]
+
+
 @pytest.mark.parametrize(("name", "family"), REFUSED)
 def test_a_pair_is_refused_by_name(name, family):
     operator = type(measured(family).operator).__name__
@@ -176,13 +191,22 @@ def test_a_pair_is_refused_by_name(name, family):
 
 
 @every
-def test_image_shaped_finite_and_compiled_once(name, family):
-    run, traces = compiled(name, family)
+def test_image_shaped_and_traced_once(name, family):
+    run, traces = traced(name, family)
+    key, prior, problem, sampler = arguments(name, family)
+    for given in ((prior, problem, sampler), changed((prior, problem, sampler))):
+        x, info = run.eval_shape(key, *given)
+        assert (x.shape, x.dtype) == (SHAPE, jnp.float32)
+        assert info.residual.shape == ()
+    assert len(traces) == 1
+
+
+@pytest.mark.slow
+@every
+def test_every_pair_is_finite_and_new_numbers_change_it(name, family):
+    run, traces = traced(name, family)
     key, prior, problem, sampler = arguments(name, family)
     x, info = run(key, prior, problem, sampler)
-    assert x.shape == SHAPE
-    assert x.dtype == jnp.float32
-    assert info.residual.shape == ()
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((x, info)))
     again, _ = run(key, changed(prior), changed(problem), changed(sampler))
     assert len(traces) == 1
@@ -190,23 +214,43 @@ def test_image_shaped_finite_and_compiled_once(name, family):
 
 
 @closely
+def test_a_batch_is_its_images_and_gradients_flow(name, family):
+    """In one program. Gradients of y, the operator's numbers, the prior and the hyper-parameters: finite, and y's not zero."""
+    with in_float64():
+        _, *given = doubled(name, family)
+        numbers, with_numbers = split(given)
+        y = given[1].y
+
+        @jax.jit
+        def everything(numbers, keys, ys):
+            prior, problem, sampler = with_numbers(numbers)
+
+            def one(key_and_y):
+                key, y = key_and_y
+                return step(key, prior, problem.replace(y=y), sampler)[0]
+
+            def loss(numbers):
+                return jnp.sum(step(keys[0], *with_numbers(numbers))[0] ** 2)
+
+            alone = jax.lax.map(one, (keys, ys))
+            return alone, jax.vmap(one)((keys, ys)), jax.grad(loss)(numbers)
+
+        alone, batch, gradients = everything(numbers, jax.random.split(KEY, 2), jnp.stack([y, y * 0.5]))
+        for i in range(2):
+            assert_alike(batch[i], alone[i])
+        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in (alone, *gradients))
+        assert bool(jnp.any(with_numbers(gradients)[1].y != 0))
+
+
+@pytest.mark.slow
+@closely
 def test_compiling_changes_nothing(name, family):
     with in_float64():
         double = doubled(name, family)
-        assert_alike(compiled_step(*double)[0], step(*double)[0])
+        assert_alike(jax.jit(step)(*double)[0], step(*double)[0])
 
 
-@closely
-def test_a_batch_is_its_images(name, family):
-    with in_float64():
-        _, prior, problem, sampler = doubled(name, family)
-        keys, ys = jax.random.split(KEY, 2), jnp.stack([problem.y, problem.y * 0.5])
-        batch = jax.jit(jax.vmap(lambda key, y: step(key, prior, problem.replace(y=y), sampler)[0]))(keys, ys)
-        for i in range(2):
-            alone, _ = compiled_step(keys[i], prior, problem.replace(y=ys[i]), sampler)
-            assert_alike(batch[i], alone)
-
-
+@pytest.mark.slow
 @closely
 def test_exports_to_cpu_cuda_and_tpu(name, family):
     def program(key_data, *rest):
@@ -218,23 +262,11 @@ def test_exports_to_cpu_cuda_and_tpu(name, family):
     assert exported.out_avals[0].shape == SHAPE
 
 
+@pytest.mark.slow
 @closely
-def test_gradients_flow(name, family):
-    """With respect to y, the operator's numbers, the prior and the hyper-parameters: finite, and y's not zero."""
-    leaves, structure = jax.tree.flatten(arguments(name, family)[1:])
-    numbers = [is_number(leaf) for leaf in leaves]
-
-    def with_numbers(values):
-        values = iter(values)
-        return structure.unflatten(
-            [next(values) if number else leaf for leaf, number in zip(leaves, numbers, strict=True)]
-        )
-
-    def loss(values):
-        return jnp.sum(step(KEY, *with_numbers(values))[0] ** 2)
-
-    given = [leaf for leaf, number in zip(leaves, numbers, strict=True) if number]
-    gradients = jax.jit(jax.grad(loss))(given)
+def test_gradients_are_finite_in_float32(name, family):
+    numbers, with_numbers = split(arguments(name, family)[1:])
+    gradients = jax.jit(jax.grad(lambda numbers: jnp.sum(step(KEY, *with_numbers(numbers))[0] ** 2)))(numbers)
     assert all(bool(jnp.all(jnp.isfinite(gradient))) for gradient in gradients)
     # Of large gradients, as a phase retrieval's, the sign that RED-diff's first step takes has derivative 0 in float32.
     flat = (name, family) == ("reddiff", "phase_retrieval")

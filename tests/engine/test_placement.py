@@ -2,6 +2,7 @@
 
 import math
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ import pytest
 import jaxdiff as jd
 from jaxdiff.engine import placement, runs
 from jaxdiff.hosts import share
-from jaxdiff.models.config import UNetConfig
 from jaxdiff.models.unet import UNet
+from tests.support.networks import small_unet
 
 KEY = jax.random.key(5)
 
@@ -119,8 +120,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 
 
 def test_a_network_computes_layers_twice_where_not_one_image_fits(monkeypatch, caplog):
-    config = UNetConfig(image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1,), attention_factors=())
-    module = UNet(config)
+    module = UNet(small_unet())
     params = jax.jit(module.init)(KEY, jnp.zeros((1, 16, 16, 3)), jnp.zeros(1))["params"]
     prior = jd.Denoiser(params, jd.schedules.linear(20), module=module, image_shape=(16, 16, 3))
     made, sampler = [problem(i, (16, 16, 3)) for i in range(2)], jd.samplers.dps(zeta=0.5)
@@ -190,6 +190,7 @@ def test_hosts_share_a_list_without_overlap(monkeypatch):
     assert sorted(parts) == list(range(10))
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(tmp_path):
     """In a process of its own, since the number of devices is fixed when JAX starts."""
     script = tmp_path / "eight.py"
@@ -199,12 +200,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import jax, jax.numpy as jnp, numpy as np
 import jaxdiff as jd
-from conftest import TinyNet
-from jaxdiff import denoisers, schedules
+from tests.support.networks import tiny_denoiser
 
-module = TinyNet()
-params = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros(1))["params"]
-tiny = denoisers.Denoiser(params, schedules.linear(50), module=module, image_shape=(16, 16, 3))
+tiny = tiny_denoiser((16, 16, 3))
 key = jax.random.key(1)
 problems = []
 for i in range(11):
@@ -224,13 +222,13 @@ np.testing.assert_allclose(*drawn, atol=1e-5)
     )
     devices = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     flags = os.environ | {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
-    here = os.path.dirname(os.path.dirname(__file__))
-    done = subprocess.run([sys.executable, str(script), here], env=flags, capture_output=True, text=True, timeout=600)
+    root = str(pathlib.Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, str(script), root], env=flags, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_layers_that_are_computed_twice_give_the_same_gradient():
-    config = UNetConfig(image_size=16, model_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_factors=(2,))
+    config = small_unet(channel_mult=(1, 2), attention_factors=(2,))
     plain, lean = UNet(config), UNet(config, remat=True)
     x, t = jax.random.normal(KEY, (1, 16, 16, 3)), jnp.array([7.0])
     params = jax.jit(plain.init)(KEY, x, t)["params"]

@@ -101,6 +101,7 @@ def test_batch_equals_each_alone(params):
         np.testing.assert_allclose(run(UNet(SMALL), params, X[i : i + 1], T[i : i + 1])[0], whole[i], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_jit_equals_no_jit(tiny):
     with jax.disable_jit():
         plain = UNet(TINY).apply({"params": tiny}, X, T)

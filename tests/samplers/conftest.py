@@ -15,32 +15,12 @@ from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers import karras_grid, sample
 from jaxdiff.typing import Array, static
+from tests.support.operators import Cubic, Dense
 
 SHAPE = (4, 4, 1)
 SIZE = 16
 SCHEDULE = schedules.linear(1000)
 SIGMA = 0.2
-
-
-@struct.dataclass
-class Dense(LinearOperator):
-    """Any matrix [M, D]: the operator that has no closed form."""
-
-    matrix: Array
-
-    def apply(self, x):
-        return self.matrix.astype(x.dtype) @ x.ravel()
-
-
-@struct.dataclass
-class Cubic(Operator):
-    """y = x + c x³ on half of the pixels: smooth and not linear."""
-
-    curve: Array
-
-    def apply(self, x):
-        half = x.ravel()[::2]
-        return half + self.curve.astype(x.dtype) * half**3
 
 
 @struct.dataclass

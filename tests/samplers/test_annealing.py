@@ -20,6 +20,7 @@ def dense(problem):
     return jnp.asarray(problem.operator.as_matrix())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", ["langevin", "hmc"])
 def test_daps_chain_draws_around_the_flow(world, x_t, inner):
     here, sigma = world("blur"), 0.3
@@ -34,6 +35,7 @@ def test_daps_chain_draws_around_the_flow(world, x_t, inner):
     assert errors.covariance < 2.5 * errors.covariance_floor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_daps_hmc_starts_with_a_velocity(world, x_t, momentum):
     """Where h is too small for a force, the first move is √h (m v + √(2(1−m)) z): variance h (m² + 2(1−m)) with v ~ N(0, I).
@@ -86,6 +88,7 @@ def test_daps_flow_ends_where_the_ode_does(world, x_t):
     assert fine < coarse / 8, "Euler: the error falls as 1/n"
 
 
+@pytest.mark.slow
 def test_annealed_langevin_draws_the_annealed_posterior_of_its_level(world):
     here, t = world("mask"), jnp.asarray(300)
     level = here.prior.schedule.at(t)
@@ -143,6 +146,7 @@ def test_particle_tools():
 
 
 # FPS is exact only where the noise is small: it takes the one noise of y for a new one at every level.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "sigma"), [(tds(particles=32), 0.5), (fps(particles=32), 0.02)], ids=["tds", "fps"]
 )

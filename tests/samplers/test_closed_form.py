@@ -121,17 +121,20 @@ def assert_seen_again(found, row, draws):
         assert abs(here.value - there.value) < limit, f"{what}: {figure} in the table, {found.figures} seen"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_figures_of_the_table_are_seen_again(name):
     draws, steps, table = documented()
     assert_seen_again(run(name, steps), table[name], draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), UNCONDITIONAL)
 def test_the_figures_of_unconditional_samplers_are_seen_again(name, steps):
     assert_seen_again(run(name, steps, "gaussian"), documented_unconditional()[name, steps], documented()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [("exact draws", 1), ("mmps(iterations=5)", 800)])
 def test_what_the_text_calls_exact_is(name, steps):
     """MMPS as its steps grow: at 100 of them it lacks a tenth of the spread."""

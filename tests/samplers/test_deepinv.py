@@ -31,6 +31,7 @@ def changed(method, name, **changes):
     return parity.differences(run._replace(**fields))[1]
 
 
+@pytest.mark.slow
 def test_the_comparison_breaks_where_a_departure_is_not_absorbed():
     assert changed("ddrm", "blur", noise=lambda z: z * 2**0.5) > 1e-2
     assert changed("diffpir", "blur", sampler=lambda found: found.replace(lam=found.lam / 2)) > 1e-2
@@ -38,6 +39,7 @@ def test_the_comparison_breaks_where_a_departure_is_not_absorbed():
     assert changed("dps", "inpainting", denoiser=lambda found: found.replace(low=jnp.float32(-1))) > 1e-3
 
 
+@pytest.mark.slow
 def test_an_option_off_by_a_percent_is_seen():
     assert changed("ddrm", "inpainting", sampler=lambda found: found.replace(eta=found.eta * 1.01)) > 1e-3
     assert changed("ddrm", "blur", sampler=lambda found: found.replace(eta_b=found.eta_b * 1.01)) > 1e-3

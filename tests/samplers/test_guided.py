@@ -72,6 +72,7 @@ def test_pigdm_original_form_is_its_weight_times_the_posterior_form(world, x_t):
     assert jnp.abs(step["posterior"] - bare).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_mmps_draws_the_posterior(world):
     here = world("mask")
     images, info = here.draws(mmps(iterations=5), steps=100, count=1000)

@@ -7,9 +7,10 @@ import pytest
 
 import jaxdiff as jd
 from benchmarks import parity_diffusion as parity
+from tests.support.tiers import fast_only
 
 
-@pytest.mark.parametrize("name", parity.TRAJECTORIES)
+@pytest.mark.parametrize("name", fast_only(["ddpm_20", "dps_gblur_20"], list(parity.TRAJECTORIES)))
 def test_a_recorded_run_is_replayed(name):
     x, residual, record = parity.trajectory(name)
     if name.startswith("dps"):  # in float64, both
@@ -19,6 +20,7 @@ def test_a_recorded_run_is_replayed(name):
         assert parity.relative(x, parity.image(record["x_final"])) < 2e-5
 
 
+@pytest.mark.slow  # whole runs are replayed in float64
 @pytest.mark.parametrize("name", [name for name in parity.TRAJECTORIES if name.startswith("dps")])
 def test_single_steps_in_float32(name):
     """Every fifth step of the record: ours from the image before it is the image after it, gradient included."""
@@ -34,7 +36,7 @@ def test_single_steps_in_float32(name):
         assert parity.relative(found, parity.image(record["rec_x_out"][place])) < 1e-5, i
 
 
-@pytest.mark.parametrize("task", ["inpainting", "gaussian_blur", "super_resolution"])
+@pytest.mark.parametrize("task", fast_only(["inpainting"], ["inpainting", "gaussian_blur", "super_resolution"]))
 def test_guidance_gradients(task):
     rows = parity.gradients((task,))
     assert len(rows) >= 9

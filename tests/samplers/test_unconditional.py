@@ -64,6 +64,7 @@ def test_second_order_beats_first_at_equal_network_calls(prior):
 
 
 # Ancestral steps are of first order: they lose variance as 1/steps.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "steps"), [(ddpm(), 250), (ddim(eta=1.0), 250), (heun(churn=0.3), 60)], ids=["ddpm", "ddim1", "churn"]
 )

@@ -1,13 +1,11 @@
 """Tiny pictures and a tiny run for the trainer's tests."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxdiff.training import TrainConfig
+from tests.support.networks import trainable
 
 
 def picture(seed, height=8, width=8):
@@ -20,10 +18,7 @@ def picture(seed, height=8, width=8):
 @pytest.fixture(scope="session")
 def small_network():
     """The function that gives a run a network of three layers."""
-    spec = importlib.util.spec_from_file_location("small_network", pathlib.Path(__file__).parent / "small_network.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.network
+    return trainable
 
 
 @pytest.fixture(scope="session")

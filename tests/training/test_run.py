@@ -28,7 +28,7 @@ from jaxdiff.training.data import Stream
 from jaxdiff.training.report import Progress
 from jaxdiff.training.state import init_state
 
-FOLDER = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _quick(monkeypatch, small_network):
@@ -63,6 +63,7 @@ def _kill_when(process, condition, errors, patience=600):
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, monkeypatch):
     # A cache of its own, since the kill may come in the middle of anything.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
@@ -73,8 +74,8 @@ def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, mo
 
     def script(folder):
         return (
-            f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
-            "import small_network; small_network.install()\n"
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+            "from tests.support import networks; networks.install()\n"
             "from jaxdiff.training import load_config, train\n"
             f"train(load_config({str(tmp_path / 'config.json')!r}), {str(folder)!r})"
         )

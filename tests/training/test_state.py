@@ -29,7 +29,7 @@ from jaxdiff.training.state import (
     spread_timesteps,
 )
 
-FOLDER = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,7 @@ def test_weight_decay_and_clipping_are_where_they_should_be():
     np.testing.assert_allclose(total, 0.01, rtol=1e-5)  # (1 − b1) · clip_norm
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(tiny, trail_of, tmp_path):
     config = tiny(optimizer__batch_size=8)
     (tmp_path / "config.json").write_text(config.to_json())
@@ -152,12 +153,12 @@ def test_eight_devices_equal_one(tiny, trail_of, tmp_path):
 import sys
 import jax, numpy as np
 from flax import traverse_util
-sys.path.insert(0, {str(FOLDER)!r})
-import small_network
+sys.path.insert(0, {str(ROOT)!r})
+from tests.support import networks
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.state import data_mesh, init_state, make_update
 assert jax.device_count() == 8
-small_network.install()
+networks.install()
 config = TrainConfig.from_json(open({str(tmp_path / "config.json")!r}).read())
 state, update = init_state(config), make_update(config, data_mesh())
 for i in range(3):

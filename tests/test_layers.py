@@ -15,7 +15,7 @@ LEVELS = (
     ("samplers",),
     ("checkpoints", "engine", "export", "network_calls", "plots", "tables"),
     ("tasks", "training"),
-    ("evaluation",),
+    ("evaluation", "testing"),
     ("bench", "study", "tune"),
     ("__init__",),
     ("cli",),

@@ -1,0 +1,35 @@
+"""``jaxdiff restore --method NAME`` and ``jd.sample(..., jd.samplers.NAME())`` are one run, bit for bit."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdiff as jd
+from jaxdiff.cli import restore
+from jaxdiff.samplers import METHODS
+from tests.support.networks import tiny_denoiser
+from tests.support.tiers import fast_only
+
+STEPS = 6
+
+
+@pytest.mark.parametrize("method", fast_only(["mmps", "daps", "diffpir"], sorted(METHODS)))
+def test_python_and_the_command_line_give_the_same_run(jaxdiff, face, tmp_path, monkeypatch, method):
+    prior, seen = tiny_denoiser((64, 64, 3), clip=True), {}
+    run = restore.restore_many
+
+    def spy(keys, denoiser, problems, *rest, **options):
+        seen["problem"] = jax.tree.map(lambda leaf: leaf[0], problems)
+        seen["x"] = run(keys, denoiser, problems, *rest, **options).x[0]
+        raise ValueError("that is enough")  # scores and pictures are not asked for
+
+    monkeypatch.setattr(restore, "load_prior", lambda args: prior)
+    monkeypatch.setattr(restore, "restore_many", spy)
+    code, _, err = jaxdiff(
+        "restore", face, "--task", "gaussian_blur", "--method", method, "--steps", STEPS, "--out", tmp_path / "out"
+    )
+    assert (code, "that is enough" in err) == (2, True), err
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 0)
+    x, _ = jd.sample(key, prior, seen["problem"], METHODS[method](), steps=STEPS)
+    assert np.isfinite(seen["x"]).all()
+    np.testing.assert_array_equal(seen["x"], x)

@@ -11,7 +11,8 @@ __all__ = ["load", "nearest", "unknown"]
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
     """The known name that is most like ``name``; empty where none is.
 
-    Equal similarities are told apart: the same letters in another order come first, then a common beginning.
+    Equal similarities are told apart: the same letters in another order come first, then a common beginning, then the
+    shorter name.
 
     >>> nearest("dsp", ["tds", "dps", "mcg"]), nearest("xyz", ["dps"])
     ('dps', '')
@@ -20,11 +21,11 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
     return max(close, key=lambda other: _likeness(name.lower(), other), default="")
 
 
-def _likeness(name: str, other: str) -> tuple[float, bool, int]:
+def _likeness(name: str, other: str) -> tuple[float, bool, int, int]:
     beginning = next(
         (i for i, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other))
     )
-    return difflib.SequenceMatcher(None, other, name).ratio(), sorted(name) == sorted(other), beginning
+    return difflib.SequenceMatcher(None, other, name).ratio(), sorted(name) == sorted(other), beginning, -len(other)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

@@ -27,7 +27,9 @@ def test_our_methods_pass(name):
     "operator",
     [
         operators.inpaint_box(image_shape=SHAPE, size=4),
-        operators.mri(image_shape=(8, 8, 2), mask=operators.cartesian_mask(jax.random.key(0), shape=(8, 8), acceleration=2)),
+        operators.mri(
+            image_shape=(8, 8, 2), mask=operators.cartesian_mask(jax.random.key(0), shape=(8, 8), acceleration=2)
+        ),
         Dense(jnp.arange(128.0).reshape(2, 64) / 64, image_shape=SHAPE),
         Cubic(jnp.asarray(0.3), image_shape=SHAPE),
     ],

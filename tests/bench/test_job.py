@@ -265,7 +265,7 @@ def test_a_method_whose_spacing_has_not_so_many_steps_is_left_out(data, tiny, tm
         tasks=("denoise",), methods=("diffpir", "ddnm"), seeds=(0,), steps=40, prior="none", pictures=False
     )
     outcome = bench.Job(grid, data, tmp_path / "both", tiny, most=1).run()
-    assert "diffpir cannot run so long: spacing 'quad' with 40 steps" in outcome.refused["denoise", "diffpir"]
+    assert "DiffPIR cannot run so long: spacing 'quad' with 40 steps" in outcome.refused["denoise", "diffpir"]
     assert {row["method"] for row in outcome.rows} == {"ddnm"}
     assert "diffpir cannot do denoise" in (tmp_path / "both" / "summary.md").read_text("utf-8")
     with pytest.raises(ValueError, match="fewer steps, or another spacing"):

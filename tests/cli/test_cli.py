@@ -257,7 +257,7 @@ def test_tables_are_not_cut_at_80_columns(capsys, monkeypatch):
         | {"seconds_per_image": 100.0}
         | {f"{metric}_{part}": 12.3456 for metric in ("psnr", "ssim", "lpips", "misfit") for part in ("mean", "error")}
     ]
-    bench._print(bench.Outcome([], summary, {}, {}, 0))
+    bench._print(bench.Outcome([], summary, {}, {}, 0, {}))
     out = capsys.readouterr().out
     assert "annealed_langevin" in out
     assert "1 of 10" in out

@@ -71,23 +71,6 @@ def test_restore_takes_the_winning_settings_and_no_others():
             jax.tree.map(np.testing.assert_array_equal, ours, won)
 
 
-def test_the_default_is_the_best_within_the_calls_at_hand():
-    table = {
-        "p": {
-            "t": [
-                {"calls": 100, "method": "b", "options": {}, "network_calls": 30},
-                {"calls": 20, "method": "a", "options": {"x": 1}, "network_calls": 20},
-            ]
-        }
-    }
-    assert default_for("t", "p", 50, table)[:2] == ("a", {"x": 1})
-    assert default_for("t", "p", 100, table).method == "b"
-    assert default_for("t", "p", 250, table).calls == 30, "as many calls as it won with, and no more"
-    assert default_for("t", "p", 5, table)[::3] == ("a", 5), "the cheapest known, where none is cheap enough"
-    assert default_for("t", "q", 50, table)[:2] == ("dps", None)
-    assert default_for("u", "p", 50, table)[:2] == ("dps", None)
-
-
 def test_the_misfit_is_over_what_was_observed(tmp_path):
     """An image that fits the noise exactly where it was measured has none, however noise is drawn on hidden pixels."""
     truth = np.zeros(SHAPE, np.float32)

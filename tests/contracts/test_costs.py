@@ -95,7 +95,7 @@ def test_no_method_calls_the_network_more_often_than_its_definition(method):
     back = products("tiny", "forward + input gradient")["conv_stride_1"] - forward
     sampler = METHODS[method]()
     forwards, backs, _ = sampler.calls
-    found = costs.products(costs.step_of(costs.NETWORKS["tiny"], METHODS[method]))
+    found = costs.products(costs.step_of(costs.NETWORKS["tiny"], METHODS[method].make))
     wanted = forwards * forward + backs * back
     # Blur kernels and the like are convolutions too, but not of this primitive.
     assert found["conv_stride_1"] == wanted, (

@@ -21,7 +21,7 @@ from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.operators import LinearOperator, Operator, SpectralOperator
 from jaxdiff.problems import observe
-from jaxdiff.samplers import METHODS
+from jaxdiff.samplers import METHODS, sample
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)
@@ -186,7 +186,7 @@ def test_a_family_is_of_its_kind(family):
 def test_a_pair_is_refused_by_name(name, family):
     operator = type(measured(family).operator).__name__
     with pytest.raises(ValueError, match=operator) as error:
-        jax.eval_shape(step, *arguments(name, family))
+        jax.eval_shape(functools.partial(sample, steps=2), *arguments(name, family))
     assert name.replace("_", "") in str(error.value).lower().replace("-", "").replace(" ", "")
 
 

@@ -65,7 +65,7 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     sizes = []
     original = runs.largest_batch
     monkeypatch.setattr(runs, "largest_batch", lambda *a: sizes.append(original(*a)) or sizes[-1])
-    engine = runs._Engine(tiny, sampler, runs.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12))
+    engine = runs._Engine(tiny, sampler, runs.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12), None, None)
     needed = engine._needs(runs.stack(made), 12)
     assert needed > 12 * 2 * 32 * 32 * 3 * 4, "at least images and measurements"
     monkeypatch.setattr(placement, "available_memory", lambda device: 0.6 * needed)
@@ -82,7 +82,7 @@ def test_free_memory_is_a_number():
 def test_a_network_that_cannot_save_memory_is_still_tried(tiny, monkeypatch):
     monkeypatch.setattr(placement, "available_memory", lambda device: 1.0)
     engine = runs._Engine(
-        tiny, jd.samplers.ddpm(), runs.grid_for(tiny, jd.samplers.ddpm(), 4), placement.choose_devices(1, 4)
+        tiny, jd.samplers.ddpm(), runs.grid_for(tiny, jd.samplers.ddpm(), 4), placement.choose_devices(1, 4), None, None
     )
     engine._settle(None, 4, "auto")
     assert engine.size == 1

@@ -6,7 +6,7 @@ import pytest
 
 import jaxdiff as jd
 from jaxdiff import operators, tasks
-from jaxdiff.network_calls import calls_of, prior_for, steps_within
+from jaxdiff.network_calls import calls_of, steps_within
 from jaxdiff.tasks.choice import default_for, kind_of
 
 SHAPE = (32, 32, 3)
@@ -64,9 +64,9 @@ def test_kinds_of_operators():
 def test_best_is_what_restore_takes_and_can_be_run(tiny):
     found = tasks.best("gaussian_blur", tiny, calls=20)
     assert found.method == default_for("gaussian_blur", "", 20).method
-    prior = prior_for(found.method, tiny)
-    assert found.steps == steps_within(found.method, found.sampler, prior, found.calls)
-    assert found.calls == calls_of(found.sampler, prior, found.steps).forward <= 20
+    prior = tiny
+    assert found.steps == steps_within(found.sampler, prior, found.calls)
+    assert found.calls == calls_of(found.sampler, found.steps).forward <= 20
     assert found.why.startswith(found.method)
     assert found.why.endswith(".")
     setup = tasks.get("gaussian_blur", SHAPE)

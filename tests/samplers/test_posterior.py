@@ -36,9 +36,7 @@ def test_draws_extend_each_other_and_batches_do_not_matter(world):
     here = world("mask")
 
     def run(n, batch_size=None):
-        return posterior(
-            jax.random.key(1), here.prior, here.problem, ddim(eta=1.0), n=n, batch_size=batch_size, steps=4
-        )
+        return posterior(jax.random.key(1), here.prior, None, ddim(eta=1.0), n=n, batch_size=batch_size, steps=4)
 
     few, many = run(2), run(5, batch_size=2)
     np.testing.assert_allclose(many.samples[:2], few.samples, atol=1e-5)
@@ -51,14 +49,15 @@ def test_draws_extend_each_other_and_batches_do_not_matter(world):
 def test_a_draw_is_the_run_of_its_own_key(world, x_t, kind):
     here, key = world("mask"), jax.random.key(4)
     sampler = {"ddim": ddim(eta=1.0), "dps": dps(zeta=0.3)}[kind]
+    problem = here.problem if kind == "dps" else None
     options = {"steps": 4, "x_init": x_t if kind == "dps" else None, "checkpoint": "step" if kind == "dps" else None}
-    found = posterior(key, here.prior, here.problem, sampler, n=3, batch_size=1, **options)
+    found = posterior(key, here.prior, problem, sampler, n=3, batch_size=1, **options)
     for i in range(3):
-        image, info = sample(jax.random.fold_in(key, i), here.prior, here.problem, sampler, **options)
+        image, info = sample(jax.random.fold_in(key, i), here.prior, problem, sampler, **options)
         np.testing.assert_array_equal(found.samples[i], image)
         np.testing.assert_allclose(found.info.residual[i], info.residual, rtol=1e-6)
     with pytest.raises(ValueError, match="x_init has shape"):
-        posterior(key, here.prior, here.problem, sampler, n=2, steps=4, x_init=x_t[:2])
+        posterior(key, here.prior, problem, sampler, n=2, steps=4, x_init=x_t[:2])
 
 
 def test_other_numbers_compile_nothing(world, caplog):

@@ -360,7 +360,7 @@ def test_network_calls_are_those_of_the_papers(prior, method):
     """The counts that each method's docstring takes from its paper."""
     sampler, (forward, backward) = METHODS[method](), CALLS[method]
     once = method == "annealed_langevin"  # which denoises at the end of a run
-    assert network_calls.calls_of(sampler, 7) == (7 * forward + once, 7 * backward)
+    assert network_calls.calls_of(sampler, 7)[:2] == (7 * forward + once, 7 * backward)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -17,7 +17,7 @@ __all__ = ["Unconditional", "ddim", "ddpm"]
 class Unconditional(GuidedSampler):
     """A run of its transition."""
 
-    title = "a sampler of the prior"
+    title = "an unconditional sampler"
     needs = None
 
 

@@ -22,8 +22,9 @@ import safetensors.numpy
 from flax import traverse_util
 from PIL import Image as PILImage
 
-from jaxdiff import cli, files
+from jaxdiff import files
 from jaxdiff.checkpoints import load_checkpoint, save_checkpoint
+from jaxdiff.cli.main import main, parse
 from jaxdiff.engine.bookmark import Bookmark, fingerprint
 from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
 from weights_convert import cli as convert_cli
@@ -384,9 +385,9 @@ def command(path: Path) -> Any:
     argv = ["jaxdiff", "restore", str(path.with_suffix(".missing")), *path.read_text().split("\n")]
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            args = cli._parse(argv)
+            args = parse(argv)
     except SystemExit as end:
         if end.code != 2 or not said.getvalue():
             raise AssertionError(f"exit code {end.code}: {said.getvalue()[-300:]!r}") from None
         raise ValueError(f"{path}: refused by argparse") from None
-    return _command(cli.main, args, path.with_name("out"))
+    return _command(main, args, path.with_name("out"))

@@ -100,8 +100,13 @@ def start(
     check_run(denoiser, problem, sampler)
     if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
         raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
-    state = sampler.init(key, problem, as_needed(denoiser, sampler), jnp.asarray(grid.t[0]))
+    state = _begin(key, denoiser, problem, sampler, jnp.asarray(grid.t[0]))
     return state if x_init is None else sampler.restart(state, x_init.astype(state.x.dtype))
+
+
+@jax.jit  # not op by op: the state is that of a compiled run, to the bit
+def _begin(key: Key, denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler, t: Array) -> Any:
+    return sampler.init(key, problem, as_needed(denoiser, sampler), t)
 
 
 def whole(grid: TimeGrid) -> tuple[Array, Array, Array]:

@@ -228,27 +228,38 @@ def test_computes_in_the_precision_of_the_prior(name):
             assert image.dtype == prior.schedule.alpha_bar.dtype
 
 
-SMOOTH = ["dps", "mmps", "pigdm", "tmpd", "ddrm", "diffpir", "daps"]
+SMOOTH = ["dps", "mmps", "pigdm", "tmpd", "ddrm", "diffpir", "heun", "daps"]
 
 
-@pytest.mark.parametrize("name", fast_only(["mmps", "ddrm"], SMOOTH))
+@pytest.mark.parametrize("name", fast_only(["mmps", "ddrm", "heun"], SMOOTH))
 def test_gradients_agree_with_finite_differences_in_float64(name):
+    measured, sampler = None if name in UNCONDITIONAL else problem(), TABLE[name]()
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         prior = gaussian_prior(jnp.zeros(SHAPE, jnp.float64), jnp.asarray(0.2 * np.eye(64)), SCHEDULE)
-        measured, sampler = problem(), TABLE[name]()
         prior, measured, sampler = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (prior, measured, sampler))
         x_init, direction = jnp.asarray(rng.normal(size=SHAPE)), jnp.asarray(rng.normal(size=SHAPE))
 
         @jax.jit
         @jax.value_and_grad
         def loss(amount):
-            here = Problem(measured.operator, measured.y + amount * direction, measured.noise_std)
+            here = measured and Problem(measured.operator, measured.y + amount * direction, measured.noise_std)
             scaled = jax.tree.map(lambda a: a * (1 + amount / 10), sampler)
-            image, _ = samplers.sample(jax.random.key(0), prior, here, scaled, steps=STEPS, x_init=x_init)
+            moved = x_init + amount * direction
+            image, _ = samplers.sample(jax.random.key(0), prior, here, scaled, steps=STEPS, x_init=moved)
             assert image.dtype == jnp.float64
             return jnp.sum(image**3)
 
         h = 1e-5
         (ahead, _), (behind, _), (_, slope) = loss(h), loss(-h), loss(0.0)
+        assert slope != 0
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mmps", "dps"])
+def test_where_the_method_needs_it_the_clip_is_off(name):
+    """MMPS takes the derivative of x̂₀ for its covariance: a prior that clips gives it the run of one that does not."""
+    key, prior, measured, sampler = arguments(name)
+    large = Problem(measured.operator, 3 * measured.y, measured.noise_std)
+    free, clipped = (restore(key, prior.replace(clip=clip), large, sampler)[0] for clip in (False, True))
+    assert bool(jnp.all(free == clipped)) != sampler.clips

@@ -140,7 +140,8 @@ def draws(name: str, case: Case, count: int, steps: int) -> jax.Array:
         root = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(SIZE))
         return mean.ravel() + jax.random.normal(keys[0], (count, SIZE)) @ root.T
     grid = grid_of(name, steps)
-    run = jax.jit(lambda k: jax.lax.map(lambda k: jd.sample(k, case.prior, case.problem, sampler, steps=grid)[0], k,
+    problem = None if sampler.needs is None else case.problem
+    run = jax.jit(lambda k: jax.lax.map(lambda k: jd.sample(k, case.prior, problem, sampler, steps=grid)[0], k,
                                         batch_size=250))  # fmt: skip
     return run(keys)
 

@@ -93,6 +93,7 @@ def test_half_precision_on_disk(params, tmp_path):
     assert not (tmp_path / "big").exists()
 
 
+@pytest.mark.slow
 def test_labels_and_compute_type(tmp_path):
     save_checkpoint(tmp_path / "c", make(CONDITIONAL), CONDITIONAL)
     denoiser = load_denoiser(tmp_path / "c", dtype=jnp.bfloat16, label=3)

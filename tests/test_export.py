@@ -62,6 +62,7 @@ def alone(folder, name, **inputs):
     return np.load(folder / f"{name}.npy")
 
 
+@pytest.mark.slow
 def test_runs_without_jaxdiff_and_equals_sample(tmp_path, prior):
     operator = operators.inpaint_box(image_shape=SHAPE, size=8)
     y = np.random.RandomState(0).uniform(-1, 1, (2, *SHAPE)).astype(np.float32)

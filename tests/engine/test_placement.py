@@ -119,6 +119,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
         jd.restore(KEY, tiny, None, jd.samplers.ddpm(), count=2, steps=2)
 
 
+@pytest.mark.slow
 def test_a_network_computes_layers_twice_where_not_one_image_fits(monkeypatch, caplog):
     module = UNet(small_unet())
     params = jax.jit(module.init)(KEY, jnp.zeros((1, 16, 16, 3)), jnp.zeros(1))["params"]
@@ -227,6 +228,7 @@ np.testing.assert_allclose(*drawn, atol=1e-5)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_layers_that_are_computed_twice_give_the_same_gradient():
     config = small_unet(channel_mult=(1, 2), attention_factors=(2,))
     plain, lean = UNet(config), UNet(config, remat=True)

@@ -180,6 +180,7 @@ def test_a_sweep_over_zeta_is_one_program(world):
         np.testing.assert_allclose(swept[i], run(zeta), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_memory_and_nothing_else(world):
     here = world("mask")
     steps = 300

@@ -36,6 +36,7 @@ def test_single_steps_in_float32(name):
         assert parity.relative(found, parity.image(record["rec_x_out"][place])) < 1e-5, i
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", fast_only(["inpainting"], ["inpainting", "gaussian_blur", "super_resolution"]))
 def test_guidance_gradients(task):
     rows = parity.gradients((task,))

@@ -109,6 +109,7 @@ def test_killed_and_started_again_it_reaches_the_same_weights(tiny, tmp_path, mo
     assert not list(out.glob("checkpoints/*tmp*"))
 
 
+@pytest.mark.slow
 def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
     (tmp_path / "config.json").write_text(tiny(steps=4, report__samples=3, report__sample_steps=2).to_json())
     parser = argparse.ArgumentParser()
@@ -193,6 +194,7 @@ def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatc
     assert np.abs(np.asarray(found) / scores(2, 0) - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_and_gone_on(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(steps=11)

@@ -91,6 +91,7 @@ def test_safetensors_and_half_precision_sources(torch_files, weights, tmp_path):
         np.testing.assert_array_equal(b[name], a[name])
 
 
+@pytest.mark.slow
 def test_check_passes_with_the_right_options_and_stops_with_wrong_ones(tmp_path, capsys):
     # The recipe's weights at the original's architecture, against what the original computed.
     config = parity.configuration(parity.variants()["ru1_ss1_ls0_na1"])

@@ -20,13 +20,15 @@ class Grid:
             own: a function (key, image_shape) → operator, or a ``jd.tasks.Task``.
         methods: names, or ``package.module:factory`` for one of your own: a function without arguments that returns a sampler.
         seeds: of measurement and run; each gives a run an image.
-        steps: of a run.
+        steps: of a run, where ``calls`` is None.
         prior: name or path, under which settings were recorded.
         noise_std: σ on [-1, 1] for all tasks; None for each task's own.
         spacing: of the steps; None for each method's own.
         dtype: "float32" or "bfloat16", of the network.
         part: images a part.
         pictures: write a PNG of each restoration and measurement.
+        calls: network calls that an image may cost, in place of ``steps``; None for ``steps``.
+        settings: "defaults" for each method's own, or the name of the table that the job is given; None for those recorded.
     """
 
     tasks: tuple[str, ...]
@@ -39,6 +41,8 @@ class Grid:
     dtype: str = "float32"
     part: int = 16
     pictures: bool = True
+    calls: int | None = None
+    settings: str | None = None
 
 
 GROWS = ("tasks", "methods", "seeds")

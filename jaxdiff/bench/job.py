@@ -9,12 +9,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,12 +29,14 @@ from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import SCORES, scores
 from jaxdiff.files import find_images, load_image, out_folder, save_image, write_text
 from jaxdiff.hosts import share
-from jaxdiff.network_calls import calls_of
+from jaxdiff.network_calls import calls_of, grid_within
 from jaxdiff.problems import Problem
+from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
-from jaxdiff.schedules import RepeatedTimestepError, TimeGrid
+from jaxdiff.schedules import TimeGrid
 from jaxdiff.tables import write_rows
 from jaxdiff.tasks import get_task, measure, sampler
+from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.typing import Array
 
 __all__ = ["COLUMNS", "Grid", "Job", "Outcome", "Part"]
@@ -90,8 +92,24 @@ class _Run(NamedTuple):
 class Job:
     """A grid over a folder of pictures, with the folder that holds what was done."""
 
-    def __init__(self, grid: Grid, data: str | Path, out: Path, denoiser: Denoiser, most: int | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        data: str | Path,
+        out: Path,
+        denoiser: Denoiser,
+        most: int | None = None,
+        table: Mapping[str, Any] | None = None,
+    ) -> None:
         """Check everything that can be checked before anything runs.
+
+        Args:
+            grid: what to run.
+            data: folder of true pictures.
+            out: the job's folder.
+            denoiser: the prior.
+            most: pictures to take, at most.
+            table: settings (``read_settings``), to be asked in place of the recorded ones.
 
         Raises:
             ValueError: for unknown names, a folder without a picture that can be read, or an output folder of another job.
@@ -106,13 +124,21 @@ class Job:
             self.names = [str(path.relative_to(data)) for path in self.images]
         listing = hashlib.sha256(os.fsencode("\n".join(self.names))).hexdigest()[:16]
         facts = {"images": len(self.names), "listing": listing, "weights": fingerprint(denoiser)[:12]}
+        if table is not None:
+            facts["table"] = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
         record, grid = grown(out, grid, facts)
         self.grid = grid
         # Parts of one size, so that each method compiles once and the last one is hardly padded.
         self.size = math.ceil(len(self.images) / math.ceil(len(self.images) / grid.part))
         for task in grid.tasks:
             get_task(task)
-        self.samplers = {(t, m): sampler(m, t, grid.prior) for t in grid.tasks for m in grid.methods}
+        self.samplers = {
+            (t, m): sampler(
+                m, t, grid.prior, table=defaults_of(m, grid.prior) if grid.settings == "defaults" else table
+            )
+            for t in grid.tasks
+            for m in grid.methods
+        }
         self.refused: dict[tuple[str, str], str] = {}
         self.grids = self._grids()
         self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
@@ -125,7 +151,7 @@ class Job:
         self._read = lru_cache(maxsize=2)(self._read_images)
 
     def _grids(self) -> dict[tuple[str, str], TimeGrid]:
-        """The times of each method's runs; one whose own spacing has not so many is left out, unless none is left.
+        """The times of each method's runs; one that cannot run so is left out, unless none is left.
 
         Raises:
             ValueError: if no method can run so, or steps or spacing are impossible.
@@ -133,12 +159,18 @@ class Job:
         grids = {}
         for (task, method), chosen in self.samplers.items():
             try:
-                grids[task, method] = grid_for(self.denoiser, chosen, self.grid.steps, self.grid.spacing)
-            except RepeatedTimestepError as error:
+                grids[task, method] = self._grid(chosen)
+            except ValueError as error:
                 self.refused[task, method] = str(error)
         if not grids:
             raise ValueError(next(iter(self.refused.values())))
         return grids
+
+    def _grid(self, chosen: Sampler) -> TimeGrid:
+        grid = self.grid
+        if grid.calls is not None:
+            return grid_within(chosen, self.denoiser, grid.calls, grid.spacing)
+        return grid_for(self.denoiser, chosen, grid.steps, grid.spacing)
 
     def _check_readable(self) -> None:
         """Stop before a job is made in which there is nothing to do."""
@@ -349,8 +381,9 @@ class Job:
 
     def _about(self) -> str:
         grid = self.grid
+        length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
         lines = [
-            f"# {len(self.names) - len(self.unreadable)} images, {len(grid.seeds)} seed(s) each, {grid.steps} steps, prior "
+            f"# {len(self.names) - len(self.unreadable)} images, {len(grid.seeds)} seed(s) each, {length}, prior "
             f"{Path(grid.prior).name}, {grid.dtype}",
             "Means over images ± standard error; seeds of an image are averaged first. 95 %: bootstrap over images. σ is on "
             "[-1, 1]; misfit is the RMS of y − A(x) over what was observed, about σ for a good fit. s/image: warm, on "

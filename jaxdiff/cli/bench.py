@@ -16,6 +16,7 @@ from jaxdiff.bench.summary import METRICS
 from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
+    add_length,
     add_prior,
     add_run,
     at_least_one,
@@ -27,6 +28,7 @@ from jaxdiff.cli.options import (
 from jaxdiff.engine.placement import choose_devices
 from jaxdiff.files import load_image
 from jaxdiff.tables import rounded
+from jaxdiff.tune.settings_file import read_settings
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
@@ -40,6 +42,7 @@ EXAMPLES = (
     "jaxdiff bench --images faces/ --count 4 --tasks dps/sr4 --methods ddnm --seeds 0 1 2 --out runs/seeds",
     "jaxdiff bench --images faces/ --tasks jpeg --methods dps --steps 1000 --no-pictures --out runs/long",
 )
+STEPS = 100
 ALIASES = {"--data": "--images", "--num-images": "--count"}
 
 
@@ -49,13 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images", required=True, help="folder of true pictures, searched below too")
     group.add_argument("--count", type=int, default=None, help="at most so many pictures (all by default)")
     group.add_argument("--tasks", nargs="+", required=True, help="see jaxdiff info, or published ones: jaxdiff tasks")
+    group.add_argument("--methods", nargs="+", required=True, help="see jaxdiff info")
     group.add_argument(
-        "--methods", nargs="+", required=True, help="see jaxdiff info; with the settings recorded for each"
+        "--settings",
+        default="recorded",
+        help="recorded: those found for the task and prior (default); defaults: each method's own; or a file of jaxdiff tune",
     )
     group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
     group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
     group = parser.add_argument_group("run")
-    group.add_argument("--steps", type=int, default=100, help="steps of a run (default 100)")
+    add_length(group, f"default {STEPS}")
     add_run(group)
     group.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
     group.add_argument(
@@ -75,7 +81,9 @@ def run(args: argparse.Namespace) -> None:
     if args.distributed:
         hosts.join()
     denoiser = load_prior(args)
-    check_steps(denoiser, args.steps)
+    args.steps = STEPS if args.steps is None else args.steps
+    if args.calls is None:
+        check_steps(denoiser, args.steps)
     choose_devices(args.devices, 1)  # refuses what this process has not, before anything is made
     cpu = jax.local_devices()[0].platform == "cpu"
     grid = Grid(
@@ -89,8 +97,11 @@ def run(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         part=args.part or (16 if cpu else 256 * jax.local_device_count()),
         pictures=not args.no_pictures,
+        calls=args.calls,
+        settings=None if args.settings == "recorded" else args.settings,
     )
-    job = Job(grid, args.images, Path(args.out), denoiser, args.count)
+    table = None if args.settings in ("recorded", "defaults") else read_settings(args.settings)
+    job = Job(grid, args.images, Path(args.out), denoiser, args.count, table)
     todo = job.open_parts()
     ends = list(accumulate(map(job.cost, todo)))
     say(f"{len(job.images)} images, {len(job.parts())} parts, {len(todo)} of them open for this process")
@@ -102,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> int | str:
-    at_least_one(args, "steps", "count", "part", "devices")
+    at_least_one(args, "steps", "calls", "count", "part", "devices")
     check_noise(args.noise_std)
     return check_batch_size(args.batch_size)
 

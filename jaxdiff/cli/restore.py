@@ -34,6 +34,7 @@ from jaxdiff.samplers.loop import grid_for, sample
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tables import rounded
 from jaxdiff.tasks.choice import Default, default_for
+from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.tune.search import read_settings
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
@@ -190,7 +191,7 @@ def _sampler(args: argparse.Namespace, chosen: Default) -> Sampler:
     settings = args.settings or ("defaults" if _named(args) else "recorded")
     table: dict[str, Any] | None = None
     if settings == "defaults":
-        table = {args.prior: {"default": {chosen.method: {}}}}
+        table = defaults_of(chosen.method, args.prior)
     elif settings != "recorded":
         table = read_settings(settings)
     elif chosen.options is not None:  # these and no others: it won with them

@@ -13,7 +13,7 @@ from jaxdiff.samplers.base import Sampler
 from jaxdiff.tasks.catalogue import find
 from jaxdiff.typing import Array
 
-__all__ = ["factory", "sampler", "settings"]
+__all__ = ["defaults_of", "factory", "sampler", "settings"]
 
 
 @cache
@@ -55,6 +55,11 @@ def settings(
     raise ValueError(
         f"these settings say nothing of {method} on {task} with {prior}; they hold {'; '.join(known) or 'none'}."
     )
+
+
+def defaults_of(method: str, prior: str) -> dict[str, Any]:
+    """The table of settings by which a method has its own defaults for every task."""
+    return {prior: {"default": {method: {}}}}
 
 
 def factory(method: str) -> Callable[..., Any]:

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from jaxdiff import cli
+from jaxdiff import cli, samplers
 from jaxdiff.bench import job as bench
 from jaxdiff.bench import summary
 from jaxdiff.bench.parts import COLUMNS, typed
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.files import load_image
+from jaxdiff.network_calls import calls_of
+from jaxdiff.tasks import sampler
 
 GRID = bench.Grid(
     tasks=("inpaint_random", "grayscale"), methods=("dps", "ddrm"), seeds=(0, 3), steps=12, prior="none", part=2
@@ -273,6 +275,39 @@ def test_a_method_whose_spacing_has_not_so_many_steps_is_left_out(data, tiny, tm
     assert not (tmp_path / "none").exists()
 
 
+def test_calls_bound_what_an_image_costs_with_every_method(data, tiny, tmp_path):
+    methods = ("dps", "daps", "repaint")
+    job = bench.Job(replace(GRID, methods=methods, calls=20), data, tmp_path / "some", tiny)
+    made = {m: calls_of(job.samplers["grayscale", m], len(job.grids["grayscale", m].t)).forward for m in methods}
+    assert made["dps"] == 20
+    assert all(0 < calls <= 20 for calls in made.values()), made
+    few = bench.Job(replace(GRID, methods=("dps", "daps"), calls=1), data, tmp_path / "few", tiny)
+    assert set(few.grids) == {("inpaint_random", "dps"), ("grayscale", "dps")}
+    assert "network calls" in few.refused["grayscale", "daps"]
+
+
+def test_settings_are_the_recorded_ones_the_defaults_or_a_table(data, tiny, tmp_path):
+    grid = replace(GRID, tasks=("gaussian_blur",), methods=("dps",))
+    zeta = {
+        name: float(
+            bench.Job(replace(grid, settings=name), data, tmp_path / str(name), tiny, table=table)
+            .samplers["gaussian_blur", "dps"]
+            .zeta
+        )
+        for name, table in ((None, None), ("defaults", None), ("mine.json", _settings(7.0)))
+    }
+    assert zeta[None] == pytest.approx(sampler("dps", "gaussian_blur", "none").zeta)
+    assert zeta["defaults"] == pytest.approx(samplers.dps().zeta)
+    assert zeta["mine.json"] == 7
+    assert len(set(zeta.values())) == 3
+    with pytest.raises(ValueError, match="holds a job with table"):
+        bench.Job(replace(grid, settings="mine.json"), data, tmp_path / "mine.json", tiny, table=_settings(8.0))
+
+
+def _settings(zeta):
+    return {"none": {"default": {"dps": {"zeta": zeta}}}}
+
+
 def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, unbroken, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     names = []
@@ -466,6 +501,7 @@ def test_from_the_command_line(data, tmp_path, capsys):
         (["--noise_std", "-1"], "--noise-std -1"),
         (["--part", "0"], "--part 0"),
         (["--steps", "5000"], "--steps 5000"),
+        (["--settings", "none.json"], "there is no file none.json"),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.entry_point(["jaxdiff", "bench", *map(str, arguments), "--out", str(tmp_path / "not"), *wrong])

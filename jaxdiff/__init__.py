@@ -1,6 +1,8 @@
 """jaxdiff: image restoration with diffusion priors, in JAX."""
 
-from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, schedules, tasks
+from functools import partial
+
+from jaxdiff import denoisers, diffusion, hosts, metrics, noise, operators, plots, samplers, schedules, tasks, testing
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
@@ -23,12 +25,18 @@ __all__ = [
     "hosts",
     "load_denoiser",
     "metrics",
+    "noise",
     "observe",
     "operators",
+    "plots",
     "posterior",
     "restore",
     "sample",
     "samplers",
     "schedules",
     "tasks",
+    "testing",
 ]
+
+for _module in (denoisers, diffusion, hosts, metrics, noise, operators, plots, samplers, schedules, tasks, testing):
+    setattr(_module, "__dir__", partial(list, _module.__all__))  # noqa: B010  # what completion offers

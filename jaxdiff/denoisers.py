@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._summary import Summarised
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, PyTree, Shape, static
 
@@ -59,7 +60,7 @@ class DenoiserLike(Protocol):
 
 
 @struct.dataclass
-class Denoiser:
+class Denoiser(Summarised):
     """A diffusion network with what it was trained for.
 
     ``denoiser(x_t, t)`` takes one image [H, W, C] and an integer (or fractional) t. New parameters, schedules or labels of
@@ -151,7 +152,7 @@ _product = partial(jnp.matmul, precision="highest")
 
 
 @struct.dataclass
-class GaussianPrior:
+class GaussianPrior(Summarised):
     """x₀ ~ N(mean, covariance) with its exact denoiser, for tests against closed-form posteriors.
 
     E[x₀ | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ). Computed in the eigenbasis of Σ, so each t costs two products.
@@ -209,7 +210,7 @@ def gaussian_prior(mean: Array, covariance: Array, schedule: NoiseSchedule) -> G
 
 
 @struct.dataclass
-class GaussianMixturePrior:
+class GaussianMixturePrior(Summarised):
     """x₀ ~ Σ_k w_k N(μ_k, v_k I) with its exact denoiser.
 
     E[x₀ | x_t] = Σ_k r_k(x_t) m_k(x_t): responsibilities r_k ∝ w_k N(x_t; √ᾱ μ_k, (ᾱ v_k + 1−ᾱ) I), and each component's

@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 from jax.typing import DTypeLike
 
+from jaxdiff._summary import Summarised
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
@@ -17,7 +18,7 @@ NOISE_FLOOR = 1e-3
 
 
 @struct.dataclass
-class Problem:
+class Problem(Summarised):
     """y = A(x) + σ n, n ~ N(0, I).
 
     Attributes:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._summary import Summarised
 from jaxdiff.typing import Array
 
 __all__ = [
@@ -51,7 +52,7 @@ class Level(NamedTuple):
 
 
 @struct.dataclass
-class NoiseSchedule:
+class NoiseSchedule(Summarised):
     """A discrete variance-preserving schedule of T levels; T is the length of its arrays.
 
     Attributes:

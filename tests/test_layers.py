@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
-    ("typing", "names", "assets", "hosts"),
+    ("typing", "names", "assets", "hosts", "_summary"),
     ("numerics", "compilation_cache"),
     ("linalg", "_checks", "files"),
     ("schedules", "models", "operators", "metrics", "noise"),

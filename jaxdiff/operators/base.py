@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._summary import Summarised
 from jaxdiff.linalg import CGResult, conjugate_gradient, divide_or_zero, shrink
 from jaxdiff.numerics import expand
 from jaxdiff.operators import pictures
@@ -26,7 +27,7 @@ __all__ = ["LinearOperator", "Operator", "PixelOperator", "SpectralOperator"]
 
 
 @struct.dataclass(eq=False)
-class Operator:
+class Operator(Summarised):
     """A forward model y = A(x) of one image x [H, W, C] in [-1, 1].
 
     To write one, name its arrays and say in ``apply`` what it measures:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdiff._summary import Summarised
 from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.operators.base import Operator
@@ -69,7 +70,7 @@ def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
 
 
 @struct.dataclass
-class Sampler:
+class Sampler(Summarised):
     """A method: a pytree whose hyper-parameters are leaves, and which states what it needs.
 
     A method of your own derives from this class, states its facts as class attributes, and writes ``advance``::

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff._checks import count
+from jaxdiff._summary import summary
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
 from jaxdiff.problems import Problem
@@ -33,6 +34,9 @@ class Posterior(NamedTuple):
     mean: Image
     std: Image
     info: Any
+
+    def __repr__(self) -> str:
+        return summary(self)
 
     def interval(self, level: float | Array = 0.9) -> tuple[Array, Array]:
         """Lower and upper end of the central credible interval of each pixel, [H, W, C]; of several levels [..., H, W, C].

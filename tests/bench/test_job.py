@@ -79,6 +79,7 @@ def test_rows_do_not_depend_on_parts_or_batches(data, tiny, tmp_path, unbroken):
     assert not (tmp_path / "pictures").exists()
 
 
+@pytest.mark.slow
 def test_pictures_are_what_was_scored(data, tiny, tmp_path, unbroken):
     job = bench.Job(GRID, data, tmp_path, tiny)
     job.run()
@@ -147,6 +148,7 @@ def test_a_process_that_is_killed_leaves_nothing_broken(data, tmp_path, unbroken
     assert rows_of(out) == unbroken
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_nothing_half_written(data, tiny, tmp_path, unbroken, monkeypatch):
     original, written = os.replace, []
 
@@ -187,6 +189,7 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_rest_done(data, tiny, tmp
         assert float(row["psnr"]) == pytest.approx(expected[key], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_repaired_is_taken_up(data, tiny, tmp_path, unbroken):
     folder, out = tmp_path / "data", tmp_path / "data" / "out"  # the job's own pictures are not its data
     folder.mkdir()
@@ -308,6 +311,7 @@ def _settings(zeta):
     return {"none": {"default": {"dps": {"zeta": zeta}}}}
 
 
+@pytest.mark.slow
 def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, unbroken, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     names = []

@@ -103,6 +103,7 @@ def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     assert again == rows
 
 
+@pytest.mark.slow
 def test_cells_of_other_weights_or_options_are_measured_again(run, tmp_path):
     flags = ("--tasks", "inpaint_box", "--methods", "ddrm", "daps", "--calls", "20")
     run(*flags)
@@ -136,6 +137,7 @@ def test_another_noise_level_is_another_table(run, tmp_path, capsys):
         run(*flags)
 
 
+@pytest.mark.slow
 def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):
     rows, started = run(*FLAGS, "--budget-minutes", "0")
     assert (rows, started) == ([], 0) or len(rows) == 1
@@ -144,6 +146,7 @@ def test_it_stops_when_the_time_is_up_and_goes_on(run, capsys):
     assert len(rows) == 6
 
 
+@pytest.mark.slow
 def test_budgets_of_fewer_pictures_are_compared_on_those(run, tmp_path):
     flags = ("--tasks", "inpaint_box", "--methods", "ddrm", "dps")
     rows, _ = run(*flags, "--calls", "20", "30:1")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image as PILImage
 
 from jaxdiff.cli import bench, console, sample
@@ -195,6 +196,7 @@ def test_sample_knows_every_unconditional_sampler():
     assert drawn == {*sample.UNCONDITIONAL} == {"ddpm", "ddim", "heun", "dpm_solver"}
 
 
+@pytest.mark.slow
 def test_tuned_settings_are_used(jaxdiff, tmp_path, face):
     (tmp_path / "faces").mkdir()
     face.rename(tmp_path / "faces" / "face.png")

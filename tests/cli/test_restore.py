@@ -15,6 +15,7 @@ from jaxdiff.cli.main import parse
 from jaxdiff.engine import Outcome
 from jaxdiff.operators import gaussian_blur, jpeg, super_resolution
 from jaxdiff.operators.kernels import gaussian_kernel
+from tests.support.tiers import fast_only
 
 SHAPE = (64, 64, 3)
 
@@ -167,6 +168,7 @@ def test_a_photo_was_not_degraded_by_a_random_operator(jaxdiff, face, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_operator_can_be_the_users_own(face, tmp_path, smooth):
     x = np.asarray(smooth, np.float32) / 127.5 - 1
     kernel = np.asarray(gaussian_kernel(9, 1.2))
@@ -244,7 +246,9 @@ LENGTHS = {
 }
 
 
-@pytest.mark.parametrize("line", LENGTHS)
+@pytest.mark.parametrize(
+    "line", fast_only(["--method dps --calls 30", "--task gaussian_blur", "--task gaussian_blur --steps 33"], LENGTHS)
+)
 def test_steps_are_steps_and_calls_are_calls(jaxdiff, face, tmp_path, monkeypatch, line):
     """Without either, the best known method runs as many calls as it won with: FAST-DIPS won the blur with 20."""
     asked = answer(monkeypatch, lambda problem: problem.y)

@@ -10,6 +10,7 @@ import pytest
 
 from jaxdiff import operators as ops
 from jaxdiff.operators import LinearOperator, SpectralOperator
+from tests.support.tiers import fast_only
 
 KEY = jax.random.key(7)
 TILTED = ops.gaussian_kernel(5, (1.0, 2.0), angle=30)
@@ -126,6 +127,21 @@ NONLINEAR = {
 
 CASES = SPECTRAL | CLOSED | ITERATIVE | NONLINEAR
 LINEAR = SPECTRAL | CLOSED | ITERATIVE
+ONE_OF_A_KIND = {
+    "inpaint_mask_soft",
+    "gaussian_blur",
+    "grayscale",
+    "mri_cartesian",
+    "compressed_sensing",
+    "defocus_blur",
+    "super_resolution",
+    "compose",
+    "from_matrix",
+    "phase_retrieval",
+    "jpeg_grey",
+    "quantize",
+}
+"""What the fast tier asks where all operators of a class share the code."""
 
 
 @cache
@@ -242,7 +258,7 @@ def test_adjoint_is_the_transpose(name):
     _close(back, run.matrix.T @ _flat(run.u), 1e-5)
 
 
-@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("name", fast_only(set(LINEAR) & ONE_OF_A_KIND | set(CLOSED), LINEAR))
 def test_pinv_and_solve_equal_dense_algebra(name):
     operator, run = _build(name), _run(name)
     system = run.matrix.T @ run.matrix + RHO * np.eye(run.matrix.shape[1])
@@ -312,7 +328,7 @@ def test_jit_vmap_over_leaves_and_no_retrace(name):
         _close(operator(run.x), run.out["y"], 1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", fast_only(ONE_OF_A_KIND, CASES))
 def test_computes_in_the_dtype_of_the_image(name):
     operator = _build(name)
     with jax.enable_x64(True):
@@ -335,7 +351,7 @@ def test_computes_in_the_dtype_of_the_image(name):
     assert {run.dtype for run in jax.tree.leaves(_run(name).out)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", fast_only(ONE_OF_A_KIND, CASES))
 def test_lowers_for_cpu_cuda_and_tpu(name):
     operator = _build(name)
 

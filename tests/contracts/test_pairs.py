@@ -22,6 +22,7 @@ from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.operators import LinearOperator, Operator, SpectralOperator
 from jaxdiff.problems import observe
 from jaxdiff.samplers import METHODS, sample
+from tests.support.tiers import fast_only
 
 SHAPE = (8, 8, 3)
 KEY = jax.random.key(7)
@@ -173,6 +174,7 @@ SOME |= {
 CLOSELY = SERVED if os.environ.get("JAXDIFF_EVERY_PAIR") else sorted(SOME)
 every = pytest.mark.parametrize(("name", "family"), SERVED)
 closely = pytest.mark.parametrize(("name", "family"), CLOSELY)
+a_few = pytest.mark.parametrize(("name", "family"), fast_only(CLOSELY[::5], CLOSELY))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -190,7 +192,7 @@ def test_a_pair_is_refused_by_name(name, family):
     assert name.replace("_", "") in str(error.value).lower().replace("-", "").replace(" ", "")
 
 
-@every
+@pytest.mark.parametrize(("name", "family"), fast_only(SOME, SERVED))
 def test_image_shaped_and_traced_once(name, family):
     run, traces = traced(name, family)
     key, prior, problem, sampler = arguments(name, family)
@@ -213,7 +215,7 @@ def test_every_pair_is_finite_and_new_numbers_change_it(name, family):
     assert bool(jnp.any(again != x))
 
 
-@closely
+@a_few
 def test_a_batch_is_its_images_and_gradients_flow(name, family):
     """In one program. Gradients of y, the operator's numbers, the prior and the hyper-parameters: finite, and y's not zero."""
     with in_float64():

@@ -147,7 +147,7 @@ def test_a_batch_is_its_images(name):
         np.testing.assert_allclose(batch[i], alone, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("name", fast_only(["dps", "ddrm", "daps"], EAGER))
+@pytest.mark.parametrize("name", fast_only(["ddrm"], EAGER))
 def test_jit_changes_nothing(name):
     key, prior, measured, sampler = arguments(name)
     t, s = jnp.asarray(50), jnp.asarray(40)
@@ -161,7 +161,7 @@ def test_jit_changes_nothing(name):
     np.testing.assert_allclose(jax.jit(one_step)(key, prior, measured, sampler), eager, atol=2e-4, rtol=2e-4)
 
 
-@methods
+@pytest.mark.parametrize("name", fast_only(["dps", "ddrm", "tds", "heun"], METHODS))
 def test_exports_to_cpu_cuda_and_tpu(name):
     _, prior, measured, sampler = arguments(name)
 
@@ -174,7 +174,7 @@ def test_exports_to_cpu_cuda_and_tpu(name):
     assert exported.out_avals[0].shape == SHAPE
 
 
-@pytest.mark.parametrize("name", fast_only(UNCONDITIONAL & set(METHODS) | {"dps", "ddrm", "daps"}, METHODS))
+@pytest.mark.parametrize("name", fast_only(["dps", "ddrm", "ddpm"], METHODS))
 def test_gradients_flow(name):
     """With respect to y, the weights and the hyper-parameters, all finite; y's not zero where it guides."""
     key, prior, measured, sampler = arguments(name)
@@ -216,7 +216,7 @@ def test_fractional_times(name):
     assert shape == SHAPE
 
 
-@methods
+@pytest.mark.parametrize("name", fast_only(["dps", "ddrm", "daps", "heun"], METHODS))
 def test_computes_in_the_precision_of_the_prior(name):
     """float64 from a float64 prior, also where hyper-parameters or y are float32; float32 from a float32 one."""
     _, single, measured, sampler = arguments(name)
@@ -256,7 +256,7 @@ def test_gradients_agree_with_finite_differences_in_float64(name):
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mmps", "dps"])
+@pytest.mark.parametrize("name", fast_only(["dps"], ["mmps", "dps"]))
 def test_where_the_method_needs_it_the_clip_is_off(name):
     """MMPS takes the derivative of x̂₀ for its covariance: a prior that clips gives it the run of one that does not."""
     key, prior, measured, sampler = arguments(name)

@@ -57,6 +57,7 @@ def test_the_largest_batch_is_what_memory_allows(monkeypatch, one, count, a_run,
     assert len(asked) <= 3, "each question compiles a program"
 
 
+@pytest.mark.slow
 def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     made = [problem(i) for i in range(12)]
     sampler = jd.samplers.dps(zeta=0.5)

@@ -50,6 +50,7 @@ def test_there_are_as_many_runs_as_asked_for_or_none(tiny):
                 runner.restore_many(runner.batch_keys(KEY, keys), tiny, given, sampler, steps=4)
 
 
+@pytest.mark.slow
 def test_every_problem_is_looked_at_and_none_may_be_missing(tiny):
     made, sampler = problems(3), jd.samplers.dps(zeta=0.5)
     spoilt = jd.Problem(made[2].operator, made[2].y.at[0, 0, 0].set(jnp.nan), made[2].noise_std)
@@ -213,6 +214,7 @@ def test_stack_keeps_structure():
     assert jnp.array_equal(stacked.noise_std, jnp.array([0.05, 0.05], jnp.float32))
 
 
+@pytest.mark.slow
 def test_programs_used_last_are_kept_and_all_can_be_dropped(tiny, monkeypatch):
     from jaxdiff.engine import forget, programs
 

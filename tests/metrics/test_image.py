@@ -7,6 +7,7 @@ import pytest
 import skimage.metrics
 
 from jaxdiff import metrics
+from tests.support.tiers import fast_only
 
 
 def _pair(shape=(24, 20, 3), noise=0.3, seed=0):
@@ -51,7 +52,7 @@ def test_batch_equals_single_and_jit_equals_eager(metric):
     np.testing.assert_allclose(batched, [metric(*pair) for pair in pairs], rtol=2e-5)
 
 
-@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.lpips])
+@pytest.mark.parametrize("metric", fast_only([metrics.psnr, metrics.ssim], [metrics.psnr, metrics.ssim, metrics.lpips]))
 def test_types(metric):
     x, reference = _pair((32, 32, 3))
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):

@@ -85,6 +85,7 @@ def test_equal_to_explicit_windows(net, shape):
     np.testing.assert_allclose(metrics.lpips_layers(a, b, net, params), _numpy_layers(params, net, a, b), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_by_finite_differences():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
@@ -105,6 +106,7 @@ def test_identical_images():
     assert np.abs(gradient).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_gradient_where_every_feature_is_off():
     params = _random_params("alex") | {"conv4/bias": np.full(256, -1e6, np.float32)}
     a, b = np.random.default_rng(0).uniform(-1, 1, (2, 31, 31, 3)).astype(np.float32)
@@ -112,6 +114,7 @@ def test_gradient_where_every_feature_is_off():
     assert np.isfinite(jax.jit(jax.grad(lambda x: metrics.lpips(x, b, "alex", params)))(a)).all()
 
 
+@pytest.mark.slow
 def test_grey_images_are_repeated_and_clip_is_asked_for():
     a, b = np.random.default_rng(0).uniform(-1, 1, (2, 40, 40, 1)).astype(np.float32)
     np.testing.assert_allclose(metrics.lpips(a, b), metrics.lpips(a.repeat(3, -1), b.repeat(3, -1)), rtol=1e-6)

@@ -12,6 +12,7 @@ from flax import traverse_util
 
 from jaxdiff.models import PRESETS, PriorConfig, UNet, UNetConfig, parameter_shapes
 from jaxdiff.models.unet import GroupNorm
+from tests.support.tiers import fast_only
 
 SMALL = UNetConfig(
     image_size=8,
@@ -81,7 +82,7 @@ def test_shapes_without_tracing_equal_those_of_a_trace(changes):
     assert {leaf.dtype for leaf in flat.values()} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", fast_only(["faces64", "ffhq_256"], PRESETS))
 def test_presets_trace_at_their_size(name):
     preset = PRESETS[name]
     config, size = preset.unet, preset.unet.image_size

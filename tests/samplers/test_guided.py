@@ -13,6 +13,7 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers import dps, dsg, lgd_mc, mcg, mmps, pigdm, sample, tmpd, transitions
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.step import Step
+from tests.support.tiers import fast_only
 
 TIMES = [700, 300, 40]
 
@@ -27,7 +28,7 @@ def predict(sampler, x_t, t, problem, prior):
 
 
 @pytest.mark.parametrize("solver", ["cg", "gmres"])
-@pytest.mark.parametrize("kind", ["mask", "blur", "dense"])
+@pytest.mark.parametrize("kind", fast_only(["dense"], ["mask", "blur", "dense"]))
 def test_mmps_is_exact_for_gaussian_priors(world, exact_prediction, x_t, kind, solver):
     here = world(kind)
     for t in TIMES:

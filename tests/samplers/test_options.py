@@ -7,6 +7,7 @@ import pytest
 
 import jaxdiff as jd
 from jaxdiff.samplers import karras_grid, sample, transitions
+from tests.support.tiers import fast_only
 
 SCHEDULED = {
     "dps": lambda value: jd.samplers.dps(zeta=value),
@@ -63,7 +64,7 @@ def test_methods_that_steer_by_noise_refuse_a_transition_without(make, silent):
 
 
 @pytest.mark.parametrize("fractional", [False, True])
-@pytest.mark.parametrize("name", sorted(SCHEDULED))
+@pytest.mark.parametrize("name", fast_only(["dps"], sorted(SCHEDULED)))
 def test_a_constant_schedule_equals_its_number(world, name, fractional):
     here, make = world("mask"), SCHEDULED[name]
     grid = karras_grid(here.prior.schedule, 6, integer=not fractional)

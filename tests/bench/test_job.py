@@ -238,6 +238,7 @@ def test_pictures_of_which_none_can_be_read_make_no_job(tiny, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_marked_and_the_others_are_untouched(data, tiny, tmp_path, unbroken, monkeypatch):
     original = bench.restore_many
 

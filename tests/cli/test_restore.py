@@ -73,6 +73,7 @@ def test_what_is_simulated_is_said(done):
     assert any("0.025 on [0, 1]" in text for text in said), "both noise scales are printed"
 
 
+@pytest.mark.slow
 def test_draws_are_numbered_alike_everywhere(done):
     out = done[0] / "out" / "face-inpaint_box-ddnm"
     with open(out / "metrics.csv", encoding="utf-8") as file:

@@ -57,7 +57,7 @@ UNCONDITIONAL = {*samplers.UNCONDITIONAL, "heun_churn"}
 VARIANTS = {"heun_churn", "dps_gradient", "mmps_cg", "pigdm_original", "ddnm_simple", "daps_hmc"}
 METHODS = [name for name in TABLE if name not in VARIANTS]
 EAGER = ["ddim", "heun", "dps", "mmps", "ddrm", "repaint", "sitcom", "fast_dips", "daps", "tds"]
-names = pytest.mark.parametrize("name", TABLE)
+names = pytest.mark.parametrize("name", fast_only(METHODS, TABLE))
 methods = pytest.mark.parametrize("name", METHODS)
 
 

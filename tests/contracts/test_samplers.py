@@ -256,7 +256,8 @@ def test_gradients_agree_with_finite_differences_in_float64(name):
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", fast_only(["dps"], ["mmps", "dps"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mmps", "dps"])
 def test_where_the_method_needs_it_the_clip_is_off(name):
     """MMPS takes the derivative of x̂₀ for its covariance: a prior that clips gives it the run of one that does not."""
     key, prior, measured, sampler = arguments(name)

@@ -1,6 +1,6 @@
 """jaxdiff: image restoration with diffusion priors, in JAX."""
 
-from jaxdiff import denoisers, diffusion, hosts, metrics, operators, samplers, schedules, tasks
+from jaxdiff import denoisers, diffusion, hosts, metrics, noise, operators, samplers, schedules, tasks
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
@@ -23,6 +23,7 @@ __all__ = [
     "hosts",
     "load_denoiser",
     "metrics",
+    "noise",
     "observe",
     "operators",
     "posterior",

@@ -16,6 +16,7 @@ from jaxdiff.bench.summary import METRICS
 from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
+    add_noise,
     add_prior,
     add_run,
     at_least_one,
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", required=True, help="see jaxdiff info; with the settings recorded for each"
     )
     group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
-    group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
+    add_noise(group, "each task's by default")
     group = parser.add_argument_group("run")
     group.add_argument("--steps", type=int, default=100, help="steps of a run (default 100)")
     add_run(group)
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
         steps=args.steps,
         prior=args.prior,
         noise_std=args.noise_std,
+        noise=args.noise,
         spacing=args.spacing,
         dtype=args.dtype,
         part=args.part or (16 if cpu else 256 * jax.local_device_count()),
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> int | str:
     at_least_one(args, "steps", "count", "part", "devices")
-    check_noise(args.noise_std)
+    check_noise(args)
     return check_batch_size(args.batch_size)
 
 

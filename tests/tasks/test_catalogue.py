@@ -90,7 +90,7 @@ def test_one_resolver_knows_every_kind_of_name():
 
 
 def test_poisson_tasks_are_set_up_but_not_run():
-    assert tasks.find("dps/sr4_poisson").family == "super_resolution"
+    assert tasks.get_task("dps/sr4_poisson").family == "super_resolution"
     with pytest.raises(ValueError, match="Poisson"):
         tasks.measure("dps/sr4_poisson", jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
 
@@ -110,9 +110,9 @@ number = 3
 def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
     (tmp_path / "my_tasks.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    task = tasks.find("my_tasks:halves")
+    task = tasks.get_task("my_tasks:halves")
     assert (task.about, task.noise_std) == ("The left half alone.", 0.05)
-    assert tasks.find("my_tasks:known").noise_std == 0.2
+    assert tasks.get_task("my_tasks:known").noise_std == 0.2
     assert tasks.settings("dps", "my_tasks:halves", "faces64") == tasks.settings("dps", None, "faces64")
     problems = tasks.measure("my_tasks:known", jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
     assert problems.y.shape == (2, 32, 32, 3)
@@ -122,7 +122,7 @@ def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
         ("my_tasks:number", "no task"),
     ):
         with pytest.raises(ValueError, match=word):
-            tasks.find(name)
+            tasks.get_task(name)
 
 
 def test_contact_sheet_has_a_tile_for_each_name():

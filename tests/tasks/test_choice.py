@@ -47,7 +47,7 @@ def test_no_prior_without_records_falls_back_to_dps(name):
         chosen = default_for(name, "somebody's", calls, image_shape=SHAPE)
         assert chosen.method in {"fast_dips", "diffpir", "mmps", "pigdm", "dsg"}
         assert chosen.calls <= calls
-        family = tasks.find(name).family
+        family = tasks.get_task(name).family
         if f"for {family}" in chosen.why:
             assert chosen.options == tasks.settings(chosen.method, family), "published, not tuned for another prior"
 

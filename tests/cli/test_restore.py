@@ -283,7 +283,8 @@ def test_photons_from_the_command_line(jaxdiff, face, tmp_path, monkeypatch):
     assert "Poisson noise (rate 0.5), about σ = " in err
     assert float(asked["problem"].noise.rate) == 0.5
     counts = (np.asarray(asked["problem"].y, np.float64) + 1) * 63.75
-    np.testing.assert_allclose(counts, np.round(counts), atol=1e-4)
+    below_white = counts < 127
+    np.testing.assert_allclose(counts[below_white], np.round(counts[below_white]), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ STUDY: Rows = {
 def _with_poisson(tasks: dict[str, Task], names: tuple[str, ...]) -> dict[str, Task]:
     return {
         f"{name}_poisson": tasks[name]._replace(
-            noise=CLEAN, poisson=1.0, about=f"{tasks[name].about}; Poisson noise of rate 1"
+            noise=CLEAN, model="poisson:1", about=f"{tasks[name].about}; Poisson noise of rate 1"
         )
         for name in names
     }

@@ -504,6 +504,7 @@ def test_from_the_command_line(data, tmp_path, capsys):
         (["--seeds", "-1"], "--seeds -1"),
         (["--batch_size", "many"], "--batch-size many"),
         (["--noise_std", "-1"], "--noise-std -1"),
+        (["--noise", "poison"], "'poisson'"),
         (["--part", "0"], "--part 0"),
         (["--steps", "5000"], "--steps 5000"),
         (["--settings", "none.json"], "there is no file none.json"),

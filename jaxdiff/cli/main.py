@@ -12,7 +12,7 @@ import jax
 from absl import app, logging
 
 import jaxdiff
-from jaxdiff import compilation_cache, hosts
+from jaxdiff import compilation_cache, runtime
 from jaxdiff.cli.parser import Parser, hint
 
 __all__ = ["COMMANDS", "entry_point", "main", "parse"]
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         _check_seeds(args)
         _check_empty(args)
-        hosts.use_all_cores()
+        runtime.fast_cpu()
         with compilation_cache.enabled():
             return int(args.run(args) or 0)
     except (ValueError, OSError) as error:

@@ -28,6 +28,7 @@ ONEDNN = "onednn_custom_call=true"
 KNOWN = ((0, 11), (0, 13))
 """First version of jaxlib that knows the flags, and the first that nobody has tried: XLA stops at an unknown flag."""
 
+ON = ("on", "1", "yes", "true")
 AMX = "amx_bf16"
 """Linux's name of the matrix unit of some Intel processors."""
 FIRST_GPU = 8.0
@@ -51,7 +52,7 @@ class Choice(NamedTuple):
     kept: bool
 
 
-def fast_cpu(environment: MutableMapping[str, str] = os.environ) -> Choice:
+def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os.environ) -> Choice:
     """Choose the fastest kernels, memory and devices for this CPU; call it before JAX computes anything.
 
     - Convolutions go to oneDNN, by ``XLA_FLAGS``, where jaxlib knows these flags. If you have set XLA_FLAGS, yours stay alone.
@@ -62,7 +63,8 @@ def fast_cpu(environment: MutableMapping[str, str] = os.environ) -> Choice:
     and with flags of your own that ask for them. Once JAX has started, only the second point still acts.
 
     Args:
-        environment: ``JAXDIFF_FAST=off`` leaves the first two to JAX and the system.
+        kernels: whether the run is so long that oneDNN's kernels pay, though every start compiles again.
+        environment: ``JAXDIFF_FAST=off`` leaves the first two to JAX and the system, ``on`` takes the kernels in any case.
 
     Returns:
         What is in use now.
@@ -70,8 +72,10 @@ def fast_cpu(environment: MutableMapping[str, str] = os.environ) -> Choice:
     global _kept
     started = hosts.started()
     hosts.use_all_cores()
-    if environment.get("JAXDIFF_FAST", "").strip().lower() not in OFF:
-        if not environment.get("XLA_FLAGS") and not started and _flags_known() and not _accelerated(environment):
+    wish = environment.get("JAXDIFF_FAST", "").strip().lower()
+    if wish not in OFF:
+        possible = not environment.get("XLA_FLAGS") and not started and _flags_known() and not _accelerated(environment)
+        if possible and (kernels or wish in ON):
             environment["XLA_FLAGS"] = " ".join(FLAGS)
         _kept = _keep_freed_memory()
     choice = in_use(environment)

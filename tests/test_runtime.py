@@ -34,7 +34,7 @@ CPU = {"JAX_PLATFORMS": "cpu"}
 
 def test_by_itself_it_takes_all(fresh):
     environment = dict(CPU)
-    assert runtime.fast_cpu(environment) == (True, True)
+    assert runtime.fast_cpu(environment=environment) == (True, True)
     assert environment["XLA_FLAGS"].split() == list(runtime.FLAGS)
     assert fresh == {"jax_enable_compilation_cache": False}
 
@@ -45,7 +45,7 @@ def test_by_itself_it_takes_all(fresh):
 def test_it_keeps_out_of_what_you_chose(fresh, own):
     environment = CPU | own
     before = dict(environment)
-    assert not runtime.fast_cpu(environment).onednn
+    assert not runtime.fast_cpu(environment=environment).onednn
     assert environment == before
     assert fresh == {}, "the cache of compiled programs stays"
 
@@ -54,19 +54,25 @@ def test_it_keeps_out_of_what_you_chose(fresh, own):
 def test_flags_only_where_they_are_known(fresh, monkeypatch, version):
     monkeypatch.setattr(runtime, "_version", lambda: version)
     environment = dict(CPU)
-    assert not runtime.fast_cpu(environment).onednn
+    assert not runtime.fast_cpu(environment=environment).onednn
     assert "XLA_FLAGS" not in environment
 
 
+@pytest.mark.parametrize(("wish", "onednn"), [({}, False), ({"JAXDIFF_FAST": "on"}, True)])
+def test_a_short_run_keeps_the_cache_unless_told(fresh, wish, onednn):
+    assert runtime.fast_cpu(kernels=False, environment=CPU | wish) == (onednn, True)
+    assert bool(fresh) == onednn
+
+
 def test_your_own_flags_turn_the_cache_off_too(fresh):
-    assert runtime.fast_cpu(CPU | {"XLA_FLAGS": f"--xla_cpu_experimental_{runtime.ONEDNN}"}).onednn
+    assert runtime.fast_cpu(environment=CPU | {"XLA_FLAGS": f"--xla_cpu_experimental_{runtime.ONEDNN}"}).onednn
     assert fresh == {"jax_enable_compilation_cache": False}
 
 
 def test_too_late_is_no_error(fresh, monkeypatch):
     monkeypatch.setattr(hosts, "started", lambda: True)
     environment = dict(CPU)
-    assert runtime.fast_cpu(environment) == (False, True)
+    assert runtime.fast_cpu(environment=environment) == (False, True)
     assert "XLA_FLAGS" not in environment
     assert fresh == {}
 

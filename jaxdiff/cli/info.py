@@ -60,7 +60,7 @@ def _show_speed() -> None:
     """Kernels and memory in use, and what this processor could do more."""
     now, here = runtime.in_use(), runtime.processor_flags()
     has = [title for flag, title in EXTENSIONS.items() if flag in here]
-    kernels = "oneDNN; compiled programs are not kept on disk" if now.onednn else "XLA's own"
+    kernels = "oneDNN for long commands (for all with JAXDIFF_FAST=on), else XLA's own" if now.onednn else "XLA's own"
     results.print(f"processor: {', '.join(has) or platform.machine()}; kernels: {kernels}", soft_wrap=True)
     results.print(f"memory that is freed: {'kept' if now.kept else 'given back to the system'}", soft_wrap=True)
     if more := runtime.advice():

@@ -31,6 +31,9 @@ COMMANDS = {
 }
 """Subcommand → its line of help. Its module of this folder has ``USAGE``, ``ABOUT``, ``EXAMPLES`` and ``add_arguments``."""
 
+LONG = {"bench", "info", "reproduce", "train", "tune"}
+"""Commands that run for minutes, where faster kernels are worth more than programs on disk, and ``info``, which tells."""
+
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of a command line, whose first word is the program."""
@@ -65,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         _check_seeds(args)
         _check_empty(args)
-        runtime.fast_cpu()
+        runtime.fast_cpu(kernels=args.command in LONG)
         with compilation_cache.enabled():
             return int(args.run(args) or 0)
     except (ValueError, OSError) as error:

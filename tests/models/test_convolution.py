@@ -1,5 +1,8 @@
 """The convolution primitive and its resampling forms against XLA's own convolution, with all derivatives."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -107,6 +110,28 @@ def test_a_gradient_for_each_image(float64):
     same = partial(convolve, padding=((1, 1), (1, 1)))
     ours, theirs = (jax.vmap(jax.grad(partial(loss, f)), (None, 0))(kernel, xs) for f in (same, plain))
     close(ours, theirs)
+
+
+SPLIT = """
+import re
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jaxdiff.models.convolution import convolve
+mesh = Mesh(np.asarray(jax.devices()), ("data",))
+whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+gradient = jax.grad(lambda k, x: jnp.sum(convolve(x, k, ((1, 1), (1, 1))) ** 2))
+program = jax.jit(gradient, in_shardings=(whole, split), out_shardings=whole)
+text = program.lower(jnp.ones((3, 3, 4, 4)), jnp.ones((4, 8, 8, 4))).compile().as_text()
+print(jax.device_count(), len(re.findall(r"all-reduce\\(", text)), len(re.findall(r"all-gather|permute|all-to-all", text)))
+"""
+
+
+@pytest.mark.slow
+def test_a_split_batch_needs_one_sum_between_devices():
+    """No image goes to another device, and no sum is taken within the loop over rows."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SPLIT], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "1", "0"], done.stderr
 
 
 def test_it_lowers_for_every_platform():

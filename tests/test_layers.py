@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
     ("typing", "names", "assets", "hosts", "_summary"),
-    ("numerics", "compilation_cache"),
+    ("numerics", "compilation_cache", "runtime"),
     ("linalg", "_checks", "files"),
     ("schedules", "models", "operators", "metrics", "noise"),
     ("diffusion",),

@@ -8,7 +8,7 @@ import jax
 from rich.table import Table
 
 import jaxdiff as jd
-from jaxdiff import checkpoints
+from jaxdiff import checkpoints, runtime
 from jaxdiff.cli.console import results, show
 from jaxdiff.cli.measurement import MASK
 from jaxdiff.cli.options import add_general
@@ -21,6 +21,9 @@ USAGE = "[options]"
 ABOUT = "List what is here: versions, devices, priors, and the names that --task, --method and --sampler take."
 EXAMPLES = ("jaxdiff info", "jaxdiff info --verbose", "jaxdiff tasks")
 
+EXTENSIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
+"""Linux's names of what makes products fast, and what people call them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--verbose`` alone."""
@@ -32,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     results.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     devices = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
     results.print(f"devices: {devices}", soft_wrap=True)
+    _show_speed()
     known = [(name, jd.tasks.get_task(name)) for name in jd.tasks.names("default")]
     tasks = {name: f"{task.about}; σ = {task.noise_std:g}" for name, task in known}
     tasks.setdefault(MASK, "a mask of your own, --mask FILE; σ = 0.05")
@@ -50,6 +54,17 @@ def run(args: argparse.Namespace) -> None:
             table.add_row(f"  {name}", about.replace("[", r"\["))
         show(table)
     results.print("operators: " + ", ".join(name for name in jd.operators.__all__ if name[0].islower()), soft_wrap=True)
+
+
+def _show_speed() -> None:
+    """Kernels and memory in use, and what this processor could do more."""
+    now, here = runtime.in_use(), runtime.processor_flags()
+    has = [title for flag, title in EXTENSIONS.items() if flag in here]
+    kernels = "oneDNN for long commands (for all with JAXDIFF_FAST=on), else XLA's own" if now.onednn else "XLA's own"
+    results.print(f"processor: {', '.join(has) or platform.machine()}; kernels: {kernels}", soft_wrap=True)
+    results.print(f"memory that is freed: {'kept' if now.kept else 'given back to the system'}", soft_wrap=True)
+    if more := runtime.advice():
+        results.print(f"faster: {more}", soft_wrap=True)
 
 
 def _network(config: PriorConfig) -> str:

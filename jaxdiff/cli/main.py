@@ -12,7 +12,7 @@ import jax
 from absl import app, logging
 
 import jaxdiff
-from jaxdiff import compilation_cache, hosts
+from jaxdiff import compilation_cache, runtime
 from jaxdiff.cli.parser import Parser, hint
 
 __all__ = ["COMMANDS", "entry_point", "main", "parse"]
@@ -30,6 +30,9 @@ COMMANDS = {
     "convert": "convert weights of other codes, or to them",
 }
 """Subcommand → its line of help. Its module of this folder has ``USAGE``, ``ABOUT``, ``EXAMPLES`` and ``add_arguments``."""
+
+LONG = {"bench", "info", "reproduce", "train", "tune"}
+"""Commands that run for minutes, where faster kernels are worth more than programs on disk, and ``info``, which tells."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -65,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         _check_seeds(args)
         _check_empty(args)
-        hosts.use_all_cores()
+        runtime.fast_cpu(kernels=args.command in LONG)
         with compilation_cache.enabled():
             return int(args.run(args) or 0)
     except (ValueError, OSError) as error:

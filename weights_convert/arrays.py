@@ -26,6 +26,10 @@ class Lazy(NamedTuple):
     dtype: np.dtype[Any]
     read: Callable[[], np.ndarray]
 
+    def reshaped(self, shape: tuple[int, ...]) -> "Lazy":
+        """The same numbers in another shape."""
+        return Lazy(shape, self.dtype, lambda: self.read().reshape(shape))
+
 
 class Tensors(Mapping[str, np.ndarray]):
     """Arrays by name; each look-up reads one from the file.

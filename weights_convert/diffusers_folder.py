@@ -144,10 +144,13 @@ def _shards(folder: pathlib.Path) -> list[str]:
 
 
 def fix_names(tensors: Tensors) -> Tensors:
-    """Attention layers by the names that diffusers gives them today."""
-
-    def today(name: str) -> str:
-        match = re.fullmatch(r"(.*attentions\.\d+\.)(query|key|value|proj_attn)(\.\w+)", name)
-        return f"{match[1]}{OLD_NAMES[match[2]]}{match[3]}" if match else name
-
-    return tensors.renamed({name: today(name) for name in tensors})
+    """Attention layers by the names and in the shapes that diffusers gives them today."""
+    entries = {}
+    for name, entry in tensors.entries.items():
+        match = re.fullmatch(r"(.*attentions\.\d+\.)(\w+|to_out\.0)(\.\w+)", name)
+        if match and entry.shape[2:] == (1, 1):  # a convolution of one pixel
+            entry = entry.reshaped(entry.shape[:2])
+        entries[f"{match[1]}{OLD_NAMES.get(match[2], match[2])}{match[3]}" if match else name] = entry
+    if len(entries) != len(tensors):
+        raise MalformedError("two of its tensors have the same name")
+    return Tensors(entries)

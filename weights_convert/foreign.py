@@ -6,6 +6,7 @@ standard library has many of, makes the file one that is refused.
 """
 
 import sys
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def _number(dtype: Any, data: Any) -> Any:
     return np.frombuffer(data, dtype.value)[0].item()
 
 
-NUMPY = {
+NUMPY: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.core.multiarray.scalar": _number,
     "numpy._core.multiarray.scalar": _number,
@@ -104,6 +105,6 @@ def plain_pickle(file: IO[bytes], budget: Budget, regions: dict[str, Region]) ->
             file.seek(place)
         return _number(dtype, data)
 
-    calls = {**FOREIGN.calls, "torch.storage._load_from_bytes": storage}
+    calls: dict[str, Callable[..., Any]] = {**FOREIGN.calls, "torch.storage._load_from_bytes": storage}
     calls |= {name: number for name in NUMPY if name.endswith("scalar")}
     return FOREIGN._replace(calls=calls, blocks=True)

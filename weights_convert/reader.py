@@ -7,24 +7,15 @@ bytes that are there before an array is made.
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from jaxdiff.files import one_sentence, open_regular, quiet
 from weights_convert.containers import load_saved
-from weights_convert.pickled import MalformedError, Tensor
+from weights_convert.state_dict import check_names, find_state
 
 __all__ = ["StateDict", "read_state_dict", "read_tensors", "sha256"]
-
-MAX_NAME = 200
-"""Letters of a tensor's name; the longest of a real network are about a hundred."""
-NESTED_KEYS = (
-    "ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "params_ema", "state_dict_ema",
-    "state_dict", "model_state_dict", "model", "module", "net", "params",
-)  # fmt: skip
-"""Where training codes put the state dict; averaged weights first."""
 
 Path = str | os.PathLike[str]
 
@@ -59,7 +50,7 @@ def read_state_dict(path: Path, *, key: str | None = None) -> StateDict:
     try:
         with quiet(), open_regular(path) as file:
             found = _read(file, key)
-            _check_names(found.tensors)
+            check_names(found.tensors)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {one_sentence(error)}.") from error
     except OSError as error:
@@ -75,55 +66,8 @@ def sha256(path: Path) -> str:
 
 def _read(file: IO[bytes], key: str | None) -> StateDict:
     saved = load_saved(file)
-    described, where = _select(saved.value, key)
+    described, where = find_state(saved.value, key)
     return StateDict(dict(saved.tensors(described)), where)
-
-
-# --- finding the state dict --------------------------------------
-
-
-def _select(saved: Any, key: str | None) -> tuple[dict[str, Tensor], str]:
-    if not isinstance(saved, dict):
-        raise MalformedError("it holds no state dict, only a list or a single tensor")
-    if key is not None:
-        place: Any = saved
-        for part in key.split("."):
-            if not isinstance(place, dict) or part not in place:
-                raise MalformedError(f"it has nothing under the key {key!r}; {_keys(place)}")
-            place = place[part]
-        tensors = _tensors_of(place)
-        if not tensors:
-            raise MalformedError(f"there are no named tensors under the key {key!r}")
-        return tensors, key
-    place, where = saved, list[str]()
-    for _ in range(4):
-        if tensors := _tensors_of(place):
-            return tensors, ".".join(where)
-        inner = next((k for k in NESTED_KEYS if isinstance(place.get(k), dict) and place[k]), None)
-        if inner is None:
-            break
-        where.append(inner)
-        place = place[inner]
-    raise MalformedError(f"no state dict is found in it; {_keys(place)}: name the right one with --key")
-
-
-def _keys(place: Any) -> str:
-    names = [str(k) for k in place if isinstance(k, str | int)] if isinstance(place, dict) else []
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"its keys are {shown}" if names else "it has no keys"
-
-
-def _tensors_of(place: Any) -> dict[str, Tensor]:
-    if not isinstance(place, dict):
-        return {}
-    return {k: v for k, v in place.items() if isinstance(k, str) and isinstance(v, Tensor)}
-
-
-def _check_names(tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuse names that would flood or command a terminal; those of a network's tensors are paths of attributes."""
-    for name in tensors:
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise MalformedError(f"the tensor name {name!r} is too long or holds control characters")
 
 
 def _without_module(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

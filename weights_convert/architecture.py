@@ -1,0 +1,103 @@
+"""Configurations of networks from the names and shapes of their tensors, in the words of the codes that made them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from weights_convert.pickled import MalformedError
+
+__all__ = ["ddpm_arguments", "edm_arguments"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+Values = dict[str, Any]
+
+
+def ddpm_arguments(shapes: Shapes, image_size: int | None) -> Values:
+    """The arguments of the PyTorch port of DDPM.
+
+    Raises:
+        MalformedError: if a tensor is missing, or the image size is not known, which shapes cannot tell.
+    """
+    if image_size is None:
+        raise MalformedError("shapes do not tell the size of the images; give it with --image-size")
+    try:
+        ch = shapes["conv_in.weight"][0]
+        levels = _count(shapes, r"down\.(\d+)\.")
+        widths = [shapes[f"down.{i}.block.0.conv1.weight"][0] for i in range(levels)]
+        return {
+            "ch": ch,
+            "in_channels": shapes["conv_in.weight"][1],
+            "out_ch": shapes["conv_out.weight"][0],
+            "ch_mult": [_multiple(width, ch) for width in widths],
+            "num_res_blocks": _count(shapes, r"down\.0\.block\.(\d+)\."),
+            "attn_resolutions": [image_size >> i for i in range(levels) if f"down.{i}.attn.0.q.weight" in shapes],
+            "resamp_with_conv": levels == 1 or "down.0.downsample.conv.weight" in shapes,
+            "image_size": image_size,
+        }
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise MalformedError(f"it is no whole network of the port of DDPM: {error} is missing") from error
+
+
+def edm_arguments(shapes: Shapes) -> Values:
+    """The arguments of EDM's SongUNet or DhariwalUNet, for a state dict that does not hold them.
+
+    Raises:
+        MalformedError: if a tensor is missing.
+    """
+    try:
+        return _song(shapes) if "model.map_layer0.weight" in shapes else {}
+    except (KeyError, IndexError, ZeroDivisionError, StopIteration) as error:
+        raise MalformedError(f"it is no whole network of EDM: {error} is missing") from error
+
+
+def _song(shapes: Shapes) -> Values:
+    blocks = [re.match(r"model\.enc\.(\d+)x\1_(\w+?)\.", name) for name in shapes]
+    sizes = sorted({int(match[1]) for match in blocks if match}, reverse=True)
+    song = "model.out_conv.weight" not in shapes
+    top = next(name for name in shapes if re.fullmatch(rf"model\.enc\.{sizes[0]}x{sizes[0]}_conv\.weight", name))
+    channels = shapes[top][0] if song else shapes["model.map_layer0.weight"][1]
+    last = f"model.dec.{sizes[0]}x{sizes[0]}_aux_conv.weight" if song else "model.out_conv.weight"
+    count = _count(shapes, rf"model\.enc\.{sizes[0]}x{sizes[0]}_block(\d+)\.")
+    widths = [shapes[f"model.enc.{size}x{size}_block0.conv0.weight"][0] for size in sizes]
+    label = shapes.get("model.map_label.weight")
+    values: Values = {
+        "img_resolution": sizes[0],
+        "in_channels": shapes[top][1],
+        "out_channels": shapes[last][0],
+        "label_dim": 0 if label is None else label[1],
+        "model_channels": channels,
+        "channel_mult": [_multiple(width, channels) for width in widths],
+        "channel_mult_emb": _multiple(shapes["model.map_layer1.weight"][0], channels),
+        "num_blocks": count,
+        "attn_resolutions": [size for size in sizes if f"model.enc.{size}x{size}_block0.qkv.weight" in shapes],
+    }
+    if song:
+        values |= _song_only(shapes, sizes, channels)
+    return {"class_name": "SongUNet" if song else "DhariwalUNet", "init_args": [], "init_kwargs": values}
+
+
+def _song_only(shapes: Shapes, sizes: list[int], channels: int) -> Values:
+    noise = shapes["model.map_layer0.weight"][1]
+    encoder = "standard"
+    if any("_aux_residual." in name for name in shapes):
+        encoder = "residual"
+    elif any("_aux_skip." in name for name in shapes):
+        encoder = "skip"
+    skips = sum("_aux_conv.weight" in name for name in shapes)
+    return {
+        "channel_mult_noise": _multiple(noise, channels),
+        "embedding_type": "fourier" if "model.map_noise.freqs" in shapes else "positional",
+        "encoder_type": encoder,
+        "decoder_type": "skip" if skips > 1 else "standard",
+        "augment_dim": 0,
+    }
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    return 1 + max(int(match[1]) for name in shapes if (match := re.match(pattern, name)))
+
+
+def _multiple(width: int, channels: int) -> int:
+    if width % channels:
+        raise MalformedError(f"its widths {width} and {channels} are no multiples of each other")
+    return width // channels

@@ -61,7 +61,7 @@ NIN_CONV = Layout(lambda value: value[None, None], lambda value: value[0, 0])
 
 
 def per_head(heads: int) -> tuple[Layout, Layout]:
-    """Weight and bias of queries, keys and values that lie (head, channel, {q, k, v}) there and ({q, k, v}, head, channel) here."""
+    """Weight and bias of queries, keys and values: (head, channel, {q, k, v}) there, ({q, k, v}, head, channel) here."""
 
     def forward(value: np.ndarray) -> np.ndarray:
         split = value.reshape(*value.shape[:-1], heads, -1, 3)

@@ -24,9 +24,8 @@ from flax import traverse_util
 from jaxdiff import assets, schedules
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import one_sentence, open_regular, parse_json
-from jaxdiff.models import PriorConfig, UNet, parameter_shapes
+from jaxdiff.models import PriorConfig, module_of, parameter_shapes
 from jaxdiff.names import nearest
-from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import PyTree, Shape
 
 __all__ = ["EMBEDDED", "Checkpoint", "check_target", "load_checkpoint", "load_denoiser", "save_checkpoint"]
@@ -88,14 +87,15 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     params = jax.tree.map(lambda a: jnp.asarray(a, stored), params)
     return Denoiser(
         params=params,
-        schedule=_schedule(config, stored),
+        schedule=schedules.named(config.schedule, config.num_steps, config.schedule_range, dtype=stored),
         label=None if label is None else jnp.asarray(label, jnp.int32),
-        module=UNet(unet, dtype, name=next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)),
+        module=module_of(unet, dtype, name=next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),
         prediction=config.prediction,
         variance=config.variance,
         clip=clip,
         rescale_timesteps=config.rescale_timesteps,
+        preconditioning=config.preconditioning,
     )
 
 
@@ -392,8 +392,3 @@ def _check_label(label: int | None, num_classes: int | None) -> None:
         raise ValueError("this prior is not class-conditional; leave out the label.")
     if not 0 <= label < num_classes:
         raise ValueError(f"label {label} is not one of this prior's classes 0 … {num_classes - 1}.")
-
-
-def _schedule(config: PriorConfig, dtype: Any) -> NoiseSchedule:
-    make = {"linear": schedules.linear, "cosine": schedules.cosine, "scaled_linear": schedules.scaled_linear}
-    return make[config.schedule](config.num_steps, dtype=dtype)

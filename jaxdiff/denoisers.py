@@ -9,7 +9,8 @@ from flax import linen as nn
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.models.preconditioning import Preconditioning
+from jaxdiff.schedules import Level, NoiseSchedule, level_of_sigma
 from jaxdiff.typing import Array, PyTree, Shape, static
 
 __all__ = [
@@ -76,6 +77,7 @@ class Denoiser:
         variance: "fixed_small", "fixed_large", or how the C extra channels give log σ²: "learned", "learned_range".
         clip: clip x̂₀ to [-1, 1], inside the graph: its gradient is 0 where saturated, as in the original DPS.
         rescale_timesteps: give the network t · 1000/T.
+        preconditioning: what surrounds a network that is told σ; it replaces ``prediction``. None for one that is told t.
     """
 
     params: PyTree
@@ -87,6 +89,7 @@ class Denoiser:
     variance: str = static(default="fixed_small")
     clip: bool = static(default=True)
     rescale_timesteps: bool = static(default=False)
+    preconditioning: Preconditioning | None = static(default=None)
 
     @property
     def name(self) -> str:
@@ -107,14 +110,15 @@ class Denoiser:
         Raises:
             ValueError: if ``x_t`` is not one image, or the network cannot take its size.
         """
-        if x_t.ndim != 3:
-            raise ValueError(f"a denoiser takes one image [H, W, C], got shape {x_t.shape}; use jax.vmap for a batch.")
+        _check_image(x_t)
         t = jnp.asarray(t)
-        output = self._network(x_t, t)
-        channels = x_t.shape[-1]
-        mean_output, values = output[..., :channels], output[..., channels:]
         level = self.schedule.at(t)
-        x0, eps = diffusion.x0_and_eps(self.prediction, x_t, mean_output, level)
+        if self.preconditioning is None:
+            x0, eps, values = self._by_timestep(x_t, t, level)
+        else:
+            signal, sigma = level.signal.astype(x_t.dtype), level.sigma.astype(x_t.dtype)
+            x0, eps = self._by_sigma(x_t / signal, sigma, self.preconditioning)
+            values = x0[..., :0]
         if self.clip:
             x0 = jnp.clip(x0, -1, 1)
         s = t - 1 if s is None else jnp.asarray(s)
@@ -124,12 +128,57 @@ class Denoiser:
         """The same prior with less memory: layers of its network are computed twice, where the network can do that."""
         return self.replace(module=self.module.clone(remat=True)) if hasattr(self.module, "remat") else self  # type: ignore[attr-defined]
 
-    def _network(self, x_t: Array, t: Array) -> Array:
+    def denoise(self, x: Array, sigma: Array) -> Array:
+        """D(x; σ) = E[x₀ | x] of x = x₀ + σ z on [-1, 1], as the network gives it: it is not clipped.
+
+        A network of discrete timesteps is used at the fractional one whose level is σ; x_t is √ᾱ x with ᾱ = 1/(1+σ²).
+
+        Args:
+            x: [H, W, C], one image.
+            sigma: the noise level, a positive number.
+
+        Returns:
+            [H, W, C].
+
+        Raises:
+            ValueError: if ``x`` is not one image, or the network cannot take its size.
+        """
+        _check_image(x)
+        sigma = jnp.asarray(sigma, x.dtype)
+        if self.preconditioning is not None:
+            return self._by_sigma(x, sigma, self.preconditioning)[0]
+        level = Level(1 / (1 + sigma**2), sigma**2 / (1 + sigma**2))
+        return self._by_timestep(x * level.signal, level_of_sigma(self.schedule, sigma).t, level)[0]
+
+    def _by_timestep(self, x_t: Array, t: Array, level: Level) -> tuple[Array, Array, Array]:
+        """x̂₀, ε̂ and further channels of a network that is told t."""
         seen = t
         if self.rescale_timesteps:
             seen = t.astype(jnp.float32) * (1000.0 / self.schedule.num_steps)
+        output = self._network(x_t, seen)
+        channels = x_t.shape[-1]
+        return *diffusion.x0_and_eps(self.prediction, x_t, output[..., :channels], level), output[..., channels:]
+
+    def _by_sigma(self, x: Array, sigma: Array, form: Preconditioning) -> tuple[Array, Array]:
+        """D(x; σ) = c_skip x + c_out F(c_in x, c_noise(σ)) and ε̂ = (x − D)/σ, without that cancellation."""
+        label = self._timestep(sigma, form.label) if form.by_schedule else None
+        inside, level = form.inward(x, sigma)
+        label = form.label_of(level) if label is None else label * form.label_scale
+        c = form.scalings(level)
+        output = self._network(c.into * inside, label)[..., : x.shape[-1]]
+        return form.outward(c.skip * inside + c.out * output), c.eps_skip * inside - c.eps_out * output
+
+    def _timestep(self, sigma: Array, label: str) -> Array:
+        """The timestep of σ: a fraction, or the nearest in σ, where −1 is the clean image."""
+        if label == "timestep":
+            return level_of_sigma(self.schedule, sigma).t
+        table = jnp.sqrt(self.schedule.one_minus_alpha_bar / self.schedule.alpha_bar)
+        table = jnp.concatenate([jnp.zeros_like(table[:1]), table])
+        return (jnp.argmin(jnp.abs(table - sigma)) - 1).astype(jnp.float32)
+
+    def _network(self, x_t: Array, label: Array) -> Array:
         labels: dict[str, Any] = {} if self.label is None else {"y": jnp.asarray(self.label)[None]}
-        output: Any = self.module.apply({"params": self.params}, x_t[None], seen[None], **labels)
+        output: Any = self.module.apply({"params": self.params}, x_t[None], label[None], **labels)
         return output[0].astype(x_t.dtype)
 
     def _log_variance(self, values: Array, t: Array, s: Array) -> Array:
@@ -144,6 +193,11 @@ class Denoiser:
                 f"unknown variance {self.variance!r}; choose learned, learned_range, fixed_small or fixed_large."
             )
         return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
+
+
+def _check_image(x: Array) -> None:
+    if x.ndim != 3:
+        raise ValueError(f"a denoiser takes one image [H, W, C], got shape {x.shape}; use jax.vmap for a batch.")
 
 
 _product = partial(jnp.matmul, precision="highest")

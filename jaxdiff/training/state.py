@@ -76,7 +76,7 @@ def ema_name(decay: float) -> str:
 
 def schedule_of(prior: PriorConfig) -> NoiseSchedule:
     """The noise schedule that a prior's description names."""
-    return getattr(schedules, prior.schedule)(prior.num_steps)
+    return schedules.named(prior.schedule, prior.num_steps, prior.schedule_range)
 
 
 def network(config: TrainConfig) -> UNet:

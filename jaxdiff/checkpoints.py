@@ -28,7 +28,15 @@ from jaxdiff.models import PriorConfig, module_of, parameter_shapes
 from jaxdiff.names import nearest
 from jaxdiff.typing import PyTree, Shape
 
-__all__ = ["EMBEDDED", "Checkpoint", "check_target", "load_checkpoint", "load_denoiser", "save_checkpoint"]
+__all__ = [
+    "EMBEDDED",
+    "Checkpoint",
+    "check_target",
+    "denoiser_of",
+    "load_checkpoint",
+    "load_denoiser",
+    "save_checkpoint",
+]
 
 EMBEDDED = ("faces64",)
 """Priors that travel with the package."""
@@ -81,6 +89,24 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError("dtype float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1, or choose float32 or bfloat16.")
     params, config, _ = load_checkpoint(name_or_path)
+    name = next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)
+    return denoiser_of(params, config, dtype=dtype, clip=clip, label=label, name=name)
+
+
+def denoiser_of(
+    params: PyTree,
+    config: PriorConfig,
+    *,
+    dtype: Any = jnp.float32,
+    clip: bool = True,
+    label: int | None = None,
+    name: str | None = None,
+) -> Denoiser:
+    """The denoiser of parameters in memory, as ``load_denoiser`` makes it of those on disk.
+
+    Raises:
+        ValueError: if the label is none of the prior's.
+    """
     _check_label(label, config.unet.num_classes)
     unet = config.unet
     stored = jnp.float64 if dtype == jnp.float64 else jnp.float32
@@ -89,7 +115,7 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
         params=params,
         schedule=schedules.named(config.schedule, config.num_steps, config.schedule_range, dtype=stored),
         label=None if label is None else jnp.asarray(label, jnp.int32),
-        module=module_of(unet, dtype, name=next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)),
+        module=module_of(unet, dtype, name=name),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),
         prediction=config.prediction,
         variance=config.variance,

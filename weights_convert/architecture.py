@@ -83,13 +83,14 @@ def _song_only(shapes: Shapes, sizes: list[int], channels: int) -> Values:
         encoder = "residual"
     elif any("_aux_skip." in name for name in shapes):
         encoder = "skip"
+    taps = max((shape[-1] for name, shape in shapes.items() if name.endswith(".resample_filter")), default=2)
     skips = sum("_aux_conv.weight" in name for name in shapes)
     return {
         "channel_mult_noise": _multiple(noise, channels),
         "embedding_type": "fourier" if "model.map_noise.freqs" in shapes else "positional",
         "encoder_type": encoder,
         "decoder_type": "skip" if skips > 1 else "standard",
-        "augment_dim": 0,
+        "resample_filter": {2: [1, 1], 4: [1, 3, 3, 1]}[taps],
     }
 
 

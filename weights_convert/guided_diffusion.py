@@ -17,7 +17,7 @@ from weights_convert import check, names
 from weights_convert.infer import Hidden, flags, infer
 from weights_convert.reader import read_state_dict, sha256
 
-__all__ = ["add_arguments", "convert_tensors", "run"]
+__all__ = ["add_arguments", "convert_tensors", "run", "target"]
 
 LICENCE_NOTE = "The weights keep the terms of their source; look them up before you use them or pass them on."
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if anything about the file, the options or the place to write to is wrong.
     """
-    out = _target(args.out, args.format)
+    out = target(args.out, args.format)
     source = pathlib.Path(args.file).resolve()
     if out.resolve() in (source, *source.parents):
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
@@ -92,7 +92,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _target(out: str, chosen: str | None) -> pathlib.Path:
+def target(out: str, chosen: str | None) -> pathlib.Path:
+    """Where a prior goes: OUT, with the ending that the format has.
+
+    Raises:
+        ValueError: if the two do not fit.
+    """
     path = pathlib.Path(out)
     if chosen == "safetensors" and path.suffix != ".safetensors":
         return path.with_name(path.name + ".safetensors")

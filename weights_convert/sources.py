@@ -1,9 +1,11 @@
 """Any public checkpoint as one record: its family, named tensors, configuration, and what is knowingly left out."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from jaxdiff.files import one_sentence, open_regular, quiet
@@ -16,7 +18,7 @@ from weights_convert.pickled import MalformedError, Record, Tensor
 from weights_convert.recognise import FAMILIES, Seen, recognise
 from weights_convert.state_dict import check_names, find_state
 
-__all__ = ["Source", "read_source"]
+__all__ = ["Source", "named", "read_source"]
 
 Path = str | os.PathLike[str]
 
@@ -35,6 +37,7 @@ class Source:
         config: what the file says about the network and its process; empty where it says nothing.
         dropped: names of tensors and entries that are knowingly unused.
         key: where in the file the tensors were.
+        unused: the tensors among ``dropped`` that are constants of the network, such as resampling filters.
     """
 
     path: pathlib.Path
@@ -43,6 +46,7 @@ class Source:
     config: dict[str, Any]
     dropped: tuple[str, ...] = ()
     key: str = ""
+    unused: Tensors = dataclasses.field(default_factory=lambda: Tensors({}))
 
 
 def read_source(path: Path, *, key: str | None = None, family: str | None = None) -> Source:
@@ -57,21 +61,33 @@ def read_source(path: Path, *, key: str | None = None, family: str | None = None
         ValueError: if it cannot be read, is damaged, asks for code, or is of no known or of an ambiguous family.
     """
     path = pathlib.Path(path)
+    with named(path):
+        source = _read_folder(path) if path.is_dir() else _read_file(path, key, family)
+        check_names(source.tensors)
+    return _without_unused(source)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file is said in one sentence that names it; so for numbers, which are read later.
+
+    Raises:
+        ValueError: in place of any error about the file.
+    """
     try:
         with quiet():
-            source = _read_folder(path) if path.is_dir() else _read_file(path, key, family)
-            check_names(source.tensors)
-    except ValueError as error:
+            yield
+    except MalformedError as error:
         raise ValueError(f"{path} cannot be read: {one_sentence(error)}.") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror or error}.") from error
-    return _without_unused(source)
 
 
 def _without_unused(source: Source) -> Source:
     unused = [name for name in source.tensors if UNUSED.fullmatch(name)]
     kept = source.tensors.renamed({name: name for name in source.tensors if name not in set(unused)})
-    return dataclasses.replace(source, tensors=kept, dropped=(*unused, *source.dropped))
+    left = source.tensors.renamed({name: name for name in unused})
+    return dataclasses.replace(source, tensors=kept, dropped=(*unused, *source.dropped), unused=left)
 
 
 # --- folders -----------------------------------------------------

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxdiff import assets, schedules
+from jaxdiff import assets, hub, schedules
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import one_sentence, open_regular, parse_json
 from jaxdiff.models import PriorConfig, module_of, parameter_shapes
@@ -43,7 +43,7 @@ EMBEDDED = ("faces64",)
 
 DESCRIPTION = "prior.json"
 FORMAT = "jaxdiff prior"
-CONVERT = "python -m weights_convert guided-diffusion"
+CONVERT = "jaxdiff convert"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 DTYPES = ("float32", "bfloat16", "float64")
 STORED = ("F64", "F32", "F16", "BF16")  # types of safetensors that hold weights
@@ -66,7 +66,8 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     """The denoiser of an embedded prior or of a converted checkpoint.
 
     Args:
-        name_or_path: "faces64", or the folder or ``.safetensors`` file that ``weights_convert`` or training wrote.
+        name_or_path: "faces64", the folder or ``.safetensors`` file that ``jaxdiff convert`` or training wrote, or
+            "hf:owner/repo[@revision][:file]", which is fetched and converted once.
         dtype: type that the network computes in, float32 (default) or bfloat16, where parameters stay float32; or float64
             (only where JAX's 64-bit mode is on): parameters, schedule and so whole runs are then, too, while the features
             of t stay float32.
@@ -214,6 +215,8 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Weights and description of a prior."""
     text = os.fspath(name_or_path)
+    if hub.is_address(text):
+        text = os.fspath(hub.converted(text))
     if text in EMBEDDED:
         return assets.path(f"{text}.safetensors"), assets.path(f"{text}.json")
     path = pathlib.Path(text).expanduser()

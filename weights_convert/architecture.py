@@ -1,4 +1,4 @@
-"""Configurations of networks from the names and shapes of their tensors, in the words of the codes that made them."""
+"""The configuration of a network of EDM from the names and shapes of their tensors, in the words of its code."""
 
 import re
 from collections.abc import Mapping
@@ -6,36 +6,10 @@ from typing import Any
 
 from weights_convert.pickled import MalformedError
 
-__all__ = ["ddpm_arguments", "edm_arguments"]
+__all__ = ["edm_arguments"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Values = dict[str, Any]
-
-
-def ddpm_arguments(shapes: Shapes, image_size: int | None) -> Values:
-    """The arguments of the PyTorch port of DDPM.
-
-    Raises:
-        MalformedError: if a tensor is missing, or the image size is not known, which shapes cannot tell.
-    """
-    if image_size is None:
-        raise MalformedError("shapes do not tell the size of the images; give it with --image-size")
-    try:
-        ch = shapes["conv_in.weight"][0]
-        levels = _count(shapes, r"down\.(\d+)\.")
-        widths = [shapes[f"down.{i}.block.0.conv1.weight"][0] for i in range(levels)]
-        return {
-            "ch": ch,
-            "in_channels": shapes["conv_in.weight"][1],
-            "out_ch": shapes["conv_out.weight"][0],
-            "ch_mult": [_multiple(width, ch) for width in widths],
-            "num_res_blocks": _count(shapes, r"down\.0\.block\.(\d+)\."),
-            "attn_resolutions": [image_size >> i for i in range(levels) if f"down.{i}.attn.0.q.weight" in shapes],
-            "resamp_with_conv": levels == 1 or "down.0.downsample.conv.weight" in shapes,
-            "image_size": image_size,
-        }
-    except (KeyError, IndexError, ZeroDivisionError) as error:
-        raise MalformedError(f"it is no whole network of the port of DDPM: {error} is missing") from error
 
 
 def edm_arguments(shapes: Shapes) -> Values:

@@ -1,13 +1,16 @@
 """``jaxdiff convert SRC OUT``: any public checkpoint becomes a prior of jaxdiff. The family is told from the contents."""
 
 import argparse
+import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from jaxdiff import hub
 from jaxdiff.checkpoints import check_target, denoiser_of, save_checkpoint
 from jaxdiff.files import one_sentence
 from jaxdiff.models import PriorConfig
@@ -20,7 +23,7 @@ from weights_convert.reader import sha256
 from weights_convert.recognise import ABOUT, FAMILIES
 from weights_convert.sources import Source, named, read_source
 
-__all__ = ["add_arguments", "convert_source", "run"]
+__all__ = ["add_arguments", "convert_file", "convert_source", "family_named", "run"]
 
 LICENCE_NOTE = guided_diffusion.LICENCE_NOTE
 
@@ -51,19 +54,46 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if anything about the source, the options or the place to write to is wrong.
     """
     out = guided_diffusion.target(args.out, args.format)
-    source_path = pathlib.Path(args.file).resolve()
-    if out.resolve() in (source_path, *source_path.parents):
+    path, name, origin = _located(args.file)
+    if out.resolve() in (path.resolve(), *path.resolve().parents):
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
     check_target(out, overwrite=args.overwrite)
-    source = read_source(args.file, key=args.key, family=family_named(args.family))
+    source = dataclasses.replace(read_source(path, key=args.key, family=family_named(args.family)), name=name)
     prior, params = convert_source(source, Options(*(getattr(args, name) for name in Options._fields)))
     print(_about(source, prior, params))
     if not args.no_check:
         _look(params, prior.config, args.label)
-    metadata = _metadata(source, prior, params, args.licence)
+    metadata = _metadata(source, prior, params, args.licence, origin)
     save_checkpoint(out, params, prior.config, metadata=metadata, dtype=args.dtype, overwrite=args.overwrite)
     print(f"written: {out}")
     return 0
+
+
+def convert_file(path: pathlib.Path, out: pathlib.Path, *, name: str, origin: Mapping[str, str]) -> None:
+    """Convert a file or folder whose contents say all that is needed.
+
+    Args:
+        path: the file or folder.
+        out: folder of the prior.
+        name: the name that it was published under.
+        origin: where it comes from, for the JSON.
+
+    Raises:
+        ValueError: if it cannot be read, or leaves a choice that ``jaxdiff convert`` has an option for.
+    """
+    source = dataclasses.replace(read_source(path), name=name)
+    prior, params = convert_source(source, Options())
+    save_checkpoint(out, params, prior.config, metadata=_metadata(source, prior, params, None, origin))
+
+
+def _located(text: str) -> tuple[pathlib.Path, str, dict[str, str]]:
+    """Where a source is, its published name, and what is to be said about its origin."""
+    if not hub.is_address(text):
+        return pathlib.Path(text), "", {}
+    address = hub.parse_address(text)
+    found = hub.fetch(address)
+    name = (address.file or address.repo).rpartition("/")[2]
+    return found.path, name, {"hub": text, "commit": found.commit}
 
 
 def family_named(name: str | None) -> str | None:
@@ -114,8 +144,15 @@ def _look(params: PyTree, config: PriorConfig, label: int | None) -> None:
         print(sentence)
 
 
-def _metadata(source: Source, prior: Prior, params: PyTree, licence: str | None) -> dict[str, Any]:
-    about: dict[str, Any] = {"file": source.path.name, "family": source.family, "key": source.key}
+def _metadata(
+    source: Source, prior: Prior, params: PyTree, licence: str | None, origin: Mapping[str, str]
+) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "file": source.name or source.path.name,
+        "family": source.family,
+        "key": source.key,
+        **origin,
+    }
     if source.path.is_file():
         about |= {"bytes": os.path.getsize(source.path), "sha256": sha256(source.path)}
     if prior.known is not None:

@@ -31,8 +31,8 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     >>> spelled_out(["x.pkl", "out"])
     ['checkpoint', 'x.pkl', 'out']
     """
-    named = bool(words) and (words[0] in COMMANDS or words[0] in ("-h", "--help"))
-    return [*words] if named or not words else [ANY, *words]
+    first = next((word for word in words if not word.startswith("-")), None)  # flags of logging may come before it
+    return [*words] if first is None or first in COMMANDS else [ANY, *words]
 
 
 def add_commands(parser: argparse.ArgumentParser, wanted: Container[str] = COMMANDS) -> None:

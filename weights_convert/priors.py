@@ -1,5 +1,6 @@
 """From a checkpoint as its authors wrote it to a prior of jaxdiff: its configuration, and what converts its tensors."""
 
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ import numpy as np
 
 from jaxdiff.models import PriorConfig
 from jaxdiff.typing import PyTree
-from weights_convert.architecture import ddpm_arguments, edm_arguments
+from weights_convert.architecture import edm_arguments
 from weights_convert.published import Known, known_file
 from weights_convert.sources import Source
 
@@ -54,12 +55,14 @@ def prior_of(source: Source, options: Options) -> Prior:
     Raises:
         ValueError: if something that decides the network or the process is not known, or does not fit.
     """
-    known = known_file(source.path.resolve().name)
+    known = known_file(source.name or os.path.basename(os.path.abspath(source.path)))
     if known is not None:
         said = {name: value for name, value in options._asdict().items() if value is not None}
         options = options._replace(**{name: known.values.get(name) for name in Options._fields} | said)
+    if source.family not in MAKERS:
+        raise ValueError(f"{source.path} is of {source.family}, whose networks are not converted yet.")
     prior = MAKERS[source.family](source, options)
-    return prior._replace(known=known)
+    return prior._replace(known=known, assumed=() if known else prior.assumed)
 
 
 def _hint(path: pathlib.Path, words: Mapping[str, str]) -> str | None:
@@ -97,8 +100,22 @@ def _edm(source: Source, options: Options) -> Prior:
 
 
 def _ddpm(source: Source, options: Options) -> Prior:
-    raise NotImplementedError(ddpm_arguments(source.tensors.shapes, options.image_size))
+    from weights_convert.families import ddpm
+
+    if options.image_size is None:
+        raise ValueError(f"{source.path}: shapes do not tell the size of the images; give it with --image-size.")
+    assumed = ("noise prediction", "linear schedule of 1000 steps")
+    return Prior(ddpm.infer(source.tensors.shapes, options.image_size), ddpm.convert, assumed=assumed)
 
 
-MAKERS: dict[str, Callable[[Source, Options], Prior]] = {"edm": _edm, "ddpm": _ddpm}
+def _diffusers(source: Source, options: Options) -> Prior:
+    from weights_convert.families import diffusers
+
+    unet, scheduler = source.config["unet"], source.config["scheduler"]
+    if options.image_size is not None:
+        unet = unet | {"sample_size": options.image_size}
+    return Prior(diffusers.config_from(unet, scheduler or None), diffusers.convert)
+
+
+MAKERS: dict[str, Callable[[Source, Options], Prior]] = {"edm": _edm, "ddpm": _ddpm, "diffusers": _diffusers}
 """Family → what makes its prior."""

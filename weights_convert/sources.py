@@ -37,6 +37,7 @@ class Source:
         config: what the file says about the network and its process; empty where it says nothing.
         dropped: names of tensors and entries that are knowingly unused.
         key: where in the file the tensors were.
+        name: the name that it was published under, where the file's is another.
         unused: the tensors among ``dropped`` that are constants of the network, such as resampling filters.
     """
 
@@ -46,6 +47,7 @@ class Source:
     config: dict[str, Any]
     dropped: tuple[str, ...] = ()
     key: str = ""
+    name: str = ""
     unused: Tensors = dataclasses.field(default_factory=lambda: Tensors({}))
 
 

@@ -39,7 +39,9 @@ class Words(NamedTuple):
         frequencies: the Fourier features, if any.
         label: the embedding of classes, if any.
         qkv: layouts of weight and bias of a joined qkv, for so many heads; None where q, k and v are apart.
-        conv: the part of a layer that is one convolution ("" where the layer is the convolution).
+        conv: the part of a layer that is one convolution; a nameless part where the layer is the convolution.
+        norm: a norm by itself.
+        dense: a layer of the embedding by itself.
     """
 
     place: Callable[[SongLayer], str | tuple[str, str]]
@@ -49,7 +51,9 @@ class Words(NamedTuple):
     frequencies: str = ""
     label: Part = Part("", LINEAR)
     qkv: Callable[[int], tuple[Layout, Layout]] | None = None
-    conv: Callable[[SongLayer], str] = lambda layer: ""
+    conv: Callable[[SongLayer], Part] = lambda layer: Part("", CONV)
+    norm: Part = Part("", SAME)
+    dense: Part = Part("", LINEAR)
 
 
 RES = ("norm_0", "conv_0", "dense", "norm_1", "conv_1", "shortcut")
@@ -67,7 +71,7 @@ def _embedding(config: SongConfig, words: Words) -> Iterator[Rule]:
     if config.embedding == "none":
         return
     for i, name in enumerate(words.embed):
-        yield from _pair(f"embed_{i}", name, Part("", LINEAR))
+        yield from _pair(f"embed_{i}", name, words.dense)
     if config.embedding == "fourier":
         yield Rule(words.frequencies, "noise_features/frequencies", SAME)
     if config.num_classes is not None:
@@ -86,10 +90,10 @@ def _layer(layer: SongLayer, config: SongConfig, words: Words) -> Iterator[Rule]
         yield from _attention(layer, words)
     elif layer.kind in ("head", "out"):
         norm, conv = words.place(layer)
-        yield from _pair(f"{layer.name}/norm", norm, Part("", SAME))
-        yield from _pair(f"{layer.name}/conv", conv, Part("", CONV))
+        yield from _pair(f"{layer.name}/norm", norm, words.norm)
+        yield from _pair(f"{layer.name}/conv", conv, words.conv(layer))
     elif layer.weights or layer.kind in ("conv", "pyramid_skip", "pyramid_residual", "pyramid_grow"):
-        yield from _pair(layer.name, str(words.place(layer)), Part(words.conv(layer), CONV))
+        yield from _pair(layer.name, str(words.place(layer)), words.conv(layer))
 
 
 def _attention(layer: SongLayer, words: Words) -> Iterator[Rule]:

@@ -17,6 +17,7 @@ from jaxdiff.models import PriorConfig
 from jaxdiff.models.summary import summary
 from jaxdiff.typing import PyTree
 from weights_convert import denoise_check, guided_diffusion
+from weights_convert.infer import Hidden
 from weights_convert.pickled import MalformedError
 from weights_convert.priors import Options, Prior, prior_of
 from weights_convert.reader import sha256
@@ -40,11 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-check", action="store_true", help="do not look at what the prior makes of a picture")
     found = parser.add_argument_group("where contents leave a choice")
     found.add_argument("--family", help=f"one of {', '.join(FAMILIES)}")
-    found.add_argument("--config", help="configuration of score_sde, scalings edm, cd or ct, or EDM's preconditioner")
+    found.add_argument("--config", help="of score_sde (a name, or JSON); edm, cd or ct; or edm, vp, ve or iddpm")
     found.add_argument("--key", help="where the state dict is nested in SRC, such as model or ema.state_dict")
-    found.add_argument("--image-size", type=int, help="side of the training images, pixels")
-    found.add_argument("--num-heads", type=int, help="attention heads, where not given by channels")
-    found.add_argument("--num-head-channels", type=int, help="channels of an attention head")
+    guided_diffusion.add_choices(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
     check_target(out, overwrite=args.overwrite)
     source = dataclasses.replace(read_source(path, key=args.key, family=family_named(args.family)), name=name)
-    prior, params = convert_source(source, Options(*(getattr(args, name) for name in Options._fields)))
+    prior, params = convert_source(source, _options(args))
     print(_about(source, prior, params))
     if not args.no_check:
         _look(params, prior.config, args.label)
@@ -67,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
     save_checkpoint(out, params, prior.config, metadata=metadata, dtype=args.dtype, overwrite=args.overwrite)
     print(f"written: {out}")
     return 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+    return Options(args.config, args.preset, Hidden(**{name: getattr(args, name) for name in Hidden._fields}))
 
 
 def convert_file(path: pathlib.Path, out: pathlib.Path, *, name: str, origin: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from weights_convert import check, names
 from weights_convert.infer import Hidden, flags, infer
 from weights_convert.reader import read_state_dict, sha256
 
-__all__ = ["add_arguments", "convert_tensors", "run", "target"]
+__all__ = ["add_arguments", "add_choices", "convert_tensors", "run", "target"]
 
 LICENCE_NOTE = "The weights keep the terms of their source; look them up before you use them or pass them on."
 
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", help="where the state dict is nested in FILE, such as model or ema.state_dict")
     parser.add_argument("--check", metavar="REFERENCE.npz", help="compare with the original's x, t, out[, y] first")
     parser.add_argument("--licence", default=LICENCE_NOTE, help="note on the weights' terms, for the JSON")
+    add_choices(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Declare what neither names nor shapes tell: parts of the network, and the process."""
     shapes = parser.add_argument_group("what shapes cannot tell (known for a preset)")
     shapes.add_argument("--preset", choices=sorted(PRESETS), help="default: the preset that the shapes equal")
     shapes.add_argument("--image-size", type=int, help="side of the training images, pixels")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxdiff.files import open_regular
 from weights_convert.pickled import MalformedError, Storage, Tensor
 
-__all__ = ["Lazy", "Region", "Tensors", "lazy_array", "numpy_type"]
+__all__ = ["Lazy", "Region", "Tensors", "lazy_array", "numpy_type", "renamed", "shapes_of", "whole"]
 
 Order = Literal["<", ">"]
 CHUNK = 2**24
@@ -58,6 +58,20 @@ class Tensors(Mapping[str, np.ndarray]):
     def renamed(self, names: Mapping[str, str]) -> "Tensors":
         """The arrays that ``names`` lists, as old name → new name."""
         return Tensors({new: self.entries[old] for old, new in names.items()})
+
+
+def shapes_of(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Shape of each array; those in a file are not read."""
+    if isinstance(tensors, Tensors):
+        return tensors.shapes
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def renamed(tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+    """The arrays that ``names`` lists, as old name → new name; those in a file are not read."""
+    if isinstance(tensors, Tensors):
+        return tensors.renamed(names)
+    return {new: tensors[old] for old, new in names.items()}
 
 
 class Region(NamedTuple):

@@ -14,6 +14,7 @@ from jaxdiff.denoisers import PREDICTIONS
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
 from jaxdiff.typing import Shape
 from weights_convert import check, names
+from weights_convert.arrays import shapes_of
 from weights_convert.infer import Hidden, flags, infer
 from weights_convert.reader import read_state_dict, sha256
 
@@ -120,21 +121,28 @@ def convert_tensors(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> d
     shapes = torch_shapes(parameter_shapes(config.unet))
     missing = sorted(set(shapes) - set(tensors))
     extra = sorted(set(tensors) - set(shapes))
+    found = shapes_of(tensors)
     wrong = [
-        f"{name} is {tuple(tensors[name].shape)}, not {shapes[name]}"
+        f"{name} is {found[name]}, not {shapes[name]}"
         for name in sorted(set(shapes) & set(tensors))
-        if tuple(tensors[name].shape) != shapes[name]
+        if found[name] != shapes[name]
     ]
     lists = {"missing": missing, "extra": extra, "mis-shaped": wrong}
     if any(lists.values()):
         parts = (f"{len(v)} {what} ({', '.join(v[:6])}{', …' if len(v) > 6 else ''})" for what, v in lists.items() if v)
         raise ValueError(f"the checkpoint is not the network that its shapes suggest: {'; '.join(parts)}.")
-    for name, value in tensors.items():
-        if value.dtype.kind != "f":
-            raise ValueError(f"the tensor {name} holds {value.dtype} numbers; a network's weights are floating point.")
-        if not np.isfinite(value).all():
-            raise ValueError(f"the tensor {name} holds NaN or infinite values; the checkpoint is of no use.")
-    return names.from_torch({name: np.asarray(value, np.float32) for name, value in tensors.items()})
+    params: dict[str, np.ndarray] = {}
+    for name in tensors:
+        params |= names.from_torch({name: _checked(name, tensors[name])})
+    return params
+
+
+def _checked(name: str, value: np.ndarray) -> np.ndarray:
+    if value.dtype.kind != "f":
+        raise ValueError(f"the tensor {name} holds {value.dtype} numbers; a network's weights are floating point.")
+    if not np.isfinite(value).all():
+        raise ValueError(f"the tensor {name} holds NaN or infinite values; the checkpoint is of no use.")
+    return np.asarray(value, np.float32)
 
 
 def torch_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -54,7 +54,7 @@ def levels_of(saved: Saved, sigmas: Tensor) -> dict[str, Any]:
     if values.ndim != 1 or values.size < 2 or not values.dtype.kind == "f" or not (values > 0).all():
         raise MalformedError("its noise levels (sigmas) are no list of positive numbers")
     return {
-        "sigma_max": float(values.max()),
-        "sigma_min": float(values.min()),
+        "sigma_max": float(f"{values.max():.6g}"),  # the file has the exponential of a logarithm
+        "sigma_min": float(f"{values.min():.6g}"),
         "num_scales": int(values.size),
     }

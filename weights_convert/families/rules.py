@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from jaxdiff.models import NetworkConfig, parameter_shapes
 from jaxdiff.typing import PyTree, Shape
+from weights_convert.arrays import renamed
 
 __all__ = ["CONV", "LINEAR", "NIN", "NIN_CONV", "POINT", "SAME", "Layout", "Rule", "convert", "per_head", "restore"]
 
@@ -98,14 +99,16 @@ def convert(
         if rule.theirs not in tensors:
             continue
         shape = _part_shape(shapes[rule.ours], rule.part)
+        read = _checked(rule.theirs, tensors[rule.theirs])
         try:
-            value = rule.layout.forward(_checked(rule.theirs, tensors[rule.theirs]))
+            value = rule.layout.forward(read)
         except (ValueError, IndexError):
             value = np.zeros(())
         if tuple(value.shape) != shape:
             theirs = rule.layout.back(np.broadcast_to(np.zeros((), np.float32), shape)).shape
-            wrong.append(f"{rule.theirs} is {tuple(tensors[rule.theirs].shape)}, not {theirs}")
-        parts.setdefault(rule.ours, {})[rule.part or 0] = value
+            wrong.append(f"{rule.theirs} is {tuple(read.shape)}, not {theirs}")
+        # A copy, so that what was read can go: memory then holds the parameters and one tensor.
+        parts.setdefault(rule.ours, {})[rule.part or 0] = np.ascontiguousarray(value)
     lists = {"missing": missing, "extra": extra, "mis-shaped": wrong}
     if any(lists.values()):
         told = (f"{len(v)} {what} ({', '.join(v[:6])}{', …' if len(v) > 6 else ''})" for what, v in lists.items() if v)
@@ -125,10 +128,10 @@ def restore(params: PyTree, rules: Iterable[Rule]) -> Named:
     return tensors
 
 
-def _present_names(tensors: Mapping[str, np.ndarray], rules: list[Rule]) -> Named:
+def _present_names(tensors: Mapping[str, np.ndarray], rules: list[Rule]) -> Mapping[str, np.ndarray]:
     """The tensors, with the names that only older files have replaced."""
-    renamed = {old: rule.theirs for rule in rules for old in rule.once if old in tensors and rule.theirs not in tensors}
-    return {renamed.get(name, name): value for name, value in tensors.items()}
+    today = {old: rule.theirs for rule in rules for old in rule.once if old in tensors and rule.theirs not in tensors}
+    return renamed(tensors, {name: today.get(name, name) for name in tensors})
 
 
 def _part_shape(shape: Shape, part: int | None) -> Shape:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxdiff.models import Preconditioning, PriorConfig, SongConfig
 from jaxdiff.models.song_layout import SongLayer, song_layout
 from jaxdiff.typing import PyTree
+from weights_convert.arrays import renamed
 from weights_convert.families import rules
 from weights_convert.families.rules import CONV, LINEAR, NIN, NIN_CONV, SAME, Layout, Rule
 from weights_convert.families.song_rules import Part, Words, song_rules
@@ -293,7 +294,7 @@ def convert(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> PyTree:
     """
     if not isinstance(config.unet, SongConfig):
         raise ValueError("a network of score_sde needs a configuration of the song family.")
-    tensors = {name.removeprefix("module.").replace("/", "."): value for name, value in tensors.items()}
+    tensors = renamed(tensors, {name: name.removeprefix("module.").replace("/", ".") for name in tensors})
     flax = not any(name.startswith("all_modules.") for name in tensors)
     unused = ["sigmas"]
     if config.unet.embedding == "none" and not flax:

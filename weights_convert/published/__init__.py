@@ -59,6 +59,6 @@ def score_sde_config(name: str) -> tuple[str, dict[str, Any]]:
         return fits[0], dict(known[fits[0]])
     if fits:
         raise ValueError(f"--config {name} could be {' or '.join(fits)}; give the whole name.")
-    near = nearest(path, known, cutoff=0.5)
+    near = next((key for key in known if path in key), None) or nearest(path, known, cutoff=0.5)
     hint = f"; did you mean {near}?" if near else f"; choose one of {', '.join(known)}."
     raise ValueError(f"score_sde has no configuration {name}{hint}")

@@ -98,8 +98,9 @@ def convert(
         if rule.theirs not in tensors:
             continue
         shape = _part_shape(shapes[rule.ours], rule.part)
+        value = _checked(rule.theirs, tensors[rule.theirs])
         try:
-            value = rule.layout.forward(_checked(rule.theirs, tensors[rule.theirs]))
+            value = rule.layout.forward(value)
         except (ValueError, IndexError):
             value = np.zeros(())
         if tuple(value.shape) != shape:

@@ -231,7 +231,7 @@ def karras(
 ) -> NoiseSchedule:
     """σ^(1/ρ) in equal steps, the grid of Karras et al. 2022, Eq. 5, as a schedule."""
     ends = np.array([sigma_min, sigma_max]) ** (1 / rho)
-    return from_sigmas(np.linspace(*ends, _positive(num_steps)) ** rho, dtype=dtype)
+    return from_sigmas(np.linspace(ends[0], ends[1], _positive(num_steps)) ** rho, dtype=dtype)
 
 
 def scaled_linear(

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def options(config: PriorConfig) -> list[str]:
     """What ``weights_convert guided-diffusion`` has to be told, since a state dict does not say it."""
-    unet = config.unet
+    unet = config.adm
     values = {
         "--image-size": unet.image_size,
         "--num-heads": unet.num_heads if unet.num_head_channels is None else None,

@@ -38,10 +38,15 @@ zeros = nn.initializers.zeros_init()
 class NetworkConfig(Protocol):
     """What every family's configuration tells of its network."""
 
-    image_size: int
-    in_channels: int
-    out_channels: int
-    num_classes: int | None
+    @property
+    def in_channels(self) -> int:
+        """Channels of x."""
+        ...
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of a class-conditional network."""
+        ...
 
     @property
     def depth(self) -> int:

@@ -199,6 +199,7 @@ def _flow_to_data(sigma: Array, of: Preconditioning) -> Scalings:
 
 
 Form = Callable[[Array, Preconditioning], Scalings]
+Label = Callable[[Array, Preconditioning], Array]
 
 FORMS: dict[str, Form] = {
     "eps": _eps,
@@ -241,7 +242,7 @@ def _geometric(sigma: Array, of: Preconditioning) -> Array:
     return jnp.round(jnp.clip(where, 0, 1) * (of.levels - 1))
 
 
-LABELS: dict[str, Form] = {
+LABELS: dict[str, Label] = {
     "edm": lambda sigma, of: jnp.log(sigma) / 4,
     "consistency": lambda sigma, of: 250 * jnp.log(sigma + 1e-44),
     "log_sigma": lambda sigma, of: jnp.log(sigma),
@@ -252,7 +253,7 @@ LABELS: dict[str, Form] = {
     "geometric": _geometric,
     "flow": lambda sigma, of: sigma / (1 + sigma),
     "flow_to_data": lambda sigma, of: 1 / (1 + sigma),
-}  # type: ignore[dict-item]
+}
 """c_noise by name. edm: ¼ ln σ. consistency: 250 ln σ. vp, subvp: (M−1) t(σ) of the continuous chains. geometric: the index
 in a falling geometric list of M levels. flow: t of a straight path from image to noise; flow_to_data: 1 − t."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from jaxdiff.models.config import UNetConfig
 from jaxdiff.models.networks import NETWORKS, NetworkConfig, network_named, network_of
 from jaxdiff.models.preconditioning import Preconditioning
 
@@ -84,6 +85,17 @@ class PriorConfig:
     def network(self) -> str:
         """Name of the network's family, a key of ``NETWORKS``."""
         return network_of(self.unet).name
+
+    @property
+    def adm(self) -> UNetConfig:
+        """The architecture, where it is guided-diffusion's.
+
+        Raises:
+            ValueError: if it is of another family.
+        """
+        if not isinstance(self.unet, UNetConfig):
+            raise ValueError(f"this prior's network is of the family {self.network}, not guided-diffusion's.")
+        return self.unet
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries."""

@@ -74,7 +74,7 @@ def infer(shapes: Mapping[str, Shape], image_size: int, *, kind: str, num_head_c
         name: shape[:2] + (1,) if _attention(name) and len(shape) == 4 else shape for name, shape in shapes.items()
     }
     hidden = Hidden(image_size=image_size, num_head_channels=num_head_channels, attention_order="new")
-    return prior(infer_guided(narrow, hidden).config.unet, kind)
+    return prior(infer_guided(narrow, hidden).config.adm, kind)
 
 
 def convert(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> PyTree:

@@ -89,7 +89,7 @@ def _layer(layer: SongLayer, config: SongConfig, words: Words) -> Iterator[Rule]
     elif layer.kind == "attention":
         yield from _attention(layer, words)
     elif layer.kind in ("head", "out"):
-        norm, conv = words.place(layer)
+        norm, conv = words.place(layer)  # type: ignore[str-unpack]
         yield from _pair(f"{layer.name}/norm", norm, words.norm)
         yield from _pair(f"{layer.name}/conv", conv, words.conv(layer))
     elif layer.weights or layer.kind in ("conv", "pyramid_skip", "pyramid_residual", "pyramid_grow"):

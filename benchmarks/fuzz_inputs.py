@@ -274,10 +274,12 @@ def read_any(path: Path) -> Any:
 
 def read_folder(path: Path) -> Any:
     """The reader of a folder of diffusers, whose configuration is ``path``."""
-    weights = path.with_name("diffusion_pytorch_model.safetensors")
-    if not weights.exists():
-        weights.write_bytes((GOLDEN.parent / "families" / "diffusers_ddpm" / weights.name).read_bytes())
-    return read_source(path.parent)
+    folder, weights = path.with_suffix(""), "diffusion_pytorch_model.safetensors"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / weights).write_bytes((GOLDEN.parent / "families" / "diffusers_ddpm" / weights).read_bytes())
+    (folder / "config.json").write_bytes(path.read_bytes())
+    return read_source(folder)
 
 
 def read_torch(path: Path) -> Any:

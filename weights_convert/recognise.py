@@ -33,7 +33,6 @@ ABOUT = {
 OTHERS = {
     "unet.emb_fourier.freqs": "EDM2",
     "emb_fourier.freqs": "EDM2",
-    "first_stage_model.encoder.conv_in.weight": "latent diffusion",
     "init_conv.weight": "denoising-diffusion-pytorch (lucidrains)",
     "begin_conv.weight": "PnP-Flow",
     "synthesis.b4.const": "StyleGAN",
@@ -62,6 +61,10 @@ def recognise(shapes: Shapes, config: Mapping[str, Any], asked: str | None) -> S
     Raises:
         MalformedError: if no family fits, or several do and ``asked`` does not settle it; it says what was seen.
     """
+    if any("first_stage_model." in name for name in shapes):
+        raise MalformedError(
+            "it is a latent diffusion model, whose network works on codes of an autoencoder; it is not read"
+        )
     if any(re.match(r"(Dense|GaussianFourierProjection)_0/", name) for name in shapes):
         return Seen("score-sde", "")
     fits = [Seen(family, prefix) for family, signs in SIGNS.items() for prefix in _prefixes(shapes, signs)]

@@ -1,5 +1,6 @@
 """``jaxdiff convert SRC OUT``: what it makes, what it asks for, and what it refuses without a trace."""
 
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -134,6 +135,28 @@ def test_flax_files_make_the_same_prior(tmp_path, capsys):
     again = load_checkpoint(flat)
     assert again.config == config
     jax.tree.map(np.testing.assert_array_equal, again.params, params)
+
+
+def test_a_bare_state_dict_of_edm(torch_files, tmp_path, capsys):
+    source = read_source(FAMILIES / "edm_ncsnpp.pkl")
+    state = {name: np.array(value) for part in (source.tensors, source.unused) for name, value in part.items()}
+    del state["model.map_augment.weight"]
+    path, out = torch_files.checkpoint("x.pt", state, wrap=lambda d: {"net": {}, "ema": d, "step": 7}), tmp_path / "out"
+    assert "say with --config what surrounds it" in refused(capsys, out, path, out)
+    assert convert(path, out, "--config", "edm", "--no-check") == 0
+    assert convert(FAMILIES / "edm_ncsnpp.pkl", tmp_path / "whole", "--no-check") == 0
+    bare, whole = load_checkpoint(out), load_checkpoint(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, bare.params, whole.params)
+    dropout = dataclasses.replace(bare.config.unet, dropout=whole.config.unet.dropout)
+    assert dataclasses.replace(bare.config, unet=dropout) == whole.config
+
+
+def test_weights_that_are_not_finite(torch_files, tmp_path, capsys):
+    source = read_source(FAMILIES / "edm_ncsnpp.pkl")
+    state = {name: np.array(value) for name, value in source.tensors.items()}
+    state["model.map_layer0.bias"][1] = np.nan
+    path, out = torch_files.checkpoint("x.pt", state), tmp_path / "out"
+    assert "model.map_layer0.bias holds NaN" in refused(capsys, out, path, out, "--config", "edm")
 
 
 def test_published_files_are_known_by_name():

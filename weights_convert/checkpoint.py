@@ -17,6 +17,7 @@ from jaxdiff.models import PriorConfig
 from jaxdiff.models.summary import summary
 from jaxdiff.typing import PyTree
 from weights_convert import denoise_check, guided_diffusion
+from weights_convert.back import FORMS, write_back
 from weights_convert.infer import Hidden
 from weights_convert.pickled import MalformedError
 from weights_convert.priors import Options, Prior, prior_of
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", help="note on the weights' terms, for the JSON")
     parser.add_argument("--label", type=int, help="class that the check uses, of a class-conditional prior (default 0)")
     parser.add_argument("--no-check", action="store_true", help="do not look at what the prior makes of a picture")
+    parser.add_argument("--to", choices=FORMS, help="the other way: SRC is a prior, and OUT is for another code")
     found = parser.add_argument_group("where contents leave a choice")
     found.add_argument("--family", help=f"one of {', '.join(FAMILIES)}")
     found.add_argument("--config", help="of score_sde (a name, or JSON); edm, cd or ct; or edm, vp, ve or iddpm")
@@ -52,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if anything about the source, the options or the place to write to is wrong.
     """
+    if args.to is not None:
+        print(write_back(args.file, pathlib.Path(args.out), args.to, family_named(args.family)))
+        return 0
     out = guided_diffusion.target(args.out, args.format)
     path, name, origin = _located(args.file)
     if out.resolve() in (path.resolve(), *path.resolve().parents):

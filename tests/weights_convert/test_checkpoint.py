@@ -151,6 +151,36 @@ def test_a_bare_state_dict_of_edm(torch_files, tmp_path, capsys):
     assert dataclasses.replace(bare.config, unet=dropout) == whole.config
 
 
+def test_back_to_diffusers_is_exact(tmp_path, capsys):
+    original, prior, back = FAMILIES / "diffusers_ddpm", tmp_path / "prior", tmp_path / "back"
+    assert convert(original, prior, "--no-check") == 0
+    assert convert(prior, back, "--to", "diffusers") == 0
+    first, again = read_source(original), read_source(back)
+    assert set(first.tensors) == set(again.tensors)
+    for name, value in first.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], value)
+    assert again.config["unet"] == first.config["unet"]
+    assert convert(back, tmp_path / "twice", "--no-check") == 0
+    assert load_checkpoint(tmp_path / "twice").config == load_checkpoint(prior).config
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_back_to_names(tmp_path, capsys):
+    prior, back = tmp_path / "prior", tmp_path / "back.safetensors"
+    assert convert(FAMILIES / "edm_ncsnpp.pkl", prior, "--no-check") == 0
+    assert convert(prior, back, "--to", "torch-names") == 0
+    first, again = read_source(FAMILIES / "edm_ncsnpp.pkl"), read_source(back)
+    assert set(first.tensors) == set(again.tensors)
+    for name, value in first.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], value)
+    assert convert(prior, tmp_path / "own", "--to", "safetensors") == 0
+    assert load_checkpoint(tmp_path / "own.safetensors").config == load_checkpoint(prior).config
+    sentence = refused(capsys, tmp_path / "folder", prior, tmp_path / "folder", "--to", "diffusers")
+    assert "cannot express this network" in sentence
+    assert convert(prior, back, "--to", "torch-names") == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_weights_that_are_not_finite(torch_files, tmp_path, capsys):
     source = read_source(FAMILIES / "edm_ncsnpp.pkl")
     state = {name: np.array(value) for name, value in source.tensors.items()}

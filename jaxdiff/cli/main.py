@@ -48,7 +48,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=about)
         if name == wanted:
             _fill(command, name)
-    return parser.parse_args(argv[1:])
+    return parser.parse_args(_spelled_out(argv[1:], wanted))
+
+
+def _spelled_out(words: Sequence[str], command: str | None) -> list[str]:
+    """The words, with those that a command lets one leave out."""
+    if command is None:
+        return [*words]
+    chosen, place = importlib.import_module(f"jaxdiff.cli.{command}"), words.index(command) + 1
+    if not hasattr(chosen, "spelled_out"):
+        return [*words]
+    return [*words[:place], *chosen.spelled_out(words[place:])]
 
 
 def _fill(command: Parser, name: str) -> None:

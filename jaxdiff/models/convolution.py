@@ -79,21 +79,23 @@ def _phases(kernel: Array, axis: int) -> tuple[Array, Array]:
     return even, jnp.concatenate([first + middle, last], axis=axis)
 
 
-def convolve_by_two(x: Array, kernel: Array) -> Array:
-    """3×3 convolution of stride 2 with one zero around: the sum of four convolutions, one a phase of the input.
+def convolve_by_two(x: Array, kernel: Array, before: int = 1) -> Array:
+    """3×3 convolution of stride 2: the sum of four convolutions, one a phase of the input.
 
     Args:
         x: [N, 2H, 2W, I].
         kernel: [3, 3, I, O], of the type of ``x``.
+        before: 1 for a zero all around, 0 for zeros after the last row and column only.
 
     Returns:
         [N, H, W, O].
     """
     n, h, w, c = x.shape
     pixels = jnp.reshape(x, (n, h // 2, 2, w // 2, 2, c))
-    # Output i is centred on the even input 2i (tap 1), with the odd inputs 2i−1 and 2i+1 beside it (taps 0 and 2).
-    taps = (slice(1, 2), slice(0, 3, 2))
-    padding = ((0, 0), (1, 0))
+    # Output i is centred on input 2i (tap 1), or on 2i+1 where no zero goes before; taps 0 and 2 are of the other phase.
+    centre, sides = slice(1, 2), slice(0, 3, 2)
+    taps = (centre, sides) if before else (sides, centre)
+    padding = ((0, 0), (1, 0)) if before else ((0, 1), (0, 0))
     terms = [
         convolve(pixels[:, :, i, :, j], kernel[taps[i], taps[j]], (padding[i], padding[j]))
         for i in (0, 1)

@@ -33,7 +33,9 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     """``--prior``, ``--dtype`` and ``--label``."""
     group = parser.add_argument_group("prior")
     group.add_argument(
-        "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
+        "--prior",
+        default="faces64",
+        help="an embedded prior's name, the path of a converted checkpoint, or hf:owner/repo",
     )
     group.add_argument(
         "--dtype",

@@ -161,6 +161,8 @@ def config_from(
     """
     unet, values = network(model, image_size=image_size, channels=channels, centered=centered), _filled(model)
     data_range = (-1.0, 1.0) if centered else (0.0, 1.0)
+    if sde.lower() not in ("vesde", "vpsde", "subvpsde"):
+        raise ValueError(f"sde must be vesde, vpsde or subvpsde, got {sde!r}.")
     if sde.lower() == "vesde":
         return _ve(unet, values, data_range, continuous)
     least, most, levels = float(values["beta_min"]), float(values["beta_max"]), int(values["num_scales"])
@@ -173,8 +175,6 @@ def config_from(
         "vpsde": Preconditioning("eps", "vp" if continuous else "timestep"),
         "subvpsde": Preconditioning("subvp", "subvp"),
     }
-    if sde.lower() not in forms:
-        raise ValueError(f"sde must be vesde, vpsde or subvpsde, got {sde!r}.")
     form = {"beta_min": least, "beta_d": most - least, "data_range": data_range, "levels": 1000}
     return PriorConfig(
         unet,

@@ -1,15 +1,17 @@
 # make demo: the main job on the embedded prior, pictures and tables in out/demo
 # make test: the fast tests     make test-all: the slow ones, too
 # make lint: ruff and mypy      make clean: forget everything that was made
+# make docs: the site in out/site (TUTORIALS=1 runs the tutorials, too)     make pictures: those of the README
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
+TUTORIALS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: demo test test-all lint clean wheel
+.PHONY: demo test test-all lint docs pictures clean wheel
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -24,6 +26,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/python -m jaxdiff reproduce --out $(DEMO_OUT) $(DEMO_FLAGS)
 
@@ -37,6 +43,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m docs.site --out out/site $(if $(filter 1,$(TUTORIALS)),--tutorials)
+
+pictures: $(VENV)/.demo
+	$(BIN)/python -m docs.pictures
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel

@@ -30,7 +30,7 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header", "config.cache"]
 
 autodoc_typehints = "none"  # names say more than jaxtyping's long forms; the text has shapes and units
-toc_object_entries = False  # the API has its own index, and the side bar stays short
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -8,12 +8,28 @@ Time:    one minute on two CPU cores; eight with --tutorials, which runs the six
 import argparse
 import os
 import pathlib
-import shutil
 import sys
 
 from docs.site import api, links, methods, operators, stage
 
-GENERATED = (api.pages, methods.pages, operators.pages)
+MADE = (stage.pages, api.pages, methods.pages, operators.pages)
+KEPT = "tutorials"
+"""What a tutorial has made is good until the tutorial changes."""
+
+
+def put_together(source: pathlib.Path) -> None:
+    """Write the pages that have changed, and remove those that are gone: Sphinx reads again what is new."""
+    found = set()
+    for make in MADE:
+        for name, content in make():
+            path, new = source / name, content if isinstance(content, bytes) else content.encode()
+            found.add(path)
+            if not path.exists() or path.read_bytes() != new:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(new)
+    for path in [path for path in source.rglob("*") if path.is_file()]:
+        if path not in found and path.relative_to(source).parts[0] != KEPT:
+            path.unlink()
 
 
 def main() -> int:
@@ -23,17 +39,7 @@ def main() -> int:
     parser.add_argument("--tutorials", action="store_true", help="run the tutorials and show what they make")
     args = parser.parse_args()
     source = args.out.with_name(f"{args.out.name}-source")
-    kept = source / "tutorials"  # what a tutorial made is good until the tutorial changes
-    for old in source.glob("*"):
-        if old != kept:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-    source.mkdir(parents=True, exist_ok=True)
-    stage.stage(source)
-    for make in GENERATED:
-        for name, content in make():
-            path = source / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    put_together(source)
     os.environ["TUTORIALS"] = "1" if args.tutorials else "0"
     from sphinx.cmd.build import main as sphinx
 

@@ -73,7 +73,7 @@ shape, key = image.shape, jax.random.key(0)"""
 def tile(title: str, code: str, name: str) -> str:
     """One tile."""
     return (
-        f":::{{grid-item-card}} {title}\n:img-top: pictures/{name}.png\n:class-card: sd-text-nowrap\n\n"
+        f":::{{grid-item-card}} {title}\n:img-top: pictures/{name}.png\n\n"
         f"```python\nA = jd.operators.{code}\n```\n:::\n"
     )
 

@@ -2,9 +2,9 @@
 
 import pathlib
 import re
-import shutil
+from collections.abc import Iterator
 
-__all__ = ["ROOT", "names", "relinked", "stage"]
+__all__ = ["ROOT", "names", "pages", "relinked"]
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -57,14 +57,13 @@ def relinked(text: str, page: str) -> str:
     return "".join(parts)
 
 
-def stage(to: pathlib.Path) -> None:
-    """Copy pages, pictures, settings and tutorials."""
+def pages() -> Iterator[tuple[str, str | bytes]]:
+    """(path in the site, content): pages, pictures, settings and tutorials."""
     for path, name in names().items():
-        if name.endswith(".md"):
-            text = relinked((ROOT / path).read_text("utf-8"), path)
-            (to / name).write_text(text, "utf-8")
-        else:
-            shutil.copy2(ROOT / path, to / name)
-    shutil.copy2(ROOT / "docs" / "conf.py", to / "conf.py")
-    shutil.copytree(ROOT / "docs" / "_static", to / "_static", dirs_exist_ok=True)
-    shutil.copytree(ROOT / "examples" / "tutorials", to / "tutorials" / "source", dirs_exist_ok=True)
+        content = (ROOT / path).read_bytes()
+        yield name, relinked(content.decode(), path) if name.endswith(".md") else content
+    yield "conf.py", (ROOT / "docs" / "conf.py").read_bytes()
+    for folder, to in (("docs/_static", "_static"), ("examples/tutorials", "tutorials/source")):
+        for path in sorted((ROOT / folder).iterdir()):
+            if path.is_file():
+                yield f"{to}/{path.name}", path.read_bytes()

@@ -1,7 +1,7 @@
 """The pictures of the README: restorations of faces that may be shown, by the embedded prior.
 
 Run:     make pictures        (python -m docs.pictures [--only strip quickstart])
-Shows:   strip.png: three tasks, each measured once and drawn eight times. quickstart.png: what the README's own code makes.
+Shows:   strip.png: three tasks, each measured once and drawn six times. quickstart.png: what the README's own code makes.
 Needs:   nothing. One face is Eileen Collins (NASA, public domain); two are draws of the prior, chosen among 24.
 Time:    four minutes on two CPU cores.
 """
@@ -21,7 +21,7 @@ from jaxdiff.files import from_uint8, load_image, to_uint8
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-ENLARGED = 4
+ENLARGED, DRAWS = 4, 6
 SAMPLER = jd.samplers.mmps(iterations=5, zeta=1.432)
 """The leaderboard's best on masks within twenty calls (`jaxdiff/tasks/best.json`)."""
 
@@ -88,13 +88,13 @@ def titles(shown: int) -> list[str]:
 
 
 def strip() -> None:
-    """Three tasks, with three of eight draws."""
+    """Three tasks, with three of six draws."""
     denoiser = jd.load_denoiser("faces64")
     lines, names = [], []
     for row in rows(denoiser):
         noise_key, key = jax.random.split(jax.random.key(row.seed))
         problem = jd.observe(noise_key, row.operator, row.truth, row.noise_std)
-        draws = jd.posterior(key, denoiser, problem, SAMPLER, n=8, steps=20)
+        draws = jd.posterior(key, denoiser, problem, SAMPLER, n=DRAWS, steps=20)
         print(
             row.title.replace("\n", " "), "PSNR of the mean:", float(jd.metrics.psnr(draws.mean, row.truth)), flush=True
         )

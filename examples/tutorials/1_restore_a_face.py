@@ -56,4 +56,5 @@ figure.set_dpi(120)
 # %%
 # ``info.residual`` holds ‖y − A(x̂₀)‖ of each step. It should fall to about σ √m, with m the number of measured values.
 
-figure = jd.plots.curves({"MMPS, 80 % missing": (range(20), np.asarray(info.residual))}, x="step", y="‖y − A(x̂₀)‖")
+residual = np.asarray(info.residual)
+figure = jd.plots.curves({"MMPS, 80 % missing": (range(len(residual)), residual)}, x="step", y="‖y − A(x̂₀)‖")

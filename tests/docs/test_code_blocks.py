@@ -1,4 +1,4 @@
-"""Every Python block of README and pages runs, in the order of its page, in an empty folder.
+"""Every Python block of README and pages runs, in the order of its page, in an empty folder; every tutorial runs.
 
 A block that needs files or hardware is marked ```python no-run. Runs are cut to a step or two, on a tiny prior in the place of
 ``faces64``: what is tested is that the lines work, not what they restore.
@@ -8,13 +8,18 @@ import pathlib
 import re
 from contextlib import contextmanager
 
+import matplotlib
 import pytest
 
 import jaxdiff as jd
 from tests.support.networks import tiny_denoiser
 
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 STEPS = re.compile(r"\bsteps=\d+")
 
@@ -57,6 +62,17 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
             program = compile("\n" * line + STEPS.sub("steps=2", code), str(page), "exec")
             exec(program, names)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_runs(tutorial, tmp_path, monkeypatch):
+    if tutorial.stem == "4_own_network":
+        pytest.importorskip("equinox")
+    monkeypatch.chdir(tmp_path)
+    with tiny_faces64():
+        exec(compile(STEPS.sub("steps=2", tutorial.read_text("utf-8")), str(tutorial), "exec"), {"__name__": "page"})
+    pyplot.close("all")
 
 
 def test_the_quick_start_is_short():

@@ -1,18 +1,21 @@
 """Noise models: how a clean measurement becomes a noisy one, and how likely that is.
 
 Each is a frozen pytree with ``sample(key, clean)`` and ``log_likelihood(y, clean)``. The latter is log p(y | clean), summed
-over the entries of one measurement. All live on the [-1, 1] scale; where light is counted, -1 is no light.
+over the entries of one measurement. A ``Problem`` may carry one, and the methods that follow a likelihood take it. All live
+on the [-1, 1] scale; where light is counted, -1 is no light.
 """
 
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff.numerics import normal
+from jaxdiff.names import unknown
+from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.typing import Array, Key, Measurement, Scalar
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "PoissonGaussian",
     "SaltAndPepper",
     "gaussian",
+    "named",
     "poisson",
     "poisson_gaussian",
     "salt_and_pepper",
@@ -33,25 +37,55 @@ FEWEST = 1e-2
 goes on along its tangent."""
 
 
-class NoiseModel(Protocol):
-    """What a noise model can do."""
+class NoiseModel:
+    """What a noise model can do. One of your own derives from this class and writes ``sample``, ``log_density`` and ``level``.
+
+    ``extra_variance`` is that of further Gaussian noise, on top of the model's own: methods soften a likelihood by it.
+    """
+
+    title: ClassVar[str] = "this noise"
+    """Its name in sentences."""
 
     def sample(self, key: Key, clean: Measurement) -> Measurement:
         """Draw a noisy measurement."""
-        ...
+        raise NotImplementedError
 
-    def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
+    def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
+        """The logarithm of p(y | clean), entry by entry."""
+        raise NotImplementedError
+
+    def level(self, y: Measurement) -> Scalar:
+        """The noise's root mean square as y shows it: the one σ for step sizes and tables."""
+        raise NotImplementedError
+
+    def log_likelihood(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Scalar:
         """The logarithm of p(y | clean), summed over entries."""
-        ...
+        return jnp.sum(self.log_density(y, clean, extra_variance))
+
+    def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
+        """How far ``clean`` is from y, on the scale of ‖y − clean‖: what DPS descends.
+
+        Args:
+            y: the measurement.
+            clean: A(x).
+            seen: 1 where an entry counts, 0 elsewhere.
+        """
+        return safe_norm(seen * self.informative(y) * (y - clean))
+
+    def informative(self, y: Measurement) -> Array:
+        """1 where an entry of y says something of the image, 0 where the noise replaced it."""
+        return jnp.ones_like(y)
 
 
 @struct.dataclass(eq=False)
-class Gaussian:
+class Gaussian(NoiseModel):
     """y = clean + σ n.
 
     Attributes:
         std: σ.
     """
+
+    title = "Gaussian noise"
 
     std: Array
 
@@ -59,13 +93,17 @@ class Gaussian:
         """Draw a noisy measurement (``key`` may be recorded noise)."""
         return clean + self.std.astype(clean.dtype) * normal(key, clean.shape, clean.dtype)
 
-    def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """−½ Σ ((y − clean)/σ)² − m log(σ √2π)."""
-        return jnp.sum(_log_normal(y - clean, jnp.square(self.std.astype(y.dtype))))
+    def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
+        """−½ ((y − clean)/σ)² − log(σ √2π)."""
+        return _log_normal(y - clean, jnp.square(self.std.astype(y.dtype)) + jnp.asarray(extra_variance, y.dtype))
+
+    def level(self, y: Measurement) -> Scalar:
+        """σ."""
+        return self.std.astype(y.dtype)
 
 
 @struct.dataclass(eq=False)
-class Poisson:
+class Poisson(NoiseModel):
     """y = 2 k/s − 1, k ~ Poisson(s (clean + 1)/2), s = 255 · rate; both ``clean`` and y are clipped to [-1, 1].
 
     Attributes:
@@ -75,34 +113,53 @@ class Poisson:
         Chung et al., ICLR 2023, whose code this follows; the likelihood takes ``clean`` as it is.
     """
 
+    title = "Poisson noise"
+
     rate: Array
 
     def sample(self, key: Key, clean: Measurement) -> Measurement:
         """Draw a noisy measurement."""
-        return self.from_counts(
-            jax.random.poisson(key, self._expected(jnp.clip(clean, -1, 1), 0.0)).astype(clean.dtype)
-        )
+        light = jnp.maximum(self._light(jnp.clip(clean, -1, 1)), 0)
+        return self.from_counts(jax.random.poisson(key, light).astype(clean.dtype))
 
     def from_counts(self, counts: Array) -> Measurement:
         """The measurement that a number of photons makes, clipped to [-1, 1]."""
         return jnp.clip(2 * counts / (WHITE * self.rate.astype(counts.dtype)) - 1, -1, 1)
 
-    def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """Σ k log λ − λ − log k!, with k the count that y shows (clipping at white is not undone).
+    def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
+        """(k + e) log(λ + e) − (λ + e) − log (k + e)!, with k the count that y shows (clipping at white is not undone).
 
-        Below black log λ goes on falling, evenly, so that a gradient leads back from where photons were seen.
+        e is the extra variance in counts. A Poisson variable of mean λ + e has the mean and variance of k + e with that
+        noise in it. Where λ + e falls below max(e, ``FEWEST``), the curve goes on evenly, so that a gradient leads back
+        from where photons were seen.
+
+        Reference:
+            Snyder et al., "Compensation for readout noise in CCD images", JOSA A 1995, for the shift by e.
         """
-        counts = jnp.maximum(jnp.round(self._expected(y, 0.0)), 0)
-        expected, light = self._expected(clean, FEWEST), self._expected(clean, -math.inf)
-        log = jnp.where(light > FEWEST, jnp.log(expected), math.log(FEWEST) + (light - FEWEST) / FEWEST)
-        return jnp.sum(counts * log - expected - jax.scipy.special.gammaln(counts + 1))
+        counts = jnp.maximum(jnp.round(self._light(y)), 0)
+        extra = jnp.asarray(extra_variance, y.dtype) * jnp.square(WHITE / 2 * self.rate.astype(y.dtype))
+        least = jnp.maximum(extra, FEWEST)
+        seen, light = counts + extra, self._light(clean) + extra
+        best = jax.scipy.special.xlogy(seen, seen) - seen - jax.scipy.special.gammaln(seen + 1)
+        below = counts * jnp.minimum(light - least, 0) / least
+        return best - _deviance(seen, jnp.maximum(light, least)) + below
 
-    def _expected(self, clean: Array, least: float) -> Array:
-        return jnp.maximum((clean + 1) * (WHITE / 2 * self.rate.astype(clean.dtype)), least)
+    def level(self, y: Measurement) -> Scalar:
+        """√ mean 2 (y + 1)/s, and at least the step of one photon."""
+        step = 2 / (WHITE * self.rate.astype(y.dtype))
+        return jnp.sqrt(jnp.mean(jnp.maximum(step * (y + 1), jnp.square(step))))
+
+    def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
+        """‖y − clean‖ · mean 1/|y|, as the code of DPS has it; |y| is at least half a photon's step, 1/s."""
+        size = jnp.maximum(jnp.abs(y), 1 / (WHITE * self.rate.astype(y.dtype)))
+        return safe_norm(seen * (y - clean)) * jnp.sum(seen / size) / jnp.sum(seen)
+
+    def _light(self, clean: Array) -> Array:
+        return (clean + 1) * (WHITE / 2 * self.rate.astype(clean.dtype))
 
 
 @struct.dataclass(eq=False)
-class PoissonGaussian:
+class PoissonGaussian(NoiseModel):
     """y = 2 k/s − 1 + σ n, k ~ Poisson(s (clean + 1)/2), s = 255 · rate: photons, then read-out noise.
 
     The likelihood is that of a Gaussian with the same mean and variance, 2 (clean + 1)/s + σ². It is close from some tens of
@@ -116,6 +173,8 @@ class PoissonGaussian:
         Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-image Raw-data", IEEE TIP 2008.
     """
 
+    title = "Poisson–Gaussian noise"
+
     rate: Array
     std: Array
 
@@ -126,18 +185,30 @@ class PoissonGaussian:
         counts = jax.random.poisson(count_key, jnp.maximum((clean + 1) * (full / 2), 0)).astype(clean.dtype)
         return 2 * counts / full - 1 + self.std.astype(clean.dtype) * normal(read_key, clean.shape, clean.dtype)
 
-    def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
+    def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
         """That of a Gaussian of the same mean and variance.
 
         Below black no light is left, but the mean goes on falling, so that a gradient leads back.
         """
+        return _log_normal(y - clean, self._variance(clean) + jnp.asarray(extra_variance, y.dtype))
+
+    def level(self, y: Measurement) -> Scalar:
+        """√ mean 2 (y + 1)/s + σ²."""
+        return jnp.sqrt(jnp.mean(self._variance(y)))
+
+    def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
+        """‖(y − clean)/√v‖ · √(mean v), with v the variance where y is the clean value."""
+        variance = self._variance(y)
+        return safe_norm(seen * (y - clean) / jnp.sqrt(variance)) * jnp.sqrt(jnp.mean(variance))
+
+    def _variance(self, clean: Array) -> Array:
+        """2 (clean + 1)/s + σ²."""
         light = jnp.maximum(clean + 1, 0)
-        variance = 2 * light / (WHITE * self.rate.astype(y.dtype)) + jnp.square(self.std.astype(y.dtype))
-        return jnp.sum(_log_normal(y - clean, variance))
+        return 2 * light / (WHITE * self.rate.astype(clean.dtype)) + jnp.square(self.std.astype(clean.dtype))
 
 
 @struct.dataclass(eq=False)
-class SaltAndPepper:
+class SaltAndPepper(NoiseModel):
     """y = ±1 with probability p/2 each, else clean + σ n.
 
     An entry that is exactly ±1 was hit, almost surely, and says nothing of the image.
@@ -146,6 +217,8 @@ class SaltAndPepper:
         fraction: p.
         std: σ > 0 of the others.
     """
+
+    title = "salt-and-pepper noise"
 
     fraction: Array
     std: Array
@@ -160,12 +233,21 @@ class SaltAndPepper:
         others = clean + self.std.astype(clean.dtype) * normal(noise_key, clean.shape, clean.dtype)
         return jnp.where(chance < p, spoilt, others)
 
-    def log_likelihood(self, y: Measurement, clean: Measurement) -> Scalar:
-        """Σ log(p/2) where y is ±1, log((1 − p) N(y; clean, σ²)) elsewhere."""
+    def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
+        """The density log((1 − p) N(y; clean, σ²)), and log(p/2) where y is ±1."""
         p = self.fraction.astype(y.dtype)
-        density = jnp.log1p(-p) + _log_normal(y - clean, jnp.square(self.std.astype(y.dtype)))
+        variance = jnp.square(self.std.astype(y.dtype)) + jnp.asarray(extra_variance, y.dtype)
+        density = jnp.log1p(-p) + _log_normal(y - clean, variance)
         mass = jnp.log(jnp.maximum(p / 2, jnp.finfo(y.dtype).tiny))
-        return jnp.sum(jnp.where(jnp.abs(y) == 1, mass, density))
+        return jnp.where(self.informative(y) > 0, density, mass)
+
+    def level(self, y: Measurement) -> Scalar:
+        """σ of the entries that were not hit."""
+        return self.std.astype(y.dtype)
+
+    def informative(self, y: Measurement) -> Array:
+        """0 where y is ±1."""
+        return (jnp.abs(y) != 1).astype(y.dtype)
 
 
 def gaussian(std: float | Array) -> Gaussian:
@@ -210,6 +292,45 @@ def salt_and_pepper(fraction: float | Array = 0.1, std: float | Array = 0.02) ->
     return SaltAndPepper(share, _positive("std", std))
 
 
+NAMED: dict[str, Callable[..., NoiseModel]] = {
+    "poisson": poisson,
+    "poisson-gaussian": poisson_gaussian,
+    "salt-and-pepper": salt_and_pepper,
+}
+"""Name → how to make it; its numbers follow a colon."""
+
+
+def named(text: str) -> NoiseModel:
+    """A noise model by name: ``poisson[:RATE]``, ``poisson-gaussian[:RATE[,STD]]`` or ``salt-and-pepper[:FRACTION[,STD]]``.
+
+    Raises:
+        ValueError: if there is none of that name, or it cannot take these numbers.
+
+    >>> float(named("poisson:0.5").rate)
+    0.5
+    """
+    name, _, numbers = text.partition(":")
+    if name not in NAMED:
+        raise unknown("noise", name, ("gaussian", *NAMED))
+    most = 1 if name == "poisson" else 2
+    try:
+        values = [float(number) for number in numbers.split(",")] if numbers else []
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)) or len(values) > most or text.endswith(":"):
+        raise ValueError(
+            f"noise {text!r} is not possible: {name} takes at most {most} number(s), as in {EXAMPLE[name]}."
+        )
+    return NAMED[name](*values)
+
+
+EXAMPLE = {
+    "poisson": "poisson:0.5",
+    "poisson-gaussian": "poisson-gaussian:0.5,0.02",
+    "salt-and-pepper": "salt-and-pepper:0.1,0.02",
+}
+
+
 def _positive(name: str, value: Any) -> Array:
     number = jnp.asarray(value, jnp.float32)
     if not isinstance(number, jax.core.Tracer) and not np.all((np.asarray(number) > 0) & np.isfinite(number)):
@@ -219,3 +340,11 @@ def _positive(name: str, value: Any) -> Array:
 
 def _log_normal(difference: Array, variance: Array) -> Array:
     return -0.5 * (jnp.square(difference) / variance + jnp.log(2 * math.pi * variance))
+
+
+def _deviance(seen: Array, expected: Array) -> Array:
+    """k log(k/λ) − k + λ ≥ 0 for λ > 0, without the rounding of its large terms where k is near λ."""
+    some = jnp.where(seen > 0, seen, jnp.ones_like(seen))
+    u = (expected - some) / some
+    log = jnp.where(jnp.abs(u) < 0.5, jnp.log1p(jnp.clip(u, -0.5, 0.5)), jnp.log(expected / some))
+    return jnp.where(seen > 0, some * (u - log), expected)

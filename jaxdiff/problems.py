@@ -1,4 +1,4 @@
-"""An inverse problem: a measurement, its operator, and the noise level."""
+"""An inverse problem: a measurement, its operator, and its noise."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from flax import struct
 from jax.typing import DTypeLike
 
 from jaxdiff._summary import Summarised
+from jaxdiff.noise import Gaussian, NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
@@ -19,21 +20,45 @@ NOISE_FLOOR = 1e-3
 
 @struct.dataclass
 class Problem(Summarised):
-    """y = A(x) + σ n, n ~ N(0, I).
+    """y = A(x) + σ n, n ~ N(0, I); or y ~ p(y | A(x)) of a noise model.
 
     Attributes:
         operator: A.
         y: the measurement, of the operator's ``measurement_shape``.
-        noise_std: σ, a standard deviation on the [-1, 1] scale (twice the number on the [0, 1] scale).
+        noise_std: σ, a standard deviation on the [-1, 1] scale (twice the number on the [0, 1] scale). Under a noise model it
+            is the noise's root mean square.
+        noise: the noise model; None for Gaussian noise of σ.
     """
 
     operator: Operator
     y: Measurement
     noise_std: Array
+    noise: NoiseModel | None = None
+
+    @classmethod
+    def of(cls, operator: Operator, y: Measurement, noise: float | Array | NoiseModel) -> "Problem":
+        """A problem from what was measured and its noise: σ, or a noise model.
+
+        Raises:
+            ValueError: if σ is not one number, finite and at least zero, or a model is given complex measurements.
+        """
+        noise = noise.std if isinstance(noise, Gaussian) else noise
+        if not isinstance(noise, NoiseModel):
+            return cls(operator, y, _noise_level(noise, y.real.dtype))
+        if jnp.issubdtype(y.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{noise.title} is of real measurements, but {type(operator).__name__} measures complex numbers; give σ."
+            )
+        return cls(operator, y, noise.level(y), noise)
 
     def residual(self, x: Image) -> Array:
         """y − A(x)."""
         return self.y - self.operator(x)
+
+    def keep_observed(self, v: Measurement) -> Measurement:
+        """0 where y says nothing of the image: hidden entries, and those that the noise replaced; v elsewhere."""
+        kept = self.operator.keep_observed(v)
+        return kept if self.noise is None else kept * self.noise.informative(self.y)
 
     def noise_level(self, *, floor: float = NOISE_FLOOR) -> Scalar:
         """σ of each *real* number measured (σ/√2 for complex measurements), with σ at least ``floor``."""
@@ -47,11 +72,11 @@ class Problem(Summarised):
 
     def observed_count(self) -> Scalar:
         """How many entries of y say something of the image."""
-        return jnp.sum(jnp.real(self.operator.keep_observed(jnp.ones_like(self.y))))
+        return jnp.sum(jnp.real(self.keep_observed(jnp.ones_like(self.y))))
 
 
-def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array) -> Problem:
-    """Measure an image: y = A(x) + σ n.
+def observe(key: Key, operator: Operator, image: Image, noise: float | Array | NoiseModel) -> Problem:
+    """Measure an image: y = A(x) + σ n, or a draw of a noise model.
 
     Noise is added to every entry of the measurement, masked ones too, as the reference codes do. For a complex
     measurement n is circular complex noise of total variance 1.
@@ -60,10 +85,11 @@ def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array
         key: for the noise (or recorded noise of y's shape).
         operator: A.
         image: [H, W, C] in [-1, 1].
-        noise_std: σ on the [-1, 1] scale; papers that use [0, 1] print half of it.
+        noise: σ on the [-1, 1] scale (papers that use [0, 1] print half of it), or a model of ``jd.noise``.
 
     Raises:
-        ValueError: if the image's shape is not the operator's, or σ is not one number, finite and at least zero.
+        ValueError: if the image's shape is not the operator's, σ is not one number, finite and at least zero, or a model is
+            given complex measurements.
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
@@ -73,13 +99,15 @@ def observe(key: Key, operator: Operator, image: Image, noise_std: float | Array
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")
     clean = operator(image)
-    noise_std = _noise_level(noise_std, clean.real.dtype)
+    problem = Problem.of(operator, clean, noise)
+    if problem.noise is not None:
+        return Problem.of(operator, problem.noise.sample(key, clean), problem.noise)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):
         parts = normal(key, (2, *clean.shape), clean.real.dtype)
-        noise = (parts[0] + 1j * parts[1]) * jnp.asarray(0.5**0.5, clean.real.dtype)
+        n = (parts[0] + 1j * parts[1]) * jnp.asarray(0.5**0.5, clean.real.dtype)
     else:
-        noise = normal(key, clean.shape, clean.dtype)
-    return Problem(operator, clean + noise_std * noise, noise_std)
+        n = normal(key, clean.shape, clean.dtype)
+    return problem.replace(y=clean + problem.noise_std * n)  # type: ignore[attr-defined]
 
 
 def _noise_level(noise_std: float | Array, dtype: DTypeLike) -> Array:

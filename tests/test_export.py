@@ -86,6 +86,7 @@ def test_runs_without_jaxdiff_and_equals_sample(tmp_path, prior):
     assert not list(tmp_path.glob(".*")), "nothing temporary is left"
 
 
+@pytest.mark.slow
 def test_images_are_measured_inside(tmp_path, prior):
     operator = operators.block_average(image_shape=SHAPE, factor=4)
     image = np.random.RandomState(0).uniform(-1, 1, (1, *SHAPE)).astype(np.float32)

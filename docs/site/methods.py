@@ -38,6 +38,7 @@ def facts(method: Any) -> str:
     needs = kind.wants or NEEDS[kind.needs and kind.needs.__name__]
     rows = [
         ["Needs", needs],
+        ["Takes", "Gaussian noise" if kind.takes is jd.noise.Gaussian else "any noise model"],
         ["Network calls of a step", f"{passes} (with its defaults)"],
         ["Spreads its steps by", f"`{kind.spacing}`"],
         ["Clips x̂₀ to [-1, 1]", "yes" if kind.clips else "no: it needs derivatives of x̂₀"],

@@ -82,7 +82,7 @@ def picture(code: str, image: jax.Array) -> bytes:
     """What the operator makes of an image, with a little noise, as a PNG."""
     names = {"jax": jax, "jnp": jnp, "jd": jd, "shape": image.shape, "key": jax.random.key(0)}
     operator = eval(f"jd.operators.{code}", names)  # the table above
-    problem = jd.observe(jax.random.key(1), operator, image, noise_std=0.02)
+    problem = jd.observe(jax.random.key(1), operator, image, noise=0.02)
     view = to_uint8(np.asarray(operator.view(problem.y)))
     shown = PILImage.fromarray(view[..., 0] if view.shape[-1] == 1 else view).convert("RGB")
     shown = shown.resize(
@@ -101,7 +101,7 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
         "Each tile shows a measurement of the same face and the line that makes its operator. "
         "[Operators](operators.md) has them all, with their closed forms. The face is Eileen Collins (NASA, public domain).",
         f"```python\n{SETUP}\n```",
-        "Then `jd.observe(key, A, image, noise_std=0.02)` measures, and `A.view(y)` makes a picture of a measurement.",
+        "Then `jd.observe(key, A, image, noise=0.02)` measures, and `A.view(y)` makes a picture of a measurement.",
     ]
     for group, tiles in TILES.items():
         body = []

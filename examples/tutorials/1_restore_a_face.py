@@ -29,7 +29,7 @@ operators = {
     "camera shake": jd.operators.motion_blur(jax.random.key(1), image_shape=face.shape, size=15),
     "80 % missing": jd.operators.inpaint_random(jax.random.key(3), image_shape=face.shape, fraction=0.8),
 }
-problems = {name: jd.observe(jax.random.key(0), A, face, noise_std=0.05) for name, A in operators.items()}
+problems = {name: jd.observe(jax.random.key(0), A, face, noise=0.05) for name, A in operators.items()}
 
 # %%
 # Restore

@@ -16,7 +16,7 @@ from jaxdiff.files import load_image
 denoiser = jd.load_denoiser("faces64")
 face = load_image(path("astronaut.png"), size=(64, 64), resize=True).pixels
 operator = jd.operators.inpaint_random(jax.random.key(3), image_shape=face.shape, fraction=0.9)
-problem = jd.observe(jax.random.key(0), operator, face, noise_std=0.05)
+problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 
 # %%
 # Draw

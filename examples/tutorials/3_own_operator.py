@@ -58,7 +58,7 @@ print("A x:", operator(x).shape, " Aᵀ y:", operator.T(operator(x)).shape)
 
 face = load_image(path("astronaut.png"), size=(64, 64), resize=True).pixels
 hide = jd.operators.inpaint_random(jax.random.key(1), image_shape=face.shape, fraction=0.5)
-problem = jd.observe(jax.random.key(2), hide @ operator, face, noise_std=0.05)
+problem = jd.observe(jax.random.key(2), hide @ operator, face, noise=0.05)
 denoiser = jd.load_denoiser("faces64")
 restored, info = jd.sample(jax.random.key(3), denoiser, problem, jd.samplers.diffpir(), steps=20)
 figure = jd.plots.image_table(

@@ -112,7 +112,7 @@ denoiser = denoiser_of(params)
 jd.testing.check_denoiser(denoiser)
 truth = disc(jax.random.key(10))
 operator = jd.operators.inpaint_mask(jnp.ones((16, 16)).at[:, 8:].set(0), image_shape=SHAPE)
-problem = jd.observe(jax.random.key(3), operator, truth, noise_std=0.05)
+problem = jd.observe(jax.random.key(3), operator, truth, noise=0.05)
 draws = jd.posterior(jax.random.key(4), denoiser, problem, jd.samplers.mmps(iterations=3), n=4, steps=50)
 figure = jd.plots.image_table(
     [[np.asarray(truth), np.asarray(operator.view(problem.y)), *np.asarray(draws.samples)]],

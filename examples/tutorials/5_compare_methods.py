@@ -17,7 +17,7 @@ from jaxdiff.files import load_image
 denoiser = jd.load_denoiser("faces64")
 face = load_image(path("astronaut.png"), size=(64, 64), resize=True).pixels
 operator = jd.operators.gaussian_blur(image_shape=face.shape, std=1.5)
-problem = jd.observe(jax.random.key(0), operator, face, noise_std=0.05)
+problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 
 # %%
 # DPS with four step sizes and two seeds

@@ -23,6 +23,7 @@ class Grid:
         steps: of a run, where ``calls`` is None.
         prior: name or path, under which settings were recorded.
         noise_std: σ on [-1, 1] for all tasks; None for each task's own.
+        noise: "gaussian", or a noise model as ``jd.noise.named`` takes it, for all tasks; None for each task's own.
         spacing: of the steps; None for each method's own.
         dtype: "float32" or "bfloat16", of the network.
         part: images a part.
@@ -37,6 +38,7 @@ class Grid:
     steps: int = 100
     prior: str = "faces64"
     noise_std: float | None = None
+    noise: str | None = None
     spacing: str | None = None
     dtype: str = "float32"
     part: int = 16

@@ -130,15 +130,8 @@ class Job:
         self.grid = grid
         # Parts of one size, so that each method compiles once and the last one is hardly padded.
         self.size = math.ceil(len(self.images) / math.ceil(len(self.images) / grid.part))
-        for task in grid.tasks:
-            get_task(task)
-        self.samplers = {
-            (t, m): sampler(
-                m, t, grid.prior, table=defaults_of(m, grid.prior) if grid.settings == "defaults" else table
-            )
-            for t in grid.tasks
-            for m in grid.methods
-        }
+        self.noise = {task: get_task(task).measured_with(grid.noise, grid.noise_std) for task in grid.tasks}
+        self.samplers = {(t, m): self._sampler(t, m, table) for t in grid.tasks for m in grid.methods}
         self.refused: dict[tuple[str, str], str] = {}
         self.grids = self._grids()
         self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
@@ -165,6 +158,12 @@ class Job:
         if not grids:
             raise ValueError(next(iter(self.refused.values())))
         return grids
+
+    def _sampler(self, task: str, method: str, table: Mapping[str, Any] | None) -> Sampler:
+        """The method with the settings that the grid asks for."""
+        prior = self.grid.prior
+        table = defaults_of(method, prior) if self.grid.settings == "defaults" else table
+        return sampler(method, task, prior, table=table, noise=self.noise[task])
 
     def _grid(self, chosen: Sampler) -> TimeGrid:
         grid = self.grid
@@ -265,7 +264,7 @@ class Job:
             return None
         key = jax.random.fold_in(jax.random.key(part.seed), 0)
         pixels = self._filled(pixels)
-        return _Measured(places, pixels, measure(part.task, key, pixels, self.grid.noise_std, self._filled(places)))
+        return _Measured(places, pixels, measure(part.task, key, pixels, self.noise[part.task], self._filled(places)))
 
     def _filled(self, values: list[int] | np.ndarray) -> np.ndarray:
         """One value an image, the last of them repeated until the part is full: all parts have one size."""
@@ -384,7 +383,7 @@ class Job:
         length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
         lines = [
             f"# {len(self.names) - len(self.unreadable)} images, {len(grid.seeds)} seed(s) each, {length}, prior "
-            f"{Path(grid.prior).name}, {grid.dtype}",
+            f"{Path(grid.prior).name}, {grid.dtype}" + (f", noise {grid.noise}" if grid.noise else ""),
             "Means over images ± standard error; seeds of an image are averaged first. 95 %: bootstrap over images. σ is on "
             "[-1, 1]; misfit is the RMS of y − A(x) over what was observed, about σ for a good fit. s/image: warm, on "
             f"{jax.devices()[0].device_kind}.",

@@ -17,6 +17,7 @@ from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
     add_length,
+    add_noise,
     add_prior,
     add_run,
     at_least_one,
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recorded: those found for the task and prior (default); defaults: each method's own; or a file of jaxdiff tune",
     )
     group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
-    group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; each task's by default")
+    add_noise(group, "each task's by default")
     group = parser.add_argument_group("run")
     add_length(group, f"default {STEPS}")
     add_run(group)
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
         steps=args.steps,
         prior=args.prior,
         noise_std=args.noise_std,
+        noise=args.noise,
         spacing=args.spacing,
         dtype=args.dtype,
         part=args.part or (16 if cpu else 256 * jax.local_device_count()),
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> int | str:
     at_least_one(args, "steps", "calls", "count", "part", "devices")
-    check_noise(args.noise_std)
+    check_noise(args)
     return check_batch_size(args.batch_size)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from jaxdiff.noise import NoiseModel
 
 __all__ = ["Stage", "both_scales", "console", "open_first", "progress", "results", "say", "show"]
 
@@ -36,9 +39,13 @@ def open_first(path: str | Path) -> None:
     say(f"open {path}")
 
 
-def both_scales(noise_std: float) -> str:
-    """σ on both scales in use, since papers differ."""
-    return f"σ = {noise_std:.4g} on [-1, 1] ({noise_std / 2:.4g} on [0, 1])"
+def both_scales(noise_std: float, model: NoiseModel | None = None) -> str:
+    """The noise: σ on both scales in use, since papers differ, after the numbers of a noise model."""
+    std = f"σ = {noise_std:.4g} on [-1, 1] ({noise_std / 2:.4g} on [0, 1])"
+    if model is None:
+        return std
+    numbers = ", ".join(f"{field.name} {float(getattr(model, field.name)):g}" for field in fields(model))  # type: ignore[arg-type]
+    return f"{model.title} ({numbers}), about {std}"
 
 
 class _Note(ProgressColumn):

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxdiff import export, tasks
 from jaxdiff.cli.console import open_first, say
-from jaxdiff.cli.measurement import add_operator, check_operator, operator_of, recorded_as
+from jaxdiff.cli.measurement import add_operator, check_operator, noise_of, operator_of, recorded_as
 from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_steps, load_prior
+from jaxdiff.noise import NoiseModel
 from jaxdiff.samplers import grid_for
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
-    operator, noise_std = operator_of(args, place, denoiser.image_shape)
+    operator, noise_std = operator_of(args, place, denoiser.image_shape), _noise_std(args)
     task = recorded_as(args.task)
     sampler = tasks.sampler(args.method, task, args.prior)
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
@@ -80,6 +81,15 @@ def run(args: argparse.Namespace) -> None:
     if args.check:
         _try(files, artifact, noise_std)
     open_first(next(path for path in files if path.suffix == ".json"))
+
+
+def _noise_std(args: argparse.Namespace) -> float:
+    """The task's σ, for the record: an artifact takes σ when it runs."""
+    args.noise = args.noise_std = None
+    noise = noise_of(args)
+    if isinstance(noise, NoiseModel):
+        raise ValueError(f"{args.task} has {noise.title}, but an artifact takes σ; choose a task with Gaussian noise.")
+    return noise
 
 
 def _try(files: Sequence[Path], artifact: export.Artifact, noise_std: float) -> None:

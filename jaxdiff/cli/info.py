@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     results.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     devices = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
     results.print(f"devices: {devices}", soft_wrap=True)
-    known = [(name, jd.tasks.find(name)) for name in jd.tasks.names("default")]
+    known = [(name, jd.tasks.get_task(name)) for name in jd.tasks.names("default")]
     tasks = {name: f"{task.about}; σ = {task.noise_std:g}" for name, task in known}
     tasks.setdefault(MASK, "a mask of your own, --mask FILE; σ = 0.05")
     for title, rows in (

@@ -12,12 +12,23 @@ import numpy as np
 from jaxdiff import operators
 from jaxdiff.evaluation.restored import VISIBLE
 from jaxdiff.files import LoadedImage, load_image, load_kernel, load_mask
+from jaxdiff.noise import NoiseModel
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
-from jaxdiff.tasks import get_task
+from jaxdiff.tasks import Task, get_task
+from jaxdiff.tasks.task import LIGHT
 from jaxdiff.typing import Key, Shape
 
-__all__ = ["Measured", "add_operator", "check_operator", "operator_of", "pastes", "problem_of", "recorded_as"]
+__all__ = [
+    "Measured",
+    "add_operator",
+    "check_operator",
+    "noise_of",
+    "operator_of",
+    "pastes",
+    "problem_of",
+    "recorded_as",
+]
 
 ROUNDING = 2 / 255 / math.sqrt(12)
 """σ of rounding to 8 bits, on [-1, 1]: the noise of a picture whose known pixels are right."""
@@ -105,10 +116,18 @@ def check_operator(args: argparse.Namespace) -> None:
         raise ValueError(f"--{' and --'.join(given).replace('_', '-')} exclude each other; give one of them.")
 
 
-def operator_of(
-    args: argparse.Namespace, key: Key, shape: Shape, of: tuple[int, int] | None = None
-) -> tuple[Operator, float]:
-    """The operator for images of ``shape``, and the task's σ.
+def noise_of(args: argparse.Namespace) -> float | NoiseModel:
+    """The noise of the measurement: that of --noise and --noise-std, else the task's.
+
+    Raises:
+        ValueError: if they do not go with each other or with the task.
+    """
+    task = Task(lambda key, shape: _mask(args, shape, None), LIGHT, MASK) if args.task == MASK else get_task(args.task)
+    return task.measured_with(args.noise, args.noise_std)
+
+
+def operator_of(args: argparse.Namespace, key: Key, shape: Shape, of: tuple[int, int] | None = None) -> Operator:
+    """The operator for images of ``shape``.
 
     Args:
         args: the options.
@@ -116,11 +135,10 @@ def operator_of(
         shape: (H, W, C).
         of: (H, W) of the picture before it was resized, for a mask of that size.
     """
-    std = 0.05 if args.task == MASK else get_task(args.task).noise_std
     for name, (_, make) in OWN.items():
         if getattr(args, name) is not None:
-            return make(args, shape, of), std
-    return get_task(args.task).make(key, shape), std
+            return make(args, shape, of)
+    return get_task(args.task).make(key, shape)
 
 
 def problem_of(args: argparse.Namespace, shape: Shape, note: Callable[[str], Any]) -> Measured:
@@ -134,18 +152,17 @@ def problem_of(args: argparse.Namespace, shape: Shape, note: Callable[[str], Any
     Raises:
         ValueError: if the picture or the options do not suit the task.
     """
-    place, noise = jax.random.split(jax.random.key(args.seed))
+    place, draw = jax.random.split(jax.random.key(args.seed))
     if args.measured:
         return Measured(_measured(args, place, shape, note), None)
     loaded = _load(args, (shape[0], shape[1]), note)
-    operator, std = operator_of(args, place, shape, loaded.size)
-    std = std if args.noise_std is None else args.noise_std
-    return Measured(observe(noise, operator, jnp.asarray(loaded.pixels), std), loaded.pixels)
+    operator = operator_of(args, place, shape, loaded.size)
+    return Measured(observe(draw, operator, jnp.asarray(loaded.pixels), noise_of(args)), loaded.pixels)
 
 
 def _measured(args: argparse.Namespace, key: Key, shape: Shape, note: Callable[[str], Any]) -> Problem:
     of = load_image(args.image).size
-    operator, std = operator_of(args, key, shape, of)
+    operator, noise = operator_of(args, key, shape, of), noise_of(args)
     if all(getattr(args, name) is None for name in OWN):
         _refuse_random(args, operator, shape)
     size = _picture_size(operator)
@@ -159,14 +176,16 @@ def _measured(args: argparse.Namespace, key: Key, shape: Shape, note: Callable[[
     if operator.measurement_shape[2] == 1 < y.shape[2]:
         y = jnp.mean(y, axis=2, keepdims=True)
     if isinstance(operator, operators.Mask):
-        y, std = operator(y), ROUNDING  # known pixels are right, up to 8 bits
-    std = std if args.noise_std is None else args.noise_std
-    return Problem(operator, y, jnp.asarray(std, jnp.float32))
+        y = operator(y)
+        if args.noise_std is None and not isinstance(noise, NoiseModel):
+            noise = ROUNDING  # known pixels are right, up to 8 bits
+    return Problem.of(operator, y, noise)
 
 
 def pastes(args: argparse.Namespace, problem: Problem) -> bool:
     """Whether known pixels are to be those of the picture: it is the measurement, its noise too small to be seen."""
-    return args.measured and isinstance(problem.operator, operators.Mask) and float(problem.noise_std) < VISIBLE / 2
+    quiet = problem.noise is None and float(problem.noise_std) < VISIBLE / 2
+    return args.measured and isinstance(problem.operator, operators.Mask) and quiet
 
 
 def _load(args: argparse.Namespace, size: tuple[int, int], note: Callable[[str], Any]) -> LoadedImage:
@@ -188,7 +207,7 @@ def _picture_size(operator: Operator) -> tuple[int, int] | None:
 
 def _refuse_random(args: argparse.Namespace, operator: Operator, shape: Shape) -> None:
     """An operator that the seed draws has nothing to do with what was done to a photo."""
-    other, _ = operator_of(args, jax.random.fold_in(jax.random.key(args.seed), 1), shape)
+    other = operator_of(args, jax.random.fold_in(jax.random.key(args.seed), 1), shape)
     pairs = zip(jax.tree.leaves(operator), jax.tree.leaves(other), strict=True)
     if not all(np.array_equal(a, b) for a, b in pairs):
         raise ValueError(

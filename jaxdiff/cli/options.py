@@ -6,12 +6,14 @@ from pathlib import Path
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import check_folder
+from jaxdiff.noise import named
 from jaxdiff.samplers.grids import NOISE_SPACINGS
 from jaxdiff.schedules import SPACINGS
 
 __all__ = [
     "add_general",
     "add_length",
+    "add_noise",
     "add_prior",
     "add_run",
     "at_least_one",
@@ -118,14 +120,30 @@ def load_prior(args: argparse.Namespace) -> Denoiser:
     return denoiser
 
 
-def check_noise(noise_std: float | None) -> None:
-    """``--noise-std``, if it is given.
+def add_noise(group: Group, std: str) -> None:
+    """``--noise`` and ``--noise-std``."""
+    group.add_argument("--noise-std", type=float, default=None, help=f"σ on the [-1, 1] scale; {std}")
+    group.add_argument(
+        "--noise",
+        default=None,
+        help="gaussian (of --noise-std), poisson[:RATE], poisson-gaussian[:RATE[,STD]] or salt-and-pepper[:FRACTION[,STD]]; "
+        "the task's by default",
+    )
+
+
+def check_noise(args: argparse.Namespace) -> None:
+    """``--noise-std`` and ``--noise``, if they are given.
 
     Raises:
-        ValueError: if it is negative or more than float32 holds.
+        ValueError: if σ is negative or more than float32 holds, the noise is unknown, or both are given.
     """
-    if noise_std is not None and not 0 <= noise_std < 1e38:
-        raise ValueError(f"--noise-std {noise_std:g} is not possible: σ is zero or positive, and finite.")
+    std, noise = args.noise_std, args.noise
+    if std is not None and not 0 <= std < 1e38:
+        raise ValueError(f"--noise-std {std:g} is not possible: σ is zero or positive, and finite.")
+    if noise not in (None, "gaussian"):
+        named(noise)
+        if std is not None:
+            raise ValueError(f"--noise-std goes with Gaussian noise, not with --noise {noise}; give one of them.")
 
 
 def check_steps(denoiser: Denoiser, steps: int) -> int:

@@ -115,8 +115,7 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     settings = "; ".join(
         f"{method} on {task} ({ours}): "
         + ", ".join(f"{k} = {v:g}" for k, v in tasks.settings(method, ours, study.prior).items())
-        for task, ours in study.tasks.items()
-        for method in study.methods
+        for _, task, ours, method, _ in study.stages()
     )
     device = jax.devices()[0].device_kind
     return (
@@ -132,6 +131,7 @@ def _print(found: paper.Results, study: Study, judged: list[claims.Claim]) -> No
         for inside, where in ((True, "in distribution"), (False, "out of distribution"))
     }
     parts |= {f"Table 2, {task}": report.table_2(found, study, [task]) for task in study.tasks}
+    parts["Table 3, our best settings and a harder mask"] = report.table_3(found, study)
     parts["Run time (warm)"] = report.run_time_ratios(found, study)
     for title, (header, lines) in parts.items():
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

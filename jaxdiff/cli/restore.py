@@ -11,10 +11,11 @@ from rich.table import Table
 
 from jaxdiff import tasks
 from jaxdiff.cli.console import both_scales, open_first, progress, say, show
-from jaxdiff.cli.measurement import add_operator, check_operator, pastes, problem_of, recorded_as
+from jaxdiff.cli.measurement import add_operator, check_operator, noise_of, pastes, problem_of, recorded_as
 from jaxdiff.cli.options import (
     add_general,
     add_length,
+    add_noise,
     add_prior,
     add_run,
     at_least_one,
@@ -64,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("measurement")
     group.add_argument("--measured", action="store_true", help="the picture is the measurement already")
     group.add_argument("--resize", action="store_true", help="centre-crop and resize to what the prior takes")
-    group.add_argument(
-        "--noise-std",
-        type=float,
-        default=None,
-        help="σ on the [-1, 1] scale; the task's by default, or that of 8 bits for --measured with a mask",
-    )
+    add_noise(group, "the task's by default, or that of 8 bits for --measured with a mask")
     group = parser.add_argument_group("method")
     group.add_argument("--method", default=None, help="see jaxdiff info; the best known for the task by default")
     group.add_argument(
@@ -107,7 +103,8 @@ def run(args: argparse.Namespace) -> None:
     folder.make()  # after all that can be wrong with the input, so that nothing is left behind
     if truth is not None:
         say(f"simulating {args.task} of {args.image}; add --measured if the picture is degraded already")
-    say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {both_scales(float(problem.noise_std))}")
+    noise = both_scales(float(problem.noise_std), problem.noise)
+    say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
     draws = _draws(args, chosen.method, denoiser, problem, sampler, grid, folder)
     _write(args, folder, draws, problem, truth)
 
@@ -178,7 +175,7 @@ def _method(args: argparse.Namespace) -> Default:
             )
         if held:
             return Default(held[0], None, " (the settings' method)")
-    best = default_for(task, args.prior, args.steps or args.calls or LENGTH)
+    best = default_for(task, args.prior, args.steps or args.calls or LENGTH, noise=noise_of(args))
     return best._replace(why=f" ({best.why})")
 
 
@@ -197,7 +194,8 @@ def _sampler(args: argparse.Namespace, chosen: Default) -> Sampler:
     elif chosen.options is not None:  # these and no others: it won with them
         table = {args.prior: {"default": {chosen.method: chosen.options}}}
     options = {name: value for name in IMPLIED if (value := getattr(args, name)) is not None}
-    return tasks.sampler(chosen.method, recorded_as(args.task), args.prior, table=table, **options)
+    task, noise = recorded_as(args.task), noise_of(args)
+    return tasks.sampler(chosen.method, task, args.prior, table=table, noise=noise, **options)
 
 
 def _grid(args: argparse.Namespace, chosen: Default, sampler: Sampler, denoiser: Denoiser) -> TimeGrid:
@@ -211,7 +209,7 @@ def _grid(args: argparse.Namespace, chosen: Default, sampler: Sampler, denoiser:
 def _check(args: argparse.Namespace) -> None:
     at_least_one(args, "count", "calls")
     check_batch_size(args.batch_size)
-    check_noise(args.noise_std)
+    check_noise(args)
     check_operator(args)
 
 

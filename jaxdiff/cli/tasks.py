@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         table = Table(title="published tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, task in TASKS.items():
             if task.origin != "default":
-                about = f"{task.about}; σ = {task.noise.std:g} on {task.noise.scale}"
+                about = f"{task.about}; {task.shown_noise}"
                 table.add_row(f"  {name}", about.replace("[", r"\["))
         show(table)
         return

@@ -13,6 +13,7 @@ from jaxdiff.cli.console import both_scales, open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
     add_length,
+    add_noise,
     add_prior,
     at_least_one,
     check_noise,
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument("--images", default=None, help="folder of pictures; draws from the prior by default")
     group.add_argument("--count", type=int, default=4, help="how many pictures (default 4)")
-    group.add_argument("--noise-std", type=float, default=None, help="σ on the [-1, 1] scale; the task's by default")
+    add_noise(group, "the task's by default")
     group.add_argument(
         "--seeds",
         nargs="+",
@@ -83,11 +84,12 @@ def run(args: argparse.Namespace) -> None:
     if args.calls is None:
         check_steps(denoiser, args.steps)
     seeds = args.seeds or [args.seed]
-    std = get_task(args.task).noise_std if args.noise_std is None else args.noise_std
+    noise = get_task(args.task).measured_with(args.noise, args.noise_std)
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         out_folder(out.parent)
-        problems = measure(args.task, _stream(args.seed, 1), truths, std)
+        problems = measure(args.task, _stream(args.seed, 1), truths, noise)
+        std = float(np.mean(problems.noise_std))
         search = Search(
             args.method, problems, truths, args.steps, args.calls, None, seeds[0], args.batch_size, len(seeds)
         )
@@ -102,6 +104,7 @@ def run(args: argparse.Namespace) -> None:
             budget=args.budget,
             metric=args.metric,
             noise_std=std,
+            noise=args.noise or get_task(args.task).model,
             source=source,
             report=report,
         )
@@ -122,6 +125,8 @@ def _command(args: argparse.Namespace, best: Trial, denoiser: DenoiserLike) -> s
     flags = f"--task {args.task} --method {args.method} --steps {steps}"
     if args.noise_std is not None:
         flags += f" --noise-std {args.noise_std:g}"
+    if args.noise is not None:
+        flags += f" --noise {args.noise}"
     if args.prior != "faces64":
         flags += f" --prior {shlex.quote(args.prior)}"
     if args.label is not None:
@@ -142,7 +147,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--seeds {' '.join(map(str, args.seeds))} is not possible: they count up by one, such as 0 1 2."
         )
-    check_noise(args.noise_std)
+    check_noise(args)
     if Path(args.out).suffix != ".json":
         raise ValueError(f"--out {args.out} must name a file such as settings.json.")
     check_folder(Path(args.out).parent)

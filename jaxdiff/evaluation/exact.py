@@ -24,6 +24,8 @@ def _matrix(problem: Problem) -> Array:
     """A as a matrix [M, D]."""
     if not isinstance(problem.operator, LinearOperator):
         raise ValueError(f"{type(problem.operator).__name__} is not linear, so its posterior has no closed form.")
+    if problem.noise is not None:
+        raise ValueError(f"under {problem.noise.title} the posterior has no closed form; give Gaussian noise of one σ.")
     return problem.operator.as_matrix()
 
 
@@ -39,7 +41,7 @@ def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, A
     G = Σ Aᵀ (A Σ Aᵀ + σ² I)⁻¹,  mean = μ + G (y − A μ),  covariance = (I − G A) Σ (I − G A)ᵀ + σ² G Gᵀ.
 
     Raises:
-        ValueError: if the operator is not linear.
+        ValueError: if the operator is not linear, or the problem has a noise model.
     """
     a = _matrix(problem)
     prior_cov, variance = prior.covariance, problem.noise_std**2

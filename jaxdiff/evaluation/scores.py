@@ -45,8 +45,8 @@ def misfits(images: Array, problems: Problem) -> Array:
     """
 
     def misfit(image: Array, problem: Problem) -> Array:
-        residual = jnp.abs(problem.operator.keep_observed(problem.residual(image)))
-        observed = jnp.sum(jnp.abs(problem.operator.keep_observed(jnp.ones_like(problem.y))) > 0)
+        residual = jnp.abs(problem.keep_observed(problem.residual(image)))
+        observed = jnp.sum(jnp.abs(problem.keep_observed(jnp.ones_like(problem.y))) > 0)
         return jnp.sqrt(jnp.sum(jnp.square(residual)) / observed.astype(residual.dtype))
 
     return jax.vmap(misfit)(images, problems)

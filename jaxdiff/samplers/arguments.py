@@ -15,6 +15,9 @@ from jaxdiff.typing import Array
 
 __all__ = ["check_finite", "check_kinds", "check_run", "noisy_transition_of", "transition_of"]
 
+FOLLOWERS = "dps, daps or tds"
+"""Methods that take the likelihood of any noise model, for the sentence that refuses another."""
+
 
 def check_run(denoiser: DenoiserLike, problem: Problem | None, sampler: Sampler) -> None:
     """See that a run is possible: arguments of the right kinds, a measurement of its operator, a method that can use it.
@@ -75,6 +78,10 @@ def _check_served(sampler: Sampler, problem: Problem | None) -> None:
     if not isinstance(problem.operator, needs):
         raise ValueError(
             f"{title} needs {sampler.wants}, and {type(problem.operator).__name__} is none; use {sampler.instead}."
+        )
+    if problem.noise is not None and not isinstance(problem.noise, sampler.takes):
+        raise ValueError(
+            f"{title} takes Gaussian noise of one σ, but this measurement has {problem.noise.title}; use {FOLLOWERS}."
         )
     sampler.check(problem)
 

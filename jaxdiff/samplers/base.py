@@ -7,6 +7,7 @@ from flax import struct
 
 from jaxdiff._summary import Summarised
 from jaxdiff.denoisers import DenoiserLike, Prediction
+from jaxdiff.noise import Gaussian, NoiseModel
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem
@@ -96,6 +97,8 @@ class Sampler(Summarised):
     """What it asks of the operator, in words, where ``needs`` is more than any operator."""
     instead: ClassVar[str] = "dps, mmps or daps"
     """Methods for operators that cannot serve it."""
+    takes: ClassVar[type[NoiseModel]] = Gaussian
+    """The noise that it can take; ``NoiseModel`` for a method that follows any likelihood."""
     spacing: ClassVar[str] = "dps"
     """How its steps are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr"."""
     sigma_range: ClassVar[tuple[float, float] | None] = None

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.linalg import cg_steps, dot, times
-from jaxdiff.numerics import expand, normal
+from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.schedules import Level
@@ -15,12 +15,15 @@ from jaxdiff.typing import Image, Key, Measurement, Scalar
 
 __all__ = [
     "Linearization",
+    "distance",
     "linearize",
     "log_likelihood",
     "measurement_noise",
     "noised_projection",
     "proximal",
     "residual_at",
+    "squared_misfit",
+    "towards_data",
 ]
 
 
@@ -41,7 +44,33 @@ class Linearization(NamedTuple):
 def residual_at(problem: Problem, x: Image, *, observed_only: bool = False) -> Measurement:
     """y − A(x); with ``observed_only`` 0 where the measurement says nothing."""
     residual = problem.residual(x)
-    return problem.operator.keep_observed(residual) if observed_only else residual
+    return problem.keep_observed(residual) if observed_only else residual
+
+
+def distance(problem: Problem, x: Image, *, observed_only: bool = False) -> Scalar:
+    """‖y − A(x)‖, or the norm of the noise model."""
+    if problem.noise is None:
+        return safe_norm(residual_at(problem, x, observed_only=observed_only))
+    seen = jnp.ones_like(problem.y)
+    return problem.noise.norm(problem.y, problem.operator(x), problem.keep_observed(seen) if observed_only else seen)
+
+
+def squared_misfit(
+    problem: Problem, x: Image, extra_variance: Scalar | float = 0.0, *, observed_only: bool = False
+) -> Scalar:
+    """‖y − A(x)‖², or under a noise model −2 (σ² + extra) log p(y | A(x)) of what is observed, up to a constant."""
+    if problem.noise is None:
+        return jnp.sum(jnp.square(jnp.abs(residual_at(problem, x, observed_only=observed_only))))
+    scale = 2 * (problem.noise_variance() + extra_variance)
+    return -scale.astype(x.dtype) * log_likelihood(problem, x, extra_variance)
+
+
+def towards_data(problem: Problem, x: Image, extra_variance: Scalar | float = 0.0) -> Image:
+    """Jᵀ(y − A(x)), or under a noise model (σ² + extra) ∇ log p(y | A(x))."""
+    if problem.noise is None:
+        local = linearize(problem, x)
+        return local.pull(local.residual)
+    return -jax.grad(lambda x: squared_misfit(problem, x, extra_variance))(x) / 2
 
 
 def linearize(problem: Problem, x: Image) -> Linearization:
@@ -55,7 +84,10 @@ def linearize(problem: Problem, x: Image) -> Linearization:
 
 
 def log_likelihood(problem: Problem, x: Image, extra_variance: Scalar | float = 0.0) -> Scalar:
-    """The logarithm of N(y; A(x), (σ² + extra) I) up to a constant, over what is observed."""
+    """The logarithm of N(y; A(x), (σ² + extra) I) up to a constant, over what is observed; or of p(y | A(x))."""
+    if problem.noise is not None:
+        density = problem.noise.log_density(problem.y, problem.operator(x), extra_variance)
+        return jnp.sum(problem.keep_observed(density))
     residual = problem.operator.keep_observed(problem.residual(x))
     return -dot(residual, residual) / (2 * (problem.noise_variance() + extra_variance))
 

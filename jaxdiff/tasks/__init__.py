@@ -7,7 +7,7 @@ A *task* is a forward model with its noise. *Settings* are a method's hyper-para
 {'zeta': 0.5}
 """
 
-from jaxdiff.tasks.catalogue import TASKS, find, get, get_task, names
+from jaxdiff.tasks.catalogue import TASKS, get, get_task, names
 from jaxdiff.tasks.choice import Best, best
 from jaxdiff.tasks.measurement import measure
 from jaxdiff.tasks.recorded import factory, sampler, settings
@@ -21,7 +21,6 @@ __all__ = [
     "Task",
     "best",
     "factory",
-    "find",
     "get",
     "get_task",
     "measure",

@@ -14,7 +14,7 @@ from jaxdiff.tasks.published import POISSON, PUBLISHED
 from jaxdiff.tasks.task import LIGHT, Setup, Task
 from jaxdiff.typing import Key, Shape
 
-__all__ = ["TASKS", "find", "get", "get_task", "names"]
+__all__ = ["TASKS", "get", "get_task", "names"]
 
 TASKS: dict[str, Task] = {**SHORT, **PUBLISHED, **OWN, **POISSON}
 """Name → task: the short names, then "origin/task"."""
@@ -40,27 +40,15 @@ def get(name: str, image_shape: Shape = (256, 256, 3), key: Key | None = None) -
     >>> setup.operator.measurement_shape, round(float(setup.noise_std), 3)
     ((16, 16, 3), 0.1)
     """
-    task = find(name)
+    task = get_task(name)
     operator = task.make(jax.random.key(task.seed) if key is None else key, tuple(image_shape))
     model: noise.NoiseModel | None = noise.gaussian(task.noise_std) if task.noise_std > 0 else None
-    if task.poisson is not None:
-        model = noise.poisson(task.poisson)
+    if task.model:
+        model = noise.named(task.model)
     return Setup(name, operator, jnp.asarray(task.noise_std, jnp.float32), model, task.noise, task.about)
 
 
 def get_task(name: str) -> Task:
-    """The task of that name, for runs with Gaussian noise; see :func:`find`.
-
-    Raises:
-        ValueError: if there is none, or its noise is Poisson's.
-    """
-    task = find(name)
-    if task.poisson is not None:
-        raise ValueError(f"task {name!r} has Poisson noise; set it up with jd.tasks.get, or take one without.")
-    return task
-
-
-def find(name: str) -> Task:
     """The task of that name.
 
     Args:

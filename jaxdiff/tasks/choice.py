@@ -2,7 +2,8 @@
 
 ``best.json`` holds, by prior and task, the best entry of each budget: {"calls", "method", "options", "network_calls"}.
 ``python -m benchmarks.leaderboard --settle`` writes it. Under "published" it holds the best with published settings, by task
-and by kind of operator. These serve priors and operators of which nothing is recorded.
+and by kind of operator. These serve priors and operators of which nothing is recorded. "noise models" holds what serves noise
+that is not Gaussian.
 """
 
 import json
@@ -15,11 +16,12 @@ import jax
 
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.network_calls import calls_of, steps_within
+from jaxdiff.noise import NoiseModel
 from jaxdiff.operators.base import LinearOperator, Operator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
-from jaxdiff.tasks.catalogue import find
+from jaxdiff.tasks.catalogue import get_task
 from jaxdiff.tasks.recorded import factory
 from jaxdiff.typing import Shape
 
@@ -68,7 +70,13 @@ class Best(NamedTuple):
     why: str
 
 
-def best(task: str | Operator | Problem, denoiser: DenoiserLike, *, calls: int = 100) -> Best:
+def best(
+    task: str | Operator | Problem,
+    denoiser: DenoiserLike,
+    *,
+    calls: int = 100,
+    noise: float | NoiseModel | None = None,
+) -> Best:
     """The best method known for a task, within a number of network calls.
 
     This is what ``jaxdiff restore`` takes where no method is named.
@@ -77,6 +85,7 @@ def best(task: str | Operator | Problem, denoiser: DenoiserLike, *, calls: int =
         task: its name, or an operator of your own (or a problem): what the operator can do decides then.
         denoiser: the prior; records are kept under its name.
         calls: network calls (forward passes) that an image may cost; fewer are made where more do not help.
+        noise: of the measurement; the problem's or the task's own by default. A method that can take it is chosen.
 
     Raises:
         ValueError: if the task is unknown, or not one step can be made in so few calls.
@@ -84,7 +93,7 @@ def best(task: str | Operator | Problem, denoiser: DenoiserLike, *, calls: int =
     if calls < 1:
         raise ValueError(f"calls={calls} is not possible: a run makes at least one network call.")
     name, shape = getattr(denoiser, "name", ""), tuple(denoiser.image_shape)
-    chosen = default_for(task, name, calls, image_shape=shape)
+    chosen = default_for(task, name, calls, image_shape=shape, noise=noise)
     sampler = factory(chosen.method)(**(chosen.options or {}))
     steps = steps_within(sampler, denoiser, chosen.calls or calls)
     made = calls_of(sampler, len(grid_for(denoiser, sampler, steps).t)).forward
@@ -102,6 +111,7 @@ def default_for(
     calls: int,
     table: Mapping[str, Any] | None = None,
     image_shape: Shape = (64, 64, 3),
+    noise: float | NoiseModel | None = None,
 ) -> Default:
     """The best method for a task within a number of network calls.
 
@@ -115,12 +125,18 @@ def default_for(
         calls: network calls that may be spent on an image.
         table: in place of the recorded one.
         image_shape: (H, W, C), for which a task of unknown kind is built.
+        noise: of the measurement; the problem's or the task's own by default. For a noise model the best methods known
+            are those that can take it, whatever the operator.
 
     Raises:
         ValueError: if the task is unknown.
     """
     table = _recorded() if table is None else table
-    named = (task, find(task).family) if isinstance(task, str) else ()
+    if noise is None:
+        noise = _noise_of(task)
+    if isinstance(noise, NoiseModel):
+        return _within(table["noise models"], calls, f"the best known for {noise.title}", NO_RECORD)
+    named = (task, get_task(task).family) if isinstance(task, str) else ()
     own, published = table.get(prior, {}), table.get("published", {})
     for entry in named:
         if own.get(entry):
@@ -140,11 +156,18 @@ def _within(entries: list[dict[str, Any]], calls: int, what: str, note: str = ""
     return Default(chosen["method"], chosen["options"], why, spent)
 
 
+def _noise_of(task: str | Operator | Problem) -> float | NoiseModel | None:
+    """The noise that a task or problem names; None where it names none."""
+    if isinstance(task, str):
+        return get_task(task).measured_with()
+    return task.noise if isinstance(task, Problem) else None
+
+
 def kind_of(task: str | Operator | Problem, image_shape: Shape = (64, 64, 3)) -> type[Operator]:
     """What the operator of a task can do: the first of ``KINDS`` that it is."""
     operator: Any = task
     if isinstance(task, str):
-        operator = find(task).make(jax.random.key(0), image_shape)
+        operator = get_task(task).make(jax.random.key(0), image_shape)
     elif isinstance(task, Problem):
         operator = task.operator
     if not isinstance(operator, Operator):

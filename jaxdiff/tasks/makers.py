@@ -60,9 +60,9 @@ def box(margin: int) -> Make:
     return make
 
 
-def centred_box(key: Key, shape: Shape) -> ops.Operator:
-    """A box of half the side in the middle."""
-    return ops.inpaint_box(image_shape=shape, size=(shape[0] // 2, shape[1] // 2))
+def centred_box(part: int) -> Make:
+    """A box in the middle, of one part of so many of each side."""
+    return lambda key, shape: ops.inpaint_box(image_shape=shape, size=(shape[0] // part, shape[1] // part))
 
 
 def random(fraction: float) -> Make:

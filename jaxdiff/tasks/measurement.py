@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem, observe
 from jaxdiff.tasks.catalogue import get_task
@@ -18,7 +19,7 @@ def measure(
     task: str,
     key: Key,
     images: Array | np.ndarray,
-    noise_std: float | None = None,
+    noise: float | NoiseModel | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
 ) -> Problem:
     """Each image under the task, with its own mask or kernel and noise.
@@ -29,19 +30,19 @@ def measure(
         task: its name.
         key: for what is random.
         images: [B, H, W, C] in [-1, 1].
-        noise_std: σ on [-1, 1]; the task's own by default.
+        noise: σ on [-1, 1], or a noise model; the task's own by default.
         indices: which i each image has in a larger set; 0, 1, … by default.
 
     Returns:
         A problem whose leaves have a first axis B.
 
     Raises:
-        ValueError: if the task is unknown, has Poisson noise, or does not suit the images.
+        ValueError: if the task is unknown, or does not suit the images.
     """
     chosen = get_task(task)
-    std = chosen.noise_std if noise_std is None else noise_std
+    noise = chosen.measured_with() if noise is None else noise
     problems = []
     for i, image in zip(range(len(images)) if indices is None else indices, images, strict=True):
-        place, noise = jax.random.split(jax.random.fold_in(key, i))
-        problems.append(observe(noise, chosen.make(place, image.shape), jnp.asarray(image), std))
+        place, draw = jax.random.split(jax.random.fold_in(key, i))
+        problems.append(observe(draw, chosen.make(place, image.shape), jnp.asarray(image), noise))
     return stack(problems)

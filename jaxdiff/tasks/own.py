@@ -9,7 +9,7 @@ __all__ = ["OWN", "SHORT"]
 
 DEFAULT: Rows = {
     "denoise": (lambda key, shape: ops.denoise(image_shape=shape), Noise(0.1), "noise only"),
-    "inpaint_box": (makers.centred_box, LIGHT, "a centred box of half the side is missing"),
+    "inpaint_box": (makers.centred_box(2), LIGHT, "a centred box of half the side is missing"),
     "inpaint_random": (makers.random(0.7), LIGHT, "70 % of the pixels are missing"),
     "gaussian_blur": (
         makers.gaussian("reflect"),
@@ -129,6 +129,7 @@ JAXDIFF: Rows = {
         LIGHT,
         "motion blur of the light, saturated; stands in for the networks' nonlinear blur",
     ),
+    "inpaint_small_box": (makers.centred_box(4), LIGHT, "a centred box of a quarter of the side hidden"),
 }
 
 SHORT: dict[str, Task] = table("default", DEFAULT)

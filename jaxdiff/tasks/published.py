@@ -108,7 +108,7 @@ PNPDM: Rows = {
     "gaussian_blur": (makers.gaussian("circular"), LIGHT, "Gaussian 61x61, std 3, circular"),
 }
 
-# The study does not give its mask and kernel; these are our choice, and jaxdiff reproduce says so.
+# The study does not give its mask and kernel. jaxdiff reproduce says how they were inferred from its figures.
 STUDY: Rows = {
     "denoise": (lambda key, shape: ops.denoise(image_shape=shape), Noise(0.1), "noise only"),
     "deconvolution": (
@@ -117,14 +117,19 @@ STUDY: Rows = {
         "Gaussian 61x61, std 3, reflection; σ is 0.01, 0.05 or 0.1",
         "gaussian_blur",
     ),
-    "inpainting": (makers.centred_box, LIGHT, "centred box of half the side; σ is 0.01, 0.05 or 0.1", "inpaint_box"),
+    "inpainting": (
+        makers.centred_box(4),
+        LIGHT,
+        "centred box of a quarter of the side; σ is 0.01, 0.05 or 0.1",
+        "inpaint_small_box",
+    ),
 }
 
 
 def _with_poisson(tasks: dict[str, Task], names: tuple[str, ...]) -> dict[str, Task]:
     return {
         f"{name}_poisson": tasks[name]._replace(
-            noise=CLEAN, poisson=1.0, about=f"{tasks[name].about}; Poisson noise of rate 1"
+            noise=CLEAN, model="poisson:1", about=f"{tasks[name].about}; Poisson noise of rate 1"
         )
         for name in names
     }

@@ -8,9 +8,10 @@ from importlib import resources
 from typing import Any
 
 from jaxdiff.names import load, unknown
+from jaxdiff.noise import NoiseModel
 from jaxdiff.samplers import METHODS
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.tasks.catalogue import find
+from jaxdiff.tasks.catalogue import get_task
 from jaxdiff.typing import Array
 
 __all__ = ["defaults_of", "factory", "sampler", "settings"]
@@ -22,7 +23,11 @@ def _recorded() -> dict[str, Any]:
 
 
 def settings(
-    method: str, task: str | None = None, prior: str | None = None, table: Mapping[str, Any] | None = None
+    method: str,
+    task: str | None = None,
+    prior: str | None = None,
+    table: Mapping[str, Any] | None = None,
+    noise: float | NoiseModel | None = None,
 ) -> dict[str, Any]:
     """The hyper-parameters that a method uses for a task: from our search on this prior, else the published ones.
 
@@ -34,6 +39,8 @@ def settings(
         task: its name; None for the method's settings for all tasks.
         prior: the name under which settings were recorded; None for the published ones.
         table: what ``jaxdiff tune`` wrote (``read_settings``), to be asked in place of the recorded ones.
+        noise: of the measurement; the task's own by default. The searches were under Gaussian noise: for a noise model they
+            do not count.
 
     Raises:
         ValueError: if the task is unknown, or ``table`` says nothing of this method, task and prior.
@@ -41,19 +48,25 @@ def settings(
     >>> settings("dps", "gaussian_blur")
     {'zeta': 0.3}
     """
-    entries = ("default",) if task is None else (task, find(task).family, "default")
-    tables = (
-        [_recorded().get(prior or "", {}), _recorded()["published"]] if table is None else [table.get(prior or "", {})]
-    )
+    known = None if task is None else get_task(task)
+    entries = ("default",) if known is None else (task, known.family, "default")
+    if table is not None:
+        tables = [table.get(prior or "", {})]
+    elif isinstance(noise, NoiseModel) or (noise is None and known is not None and known.model):
+        tables = [_recorded()["noise models"], _recorded()["published"]]
+    else:
+        tables = [_recorded().get(prior or "", {}), _recorded()["published"]]
     for held in tables:
         for entry in entries:
             if method in held.get(entry, {}):
                 return dict(held[entry][method])
     if table is None:
         return {}
-    known = [f"{m} on {t} with {p}" for p, tasks in table.items() if p != "provenance" for t in tasks for m in tasks[t]]
+    others = [
+        f"{m} on {t} with {p}" for p, tasks in table.items() if p != "provenance" for t in tasks for m in tasks[t]
+    ]
     raise ValueError(
-        f"these settings say nothing of {method} on {task} with {prior}; they hold {'; '.join(known) or 'none'}."
+        f"these settings say nothing of {method} on {task} with {prior}; they hold {'; '.join(others) or 'none'}."
     )
 
 
@@ -87,6 +100,7 @@ def sampler(
     prior: str | None = None,
     *,
     table: Mapping[str, Any] | None = None,
+    noise: float | NoiseModel | None = None,
     **options: float | int | str | Array,
 ) -> Sampler:
     """A sampler by name, with the settings recorded for the task.
@@ -96,6 +110,7 @@ def sampler(
         task: its name.
         prior: the name under which settings were recorded; None for the published ones.
         table: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
+        noise: of the measurement; the task's own by default.
         options: override settings.
 
     Raises:
@@ -105,7 +120,7 @@ def sampler(
     0.3
     """
     make = factory(method)
-    chosen = {**settings(method, task, prior, table), **options}
+    chosen = {**settings(method, task, prior, table, noise), **options}
     known = inspect.signature(make).parameters
     for name in chosen:
         if name not in known:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from jaxdiff.noise import NoiseModel
+from jaxdiff.noise import NoiseModel, named
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Key, Shape
 
@@ -47,7 +47,7 @@ class Task(NamedTuple):
         family: the task under whose name settings are recorded, where there are none under its own.
         origin: "default" for the short names, else the code that the task is from.
         seed: that the source's code sets, or 0 where it sets none; the draws themselves are ours.
-        poisson: photons per grey level, where the noise is Poisson's.
+        model: the noise model as ``jd.noise.named`` takes it, such as "poisson:1"; empty for Gaussian noise.
     """
 
     make: Make
@@ -56,12 +56,36 @@ class Task(NamedTuple):
     family: str = ""
     origin: str = "own"
     seed: int = 0
-    poisson: float | None = None
+    model: str = ""
 
     @property
     def noise_std(self) -> float:
         """σ on [-1, 1]."""
         return self.noise.on_symmetric_scale
+
+    @property
+    def shown_noise(self) -> str:
+        """The noise in a few words, for lists."""
+        return self.model or f"σ = {self.noise.std:g} on {self.noise.scale}"
+
+    def measured_with(self, name: str | None = None, std: float | None = None) -> float | NoiseModel:
+        """The noise of a measurement, as ``jd.observe`` takes it.
+
+        Args:
+            name: of the noise, "gaussian" or what ``jd.noise.named`` takes; the task's own by default.
+            std: σ of Gaussian noise; the task's own by default.
+
+        Raises:
+            ValueError: if the noise is unknown, or σ is given with a model or missing without one.
+        """
+        model = self.model if name is None else name
+        if model not in ("", "gaussian"):
+            if std is not None:
+                raise ValueError(f"σ = {std:g} is of Gaussian noise, but this is {model}; name gaussian, or give no σ.")
+            return named(model)
+        if std is None and self.model:
+            raise ValueError(f"the noise of this task is {self.model}; give σ for Gaussian noise.")
+        return self.noise_std if std is None else std
 
 
 class Setup(NamedTuple):
@@ -70,9 +94,8 @@ class Setup(NamedTuple):
     Attributes:
         name: of the task.
         operator: A.
-        noise_std: σ on [-1, 1] (0 for Poisson noise, which ``observe`` does not draw: ``noise.sample`` does).
-        noise: the model to draw from and to take the likelihood of; None where there is no noise. Samplers know one σ: for
-            Poisson noise give ``Problem`` one near its spread, √(2 (y + 1)/(255 rate)).
+        noise_std: σ on [-1, 1]; 0 where the noise is a model's.
+        noise: the model, for ``jd.observe``; None where there is no noise.
         published: the noise level as the source prints it.
         about: one line.
     """

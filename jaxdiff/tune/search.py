@@ -46,7 +46,7 @@ Trial = dict[str, Any]
 class _Carried(Problem):
     """A problem that brings its own sampler."""
 
-    sampler: Any
+    sampler: Any = struct.field(kw_only=True)
 
 
 @struct.dataclass
@@ -189,7 +189,7 @@ def _run(search: Search, denoiser: DenoiserLike, batch: list[_Planned], width: i
         lambda leaf: jnp.concatenate([leaf] * len(padded)),
         (search.problems, batch_keys(jax.random.key(search.seed), images)),
     )
-    together = _Carried(problems.operator, problems.y, problems.noise_std, sampler=carried)
+    together = _Carried(problems.operator, problems.y, problems.noise_std, problems.noise, sampler=carried)
     size = min(search.batch_size, len(keys))
     try:
         x = restore_many(keys, denoiser, together, _Carrier(), steps=batch[0].grid, batch_size=size).x
@@ -235,6 +235,7 @@ def tune(
     budget: int,
     metric: str = "psnr",
     noise_std: float,
+    noise: str = "",
     source: str,
     report: Callable[[int], None] | None = None,
 ) -> Trial:
@@ -252,6 +253,7 @@ def tune(
         budget: number of settings.
         metric: what to choose by.
         noise_std: σ of the measurements, for the record.
+        noise: the name of their noise model, for the record.
         source: where the images are from, for the record.
         report: called with the number of settings done.
 
@@ -262,7 +264,9 @@ def tune(
         The best trial.
     """
     _check(search, metric)
-    about = _about(search, metric, noise_std, source) | {"measured": fingerprint((search.problems, denoiser))[:16]}
+    about = _about(search, metric, noise_std, source, noise) | {
+        "measured": fingerprint((search.problems, denoiser))[:16]
+    }
     place = (prior, task, search.method)
     known = _known(path, place, about)
     proposed = proposals(METHODS[search.method].kind.search, budget, search.seed, settings(search.method, task, prior))
@@ -314,7 +318,7 @@ def _read_if_there(path: Path) -> dict[str, Any]:
     return read_settings(path) if path.exists() else {}
 
 
-def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[str, Any]:
+def _about(search: Search, metric: str, noise_std: float, source: str, noise: str) -> dict[str, Any]:
     digest = hashlib.sha256(np.ascontiguousarray(search.truths, np.float32).tobytes()).hexdigest()[:16]
     run = {"steps": search.steps} if search.calls is None else {"network_calls": search.calls}
     return {
@@ -322,6 +326,7 @@ def _about(search: Search, metric: str, noise_std: float, source: str) -> dict[s
         **run,
         "spacing": search.spacing or METHODS[search.method].kind.spacing,
         "noise_std": round(float(noise_std), 6),
+        **({"noise": noise} if noise not in ("", "gaussian") else {}),
         "images": len(search.truths),
         "source": source,
         "pixels": digest,

@@ -238,6 +238,7 @@ def test_pictures_of_which_none_can_be_read_make_no_job(tiny, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_marked_and_the_others_are_untouched(data, tiny, tmp_path, unbroken, monkeypatch):
     original = bench.restore_many
 
@@ -503,6 +504,7 @@ def test_from_the_command_line(data, tmp_path, capsys):
         (["--seeds", "-1"], "--seeds -1"),
         (["--batch_size", "many"], "--batch-size many"),
         (["--noise_std", "-1"], "--noise-std -1"),
+        (["--noise", "poison"], "'poisson'"),
         (["--part", "0"], "--part 0"),
         (["--steps", "5000"], "--steps 5000"),
         (["--settings", "none.json"], "there is no file none.json"),

@@ -73,6 +73,7 @@ def test_what_is_simulated_is_said(done):
     assert any("0.025 on [0, 1]" in text for text in said), "both noise scales are printed"
 
 
+@pytest.mark.slow
 def test_draws_are_numbered_alike_everywhere(done):
     out = done[0] / "out" / "face-inpaint_box-ddnm"
     with open(out / "metrics.csv", encoding="utf-8") as file:
@@ -277,3 +278,25 @@ def test_a_named_method_is_as_in_python():
     recorded = sampler_of(*words, "--settings", "recorded")
     assert jax.tree.structure(recorded) != jax.tree.structure(samplers.pigdm()), "the search found another form"
     same(sampler_of("--task", "denoise", "--zeta", "0.3"), samplers.dps(zeta=0.3))
+
+
+def test_photons_from_the_command_line(jaxdiff, face, tmp_path, monkeypatch):
+    asked = answer(monkeypatch, lambda problem: problem.y)
+    flags = ("--task", "denoise", "--noise", "poisson:0.5", "--method", "dps", "--steps", 2, "--out", tmp_path / "out")
+    code, _, err = jaxdiff("restore", face, *flags)
+    assert code == 0, err
+    assert "Poisson noise (rate 0.5), about σ = " in err
+    assert float(asked["problem"].noise.rate) == 0.5
+    counts = (np.asarray(asked["problem"].y, np.float64) + 1) * 63.75
+    below_white = counts < 127
+    np.testing.assert_allclose(counts[below_white], np.round(counts[below_white]), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["poisson", "poisson-gaussian:0.5,0.05", "salt-and-pepper:0.2"])
+def test_a_picture_is_restored_under_a_noise_model(jaxdiff, face, tmp_path, noise):
+    flags = ("--task", "gaussian_blur", "--noise", noise, "--method", "dps", "--steps", 30, "--out", tmp_path / "out")
+    code, out, err = jaxdiff("restore", face, *flags)
+    assert code == 0, err
+    assert "warning" not in err
+    assert float(re.search(r"restored?\S*.*?(\d+\.\d+)|draw 1\D+(\d+\.\d+)", out).group(2)) > 18

@@ -272,7 +272,7 @@ def test_pinv_and_solve_equal_dense_algebra(name):
         _close(run.out["pinv"], dense, 1e-3 if rcond > 1e-6 else 2e-5)
 
 
-@pytest.mark.parametrize("name", SPECTRAL | CLOSED)
+@pytest.mark.parametrize("name", fast_only(ONE_OF_A_KIND & set(SPECTRAL), SPECTRAL | CLOSED))
 def test_ridge_divides_no_rounding_by_a_tiny_rho(name):
     run = _run(name)
     u, s, vt = np.linalg.svd(run.matrix, full_matrices=False)
@@ -317,7 +317,7 @@ def test_gradient_equals_finite_differences(name):
         np.testing.assert_allclose(np.vdot(value(x, u)[1], direction), slope, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", fast_only(ONE_OF_A_KIND, CASES))
 def test_jit_vmap_over_leaves_and_no_retrace(name):
     operator, run = _build(name), _run(name)
     assert run.traces == 1, "new leaves must not compile anew"
@@ -364,7 +364,7 @@ def test_lowers_for_cpu_cuda_and_tpu(name):
     assert exported.platforms == platforms
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", fast_only(ONE_OF_A_KIND, CASES))
 def test_every_measurement_has_a_picture(name):
     run = _run(name)
     picture = run.out["picture"]

@@ -57,7 +57,7 @@ UNCONDITIONAL = {*samplers.UNCONDITIONAL, "heun_churn"}
 VARIANTS = {"heun_churn", "dps_gradient", "mmps_cg", "pigdm_original", "ddnm_simple", "daps_hmc"}
 METHODS = [name for name in TABLE if name not in VARIANTS]
 EAGER = ["ddim", "heun", "dps", "mmps", "ddrm", "repaint", "sitcom", "fast_dips", "daps", "tds"]
-names = pytest.mark.parametrize("name", TABLE)
+names = pytest.mark.parametrize("name", fast_only(METHODS, TABLE))
 methods = pytest.mark.parametrize("name", METHODS)
 
 
@@ -256,7 +256,8 @@ def test_gradients_agree_with_finite_differences_in_float64(name):
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", fast_only(["dps"], ["mmps", "dps"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mmps", "dps"])
 def test_where_the_method_needs_it_the_clip_is_off(name):
     """MMPS takes the derivative of x̂₀ for its covariance: a prior that clips gives it the run of one that does not."""
     key, prior, measured, sampler = arguments(name)

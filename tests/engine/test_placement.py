@@ -89,6 +89,7 @@ def test_a_network_that_cannot_save_memory_is_still_tried(tiny, monkeypatch):
     assert engine.size == 1
 
 
+@pytest.mark.slow
 def test_devices_that_run_out_of_memory_get_smaller_batches(tiny, monkeypatch, caplog):
     made = [problem(i) for i in range(5)]
     arguments = (KEY, tiny, made, jd.samplers.dps(zeta=0.5))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from jaxdiff import tables
+from jaxdiff import tables, tasks
 from jaxdiff.cli import reproduce
 from jaxdiff.evaluation.pictures import Picture, from_folder
 from jaxdiff.study import cells, claims, paper, report
@@ -175,12 +175,15 @@ def test_a_whole_study_on_a_tiny_prior(tiny, small_study, tmp_path, monkeypatch)
     second = [row for row in results.rows if row["table"] == 2]
     assert len(first) == 2 * 3 * 2
     assert len(second) == 3 * 2 * 2 * 2 * 2
+    third = [row for row in results.rows if row["table"] == 3]
+    assert len(third) == (1 + 1 + 3) * 2 * 2
+    assert {row["task"] for row in third if row["method"] == "dps"} == {"half the side"}
     assert all(np.isfinite(row["psnr"]) for row in results.rows)
     out = tmp_path / "out"
     out.mkdir()
     written = report.write_report(out, results, small_study, "about", claims.claims(results, small_study))
     assert {p.name for p in written} == {p.name for p in out.iterdir()}
-    assert {"report.md", "table1.csv", "table2.csv", "runs.csv", "figure1.png", "figure5.png"} <= {
+    assert {"report.md", "table1.csv", "table2.csv", "table3.csv", "runs.csv", "figure1.png", "figure5.png"} <= {
         p.name for p in written
     }
     with open(out / "runs.csv", encoding="utf-8") as file:
@@ -189,6 +192,28 @@ def test_a_whole_study_on_a_tiny_prior(tiny, small_study, tmp_path, monkeypatch)
     # A second run takes every stage from where the first left it, and gives the same rows.
     again = paper.run_study(small_study, tiny, pictures(), resume=tmp_path)
     assert again.rows == results.rows
+
+
+@pytest.mark.parametrize("prior", ["faces64", "another"])
+def test_a_cell_that_table_3_takes_from_table_2_has_the_same_settings_and_operator(prior):
+    study = Study()
+    for column, (ours, methods) in study.own.items():
+        for method in set(study.methods) - set(methods):
+            theirs = study.tasks[column]
+            assert tasks.settings(method, ours, prior) == tasks.settings(method, theirs, prior)
+            x = np.random.default_rng(0).uniform(-1, 1, (64, 64, 3)).astype(np.float32)
+            made = [tasks.get(name, x.shape).operator(x) for name in (ours, theirs)]
+            np.testing.assert_array_equal(*made)
+
+
+def test_table_3_takes_what_did_not_change_from_table_2():
+    results, study = results_with(ordered)
+    rows = [row | {"table": 3, "psnr": 21.5} for row in results.rows if row["table"] == 2 and row["method"] == "sdedit"]
+    header, lines = report.table_3(Results(results.rows + rows, results.samples, {}), study)
+    cells = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert cells["SDEdit"]["deconvolution PSNR"] == "21.50"
+    assert cells["DPS"]["deconvolution PSNR"] == "27.95"
+    assert cells["DPS"]["half the side PSNR"] == "–"
 
 
 def test_markdown_is_aligned():

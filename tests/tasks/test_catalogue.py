@@ -89,10 +89,30 @@ def test_one_resolver_knows_every_kind_of_name():
     assert tasks.names("dps") == [name for name in tasks.TASKS if name.startswith("dps/")]
 
 
-def test_poisson_tasks_are_set_up_but_not_run():
-    assert tasks.find("dps/sr4_poisson").family == "super_resolution"
-    with pytest.raises(ValueError, match="Poisson"):
-        tasks.measure("dps/sr4_poisson", jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+def test_poisson_tasks_are_measured_with_photons():
+    task = tasks.get_task("dps/sr4_poisson")
+    assert task.family == "super_resolution"
+    assert task.shown_noise == "poisson:1"
+    problems = tasks.measure("dps/sr4_poisson", jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
+    assert isinstance(problems.noise, noise.Poisson)
+    counts = (np.asarray(problems.y) + 1) * 127.5
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-4)
+    np.testing.assert_allclose(problems.noise_std, np.sqrt(2 / 255), rtol=0.02)
+    with pytest.raises(ValueError, match=r"poisson:1; give σ"):
+        task.measured_with("gaussian")
+    with pytest.raises(ValueError, match=r"σ = 0.1 .* poisson:1"):
+        task.measured_with(std=0.1)
+    assert task.measured_with("gaussian", 0.1) == 0.1
+
+
+def test_settings_searched_under_gaussian_noise_are_not_those_of_photons():
+    tuned = tasks.settings("dps", "super_resolution", "faces64")
+    for found in (
+        tasks.settings("dps", "dps/sr4_poisson", "faces64"),
+        tasks.settings("dps", "super_resolution", "faces64", noise=noise.poisson()),
+    ):
+        assert found != tuned
+    assert tasks.settings("dps", "super_resolution", "faces64", noise=0.1) == tuned
 
 
 OWN = """
@@ -110,9 +130,9 @@ number = 3
 def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
     (tmp_path / "my_tasks.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    task = tasks.find("my_tasks:halves")
+    task = tasks.get_task("my_tasks:halves")
     assert (task.about, task.noise_std) == ("The left half alone.", 0.05)
-    assert tasks.find("my_tasks:known").noise_std == 0.2
+    assert tasks.get_task("my_tasks:known").noise_std == 0.2
     assert tasks.settings("dps", "my_tasks:halves", "faces64") == tasks.settings("dps", None, "faces64")
     problems = tasks.measure("my_tasks:known", jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
     assert problems.y.shape == (2, 32, 32, 3)
@@ -122,7 +142,7 @@ def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
         ("my_tasks:number", "no task"),
     ):
         with pytest.raises(ValueError, match=word):
-            tasks.find(name)
+            tasks.get_task(name)
 
 
 def test_contact_sheet_has_a_tile_for_each_name():

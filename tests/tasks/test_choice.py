@@ -7,6 +7,8 @@ import pytest
 import jaxdiff as jd
 from jaxdiff import operators, tasks
 from jaxdiff.network_calls import calls_of, steps_within
+from jaxdiff.noise import NoiseModel
+from jaxdiff.samplers import METHODS
 from jaxdiff.tasks.choice import default_for, kind_of
 
 SHAPE = (32, 32, 3)
@@ -47,9 +49,21 @@ def test_no_prior_without_records_falls_back_to_dps(name):
         chosen = default_for(name, "somebody's", calls, image_shape=SHAPE)
         assert chosen.method in {"fast_dips", "diffpir", "mmps", "pigdm", "dsg"}
         assert chosen.calls <= calls
-        family = tasks.find(name).family
+        family = tasks.get_task(name).family
         if f"for {family}" in chosen.why:
             assert chosen.options == tasks.settings(chosen.method, family), "published, not tuned for another prior"
+
+
+@pytest.mark.parametrize("calls", [1, 20, 100, 1000])
+def test_the_default_under_a_noise_model_can_take_it(calls):
+    image = np.zeros(SHAPE, np.float32)
+    problem = jd.observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), image, jd.noise.poisson())
+    asked = [(problem, None), ("dps/sr4_poisson", None), ("jpeg", jd.noise.salt_and_pepper())]
+    for task, model in asked:
+        chosen = default_for(task, "faces64", calls, noise=model)
+        assert METHODS[chosen.method].kind.takes is NoiseModel
+        assert chosen.calls <= calls
+    assert default_for("jpeg", "faces64", calls) == default_for("jpeg", "faces64", calls, noise=0.1)
 
 
 def test_kinds_of_operators():

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from jaxdiff import tasks
+from tests.support.tiers import fast_only
 
 
 @pytest.mark.parametrize("name", sorted(tasks.names("default")))
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", fast_only([32], [32, 64]))
 def test_every_task_can_be_built_and_measured(name, size):
     operator = tasks.get(name, (size, size, 3), jax.random.key(0)).operator
     image = jax.random.uniform(jax.random.key(1), (size, size, 3), minval=-1)

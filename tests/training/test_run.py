@@ -27,6 +27,7 @@ from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
 from jaxdiff.training.report import Progress
 from jaxdiff.training.state import init_state
+from tests.support.tiers import fast_only
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -136,7 +137,7 @@ def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
         assert sheet.size == (18, 18)
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("apart", fast_only([True], [False, True]))
 def test_held_out_images_are_denoised_with_their_own_classes(
     tiny, pictures, tmp_path, monkeypatch, small_network, apart
 ):
@@ -322,6 +323,7 @@ def test_starting_from_weights(tiny, tmp_path):
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     source = tiny(prior__prediction="edm")

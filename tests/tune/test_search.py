@@ -17,6 +17,7 @@ from jaxdiff.samplers.ranges import Choice, Linear, Log
 from jaxdiff.tune import search as tuning
 from jaxdiff.tune.proposals import proposals
 from jaxdiff.tune.search import Search, best_of, read_settings, run_trials, tune
+from tests.support.tiers import fast_only
 
 SHAPE = (32, 32, 3)
 STD = 0.25
@@ -75,7 +76,7 @@ def test_settings_side_by_side_equal_single_runs(search, prior):
     assert chosen["psnr"] == max(trial["psnr"] for trial in trials)
 
 
-@pytest.mark.parametrize("batch_size", [12, 4])
+@pytest.mark.parametrize("batch_size", fast_only([4], [12, 4]))
 def test_seeds_run_side_by_side_too_and_are_averaged(search, prior, monkeypatch, batch_size):
     """Two settings × two seeds × three images: one call where the batch holds them, in pieces of its size where not."""
     real, calls = tuning.restore_many, []
@@ -95,6 +96,7 @@ def test_seeds_run_side_by_side_too_and_are_averaged(search, prior, monkeypatch,
         last(run_trials(search._replace(seeds=0), prior, settings))
 
 
+@pytest.mark.slow
 def test_settings_that_shape_the_program_run_too(search, prior):
     search = search._replace(method="sdedit")
     settings = [{"start": start} for start in (100, 400)]

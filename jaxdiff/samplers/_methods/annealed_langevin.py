@@ -11,9 +11,10 @@ from flax import struct
 
 from jaxdiff._checks import choice, count, number
 from jaxdiff.linalg import divide_or_zero, times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
-from jaxdiff.samplers.likelihood import linearize
+from jaxdiff.samplers.likelihood import towards_data
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -31,6 +32,8 @@ class AnnealedLangevin(Sampler):
     - ``likelihood``: g = Aᵀ(y − A x̃)/(σ_y² + γ_t²), γ_t = σ_t: the paper's annealed likelihood;
     - ``norm``: g = w Aᵀ(y − A x̃) ‖∇ log p‖/‖Aᵀ(y − A x̃)‖: the authors' code; norms of this image.
 
+    Under a noise model Aᵀ(y − A x̃)/(σ_y² + γ_t²) is ∇ log p(y | A x̃), with further Gaussian noise of variance γ_t².
+
     Attributes:
         step_size: step, relative to σ_t².
         weight: w, for "norm"; multiplies g for "likelihood".
@@ -40,6 +43,7 @@ class AnnealedLangevin(Sampler):
     """
 
     title = "annealed Langevin"
+    takes = NoiseModel
     spacing = "log_snr"
     search = {"step_size": Log(0.02, 1.0), "weight": Log(0.1, 10.0), "inner_steps": Choice((1, 2, 3))}
 
@@ -64,8 +68,7 @@ class AnnealedLangevin(Sampler):
         def body(x: Array, key: Key) -> tuple[Array, Array]:
             x0 = at.predict(times(signal, x)).x0
             score = (x0 - x) / expand(sigma2, x)
-            local = linearize(at.problem, x)
-            toward = local.pull(local.residual)
+            toward = towards_data(at.problem, x, sigma2)
             if self.weighting == "likelihood":
                 scale = weight / (at.problem.noise_variance().astype(dtype) + sigma2)
             else:

@@ -12,11 +12,12 @@ from flax import struct
 from jaxdiff import diffusion
 from jaxdiff._checks import choice, count, number
 from jaxdiff.linalg import times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.continuous import ode_ve
-from jaxdiff.samplers.likelihood import linearize
+from jaxdiff.samplers.likelihood import towards_data
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -35,6 +36,8 @@ class DAPS(Sampler):
 
     With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/(T−1))), one inner step is
     v ← m v + √h score + √(2(1−m)) z, x ← x + √h v from x = x̂₀, v ~ N(0, I); m = 0 is Langevin, x ← x + h score + √(2h) z.
+    Under a noise model the score is that of p(y | A(x)) with further Gaussian noise of variance 4h, times σ²/τ² where τ is
+    given.
 
     Attributes:
         step_size: step.
@@ -47,6 +50,7 @@ class DAPS(Sampler):
     """
 
     title = "DAPS"
+    takes = NoiseModel
     spacing = "karras"
     sigma_range = (0.1, 100.0)
     search = {"step_size": Log(1e-5, 3e-3), "ode_steps": Choice((1, 2, 5)), "mcmc_steps": Choice((20, 50, 100))}
@@ -77,8 +81,7 @@ class DAPS(Sampler):
         return State(x_s), Info(residual_norm(at.problem, x0))
 
     def _chain(self, key: Key, problem: Problem, centre: Array, sigma: Scalar, h: Scalar) -> Array:
-        variance = jnp.maximum(problem.noise_variance(), STABLE * h) if self.tau is None else self.tau**2
-        variance = variance.astype(centre.dtype)
+        variance = self._variance(problem, h).astype(centre.dtype)
         if self.inner == "hmc":  # from rest, a chain of few steps and much momentum would hardly leave the centre
             key, velocity_key = jax.random.split(key)
             momentum, v = self.momentum.astype(centre.dtype), normal(velocity_key, centre.shape, centre.dtype)
@@ -88,12 +91,20 @@ class DAPS(Sampler):
 
         def body(carry: tuple[Array, Array], key: Key) -> tuple[tuple[Array, Array], None]:
             x, v = carry
-            local = linearize(problem, x)
-            score = local.pull(local.residual) / expand(variance, x) + (centre - x) / expand(sigma**2, x)
+            data = towards_data(problem, x, STABLE * h)
+            score = data / expand(variance, x) + (centre - x) / expand(sigma**2, x)
             v = times(momentum, v) + times(root, score) + times(kick, normal(key, x.shape, x.dtype))
             return (x + times(root, v), v), None
 
         return jax.lax.scan(body, (centre, v), jax.random.split(key, self.mcmc_steps))[0][0]
+
+    def _variance(self, problem: Problem, h: Scalar) -> Scalar:
+        """τ², or σ² held where the chain is stable."""
+        if self.tau is not None:
+            return self.tau**2
+        if problem.noise is not None:  # the likelihood itself is softened, entry by entry
+            return problem.noise_variance() + STABLE * h
+        return jnp.maximum(problem.noise_variance(), STABLE * h)
 
 
 @register(DAPS)

@@ -5,15 +5,15 @@ r        ← y − A(x̂₀)
 x_s      ← x_s′ − ζ ∇_{x_t} ‖r‖
 """
 
-import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff._checks import choice, scheduled
 from jaxdiff.linalg import divide_or_zero, times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import safe_norm, safe_sqrt
 from jaxdiff.samplers.arguments import transition_of
-from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
-from jaxdiff.samplers.likelihood import residual_at
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.likelihood import distance, squared_misfit
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -33,7 +33,9 @@ class DPS(GuidedSampler):
     - ``gradient``: step = ζ ∇‖r‖² / ‖∇‖r‖²‖₂, the study as printed: its length is ζ;
     - ``squared``: step = ζ ∇‖r‖², no normalisation.
 
-    Norms are per image: image i gets the same step alone and in any batch (the original's is batch-wide).
+    Under a noise model ‖r‖ is the model's norm, for Poisson noise the original's ‖r‖ · mean 1/|y|, and ‖r‖² is
+    −2σ² log p(y | A(x̂₀)). Norms are per image: image i gets the same step alone and in any batch. The original's is
+    batch-wide.
 
     Attributes:
         zeta: ζ, one number or [T].
@@ -42,6 +44,7 @@ class DPS(GuidedSampler):
     """
 
     title = "DPS"
+    takes = NoiseModel
     calls = Calls(1, 1)
     search = {"zeta": Log(0.2, 20.0)}
 
@@ -54,15 +57,19 @@ class DPS(GuidedSampler):
         x_t = state.x
 
         def misfit(x0: Image) -> Scalar:
-            residual = residual_at(at.problem, x0, observed_only=self.observed_only)
-            return safe_norm(residual) if self.norm == "residual" else jnp.sum(jnp.square(jnp.abs(residual)))
+            size = distance if self.norm == "residual" else squared_misfit
+            return size(at.problem, x0, observed_only=self.observed_only)
 
         gradient, prediction, value = at.misfit_gradient(x_t, misfit)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
             zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
-        return State(x_s - times(zeta, gradient)), Info(value if self.norm == "residual" else safe_sqrt(value))
+        if at.problem.noise is not None:
+            value = residual_norm(at.problem, prediction.x0)
+        elif self.norm != "residual":
+            value = safe_sqrt(value)
+        return State(x_s - times(zeta, gradient)), Info(value)
 
 
 @register(DPS)

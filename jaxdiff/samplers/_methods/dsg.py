@@ -11,9 +11,11 @@ from flax import struct
 
 from jaxdiff._checks import number
 from jaxdiff.linalg import divide_or_zero, times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import safe_norm
 from jaxdiff.samplers.arguments import noisy_transition_of
-from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.likelihood import distance, squared_misfit
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -28,13 +30,14 @@ class DSG(GuidedSampler):
     """x_s = μ + r d/‖d‖, d = (1−g) σ z − g r ∇/‖∇‖, r = √n σ, ∇ = ∇_{x_t} ‖y − A(x̂₀)‖.
 
     μ and σ are the transition's mean and standard deviation: noise of its usual length, a share g of it pointing
-    downhill.
+    downhill. Under a noise model ∇ is −∇_{x_t} log p(y | A(x̂₀)).
 
     Attributes:
         rate: g in [0, 1].
     """
 
     title = "DSG"
+    takes = NoiseModel
     calls = Calls(1, 1)
     search = {"rate": Log(0.01, 0.5)}
 
@@ -43,7 +46,8 @@ class DSG(GuidedSampler):
     def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One step on the sphere; one forward pass and one gradient with respect to x_t."""
         x = state.x
-        gradient, prediction, norm = at.misfit_gradient(x, lambda x0: safe_norm(at.problem.residual(x0)))
+        misfit = distance if at.problem.noise is None else squared_misfit  # only its direction counts
+        gradient, prediction, value = at.misfit_gradient(x, lambda x0: misfit(at.problem, x0))
 
         def move(noise: Array) -> Array:
             return self.move(prediction, x, at, noise)
@@ -53,7 +57,8 @@ class DSG(GuidedSampler):
         downhill = -times(divide_or_zero(radius, safe_norm(gradient)), gradient)
         rate = self.rate.astype(x.dtype)
         direction = times(1 - rate, move(at.normal(x)) - mean) + times(rate, downhill)
-        return State(mean + times(divide_or_zero(radius, safe_norm(direction)), direction)), Info(norm)
+        residual = value if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
+        return State(mean + times(divide_or_zero(radius, safe_norm(direction)), direction)), Info(residual)
 
 
 @register(DSG)

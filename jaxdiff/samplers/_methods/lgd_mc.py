@@ -11,10 +11,11 @@ from flax import struct
 
 from jaxdiff._checks import count, number, scheduled
 from jaxdiff.linalg import times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
 from jaxdiff.samplers.arguments import transition_of
-from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State
-from jaxdiff.samplers.likelihood import residual_at
+from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.likelihood import distance, log_likelihood
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -29,7 +30,7 @@ class LGDMC(GuidedSampler):
     """x_s ← x_s − ζ Σ_i w_i ∇_{x_t} ‖r_i‖² / (2 √(Σ_i w_i ‖r_i‖²)), r_i = y − A(x̂₀ + κ √(1−ᾱ_t) z_i).
 
     w = softmax(−‖r_i‖²/2σ²): the gradient of log (1/n) Σ_i p(y | x̂₀ⁱ), scaled so that one draw without spread
-    (n = 1, κ = 0) is DPS.
+    (n = 1, κ = 0) is DPS. Under a noise model ‖r_i‖ is the model's norm, and w = softmax(log p(y | A(x̂₀ⁱ))).
 
     Attributes:
         zeta: ζ, one number or [T].
@@ -39,6 +40,7 @@ class LGDMC(GuidedSampler):
     """
 
     title = "LGD-MC"
+    takes = NoiseModel
     calls = Calls(1, 1)
     search = {"zeta": Log(0.2, 20.0), "spread": Log(0.01, 1.0)}
 
@@ -56,17 +58,21 @@ class LGDMC(GuidedSampler):
         variance = at.problem.noise_variance()
 
         def size(x0: Image) -> Scalar:
-            return safe_norm(residual_at(at.problem, x0, observed_only=self.observed_only))
+            return distance(at.problem, x0, observed_only=self.observed_only)
 
         def misfit(x0: Image) -> Scalar:
             losses = jax.vmap(lambda offset: size(x0 + offset) ** 2)(offsets)
-            weights = jax.lax.stop_gradient(jax.nn.softmax(-losses / (2 * variance)))
+            likely = -losses / (2 * variance)
+            if at.problem.noise is not None:
+                likely = jax.vmap(lambda offset: log_likelihood(at.problem, x0 + offset))(offsets)
+            weights = jax.lax.stop_gradient(jax.nn.softmax(likely))
             # Its gradient is Σ w_i ∇‖r_i‖² / (2 √(Σ w_i ‖r_i‖²)); the square root is safe at 0.
             return safe_norm(jnp.sqrt(weights) * safe_sqrt(losses))
 
         gradient, prediction, _ = at.misfit_gradient(x, misfit)
         x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
-        return State(x_s - times(at.value("zeta", self.zeta), gradient)), Info(size(prediction.x0))
+        residual = size(prediction.x0) if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
+        return State(x_s - times(at.value("zeta", self.zeta), gradient)), Info(residual)
 
 
 @register(LGDMC)

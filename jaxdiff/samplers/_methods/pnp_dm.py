@@ -1,7 +1,7 @@
 """PnP-DM (Wu et al. 2024, Algorithm 1): a split Gibbs sampler between the measurement and the prior.
 
 ρ   ← noise level of the grid at t, between ρ_min and ρ_max
-z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact for linear A, Langevin otherwise
+z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact for linear A and Gaussian noise, else Langevin
 x   ~ p(x) exp(−‖x − z‖²/2ρ²)                             by the diffusion, from level ρ
 """
 
@@ -11,6 +11,7 @@ from flax import struct
 
 from jaxdiff._checks import count, number
 from jaxdiff.linalg import times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
@@ -35,12 +36,13 @@ class PnPDM(Sampler):
     Attributes:
         rho_min: the floor of ρ, at which the chain stays and draws.
         rho_max: the largest ρ.
-        step_size: relative step of the Langevin likelihood step, for nonlinear operators.
+        step_size: relative step of the Langevin likelihood step, for nonlinear operators and noise models.
         prior_steps: network calls of a prior step.
-        langevin_steps: of the likelihood step, for nonlinear operators.
+        langevin_steps: of the likelihood step, for nonlinear operators and noise models.
     """
 
     title = "PnP-DM"
+    takes = NoiseModel
     spacing = "karras"
     sigma_range = (0.02, 10.0)  # it reaches below every floor of ρ, where the chain stays and draws
     search = {"rho_min": Log(0.02, 0.5), "rho_max": Log(1.0, 10.0), "prior_steps": Choice((5, 10, 20))}
@@ -61,14 +63,16 @@ class PnPDM(Sampler):
         likelihood_key, prior_key = at.keys(2, self.title)
         x, rho = state.x, jnp.clip(at.level_t.sigma, self.rho_min, self.rho_max)
         rho = level_of_sigma(at.denoiser.schedule, rho).sigma.astype(x.dtype)
-        likelihood = _exact if isinstance(at.operator, LinearOperator) else self._langevin
+        exact = isinstance(at.operator, LinearOperator) and at.problem.noise is None
+        likelihood = _exact if exact else self._langevin
         z = likelihood(likelihood_key, at.problem, x, rho)
         x = reverse_ve(prior_key, at.denoiser, z, rho, self.prior_steps)
         return State(x), Info(residual_norm(at.problem, x))
 
     def _langevin(self, key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
         step = self.step_size.astype(x.dtype) / (1 / problem.noise_variance() + 1 / rho**2)
-        score = jax.grad(lambda z: log_likelihood(problem, z) - jnp.sum((z - x) ** 2) / (2 * rho**2))
+        extra = 0.0 if problem.noise is None else step  # so that no entry is more precise than a step can follow
+        score = jax.grad(lambda z: log_likelihood(problem, z, extra) - jnp.sum((z - x) ** 2) / (2 * rho**2))
 
         def body(z: Array, key: Key) -> tuple[Array, None]:
             return z + times(step, score(z)) + times(jnp.sqrt(2 * step), normal(key, z.shape, z.dtype)), None
@@ -103,7 +107,7 @@ def pnp_dm(
         rho_min: the floor of ρ.
         rho_max: the largest ρ.
         prior_steps: network calls of a prior step, from level ρ to the clean image.
-        langevin_steps: of the likelihood step, for nonlinear operators (linear ones are drawn from exactly).
+        langevin_steps: of the likelihood step, for nonlinear operators and noise models (else the draw is exact).
         step_size: of those, relative to 1/(1/σ² + 1/ρ²).
 
     Raises:

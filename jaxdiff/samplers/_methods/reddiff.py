@@ -14,9 +14,11 @@ from flax import struct
 from jaxdiff import diffusion
 from jaxdiff._checks import number
 from jaxdiff.linalg import dot, times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.samplers.adam import AdamState, adam_init, adam_step
 from jaxdiff.samplers.base import Info, Sampler, image_shape_of, residual_norm
+from jaxdiff.samplers.likelihood import squared_misfit
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -39,7 +41,7 @@ class REDDiffState(NamedTuple):
 class REDDiff(Sampler):
     """Adam on ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) mean ⟨sg(ε̂(x_t) − z), μ⟩, x_t = √ᾱ_t μ + √(1−ᾱ_t) z.
 
-    One step of the optimiser a timestep, t descending.
+    One step of the optimiser a timestep, t descending. Under a noise model (y − A μ)² is −2σ² log p(y | A μ).
 
     Attributes:
         lam: λ.
@@ -48,6 +50,7 @@ class REDDiff(Sampler):
     """
 
     title = "RED-diff"
+    takes = NoiseModel
     search = {"lam": Log(0.01, 3.0), "rate": Log(0.01, 0.7)}
 
     lam: Array
@@ -58,7 +61,7 @@ class REDDiff(Sampler):
         """μ = (AᵀA + σ² I)⁻¹ Aᵀ y, or the operator's own first guess where it is not linear."""
         image_shape_of(at.problem, at.denoiser)
         operator = at.operator
-        y = operator.keep_observed(at.problem.y)
+        y = at.problem.keep_observed(at.problem.y)
         if isinstance(operator, LinearOperator):
             x = operator.ridge(at.problem.noise_variance(floor=NEARLY_NONE), y)
         else:
@@ -74,6 +77,8 @@ class REDDiff(Sampler):
         observed = problem.observed_count()
 
         def misfit(mu: Image) -> Scalar:
+            if problem.noise is not None:
+                return squared_misfit(problem, mu) / (2 * observed)
             residual = problem.operator.keep_observed(problem.residual(mu))
             return dot(residual, residual) / (2 * observed)
 

@@ -5,14 +5,15 @@ x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖²           no g
 """
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff._checks import scheduled
 from jaxdiff.diffusion import beta_between
 from jaxdiff.linalg import times
+from jaxdiff.noise import NoiseModel
 from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import GuidedSampler, Info, State, residual_norm
+from jaxdiff.samplers.likelihood import squared_misfit
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -33,6 +34,7 @@ class ScoreALD(GuidedSampler):
         1/(σ² + γ_t²) = strength · β_{t|s} / (σ² + v_t).
 
     Since β_{t|s} ≤ 1−ᾱ_t ≤ v_t this never exceeds ``strength``: for ‖A‖ ≤ 1 a strength below 2 is stable at every σ.
+    Under a noise model ‖A(x_t) − y‖² is −2 (σ² + v_t) log p(y | A x_t), with further Gaussian noise of variance v_t.
     For complex y, σ² is that of each real number, half of the problem's.
 
     Attributes:
@@ -41,6 +43,7 @@ class ScoreALD(GuidedSampler):
     """
 
     title = "Score ALD"
+    takes = NoiseModel
     search = {"strength": Log(0.1, 1.9)}  # below 2 the annealed guidance is stable at every noise level
 
     strength: Array
@@ -52,17 +55,22 @@ class ScoreALD(GuidedSampler):
         prediction = at.predict(x_t)
         residual = residual_norm(at.problem, prediction.x0)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
-        gradient = jax.grad(lambda x: jnp.sum(jnp.square(jnp.abs(at.problem.residual(x)))))(x_t)
-        return State(x_s - times(self._weight(at, x_s).astype(x_s.dtype) / 2, gradient)), Info(residual)
+        spread = self._spread(at)
+        gradient = jax.grad(lambda x: squared_misfit(at.problem, x, spread))(x_t)
+        return State(x_s - times(self._weight(at, spread, x_s).astype(x_s.dtype) / 2, gradient)), Info(residual)
 
-    def _weight(self, at: Step, x: Array) -> Scalar:
+    def _spread(self, at: Step) -> Scalar:
+        """The variance that the noise of x_t adds: γ_t², or (1−ᾱ_t)/ᾱ_t."""
+        if self.gamma is not None:
+            return at.value("gamma", self.gamma) ** 2
+        return at.level_t.one_minus_alpha_bar / at.level_t.alpha_bar
+
+    def _weight(self, at: Step, spread: Scalar, x: Array) -> Scalar:
         """1/(σ² + γ_t²)."""
         variance = at.problem.noise_variance(floor=0.0).astype(x.dtype)
         if self.gamma is not None:
-            return 1 / (variance + at.value("gamma", self.gamma) ** 2)
-        level = at.level_t
-        beta = beta_between(level, at.level_s)
-        return at.value("strength", self.strength) * beta / (variance + level.one_minus_alpha_bar / level.alpha_bar)
+            return 1 / (variance + spread)
+        return at.value("strength", self.strength) * beta_between(at.level_t, at.level_s) / (variance + spread)
 
 
 @register(ScoreALD)

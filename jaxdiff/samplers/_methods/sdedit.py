@@ -8,6 +8,7 @@ from flax import struct
 
 from jaxdiff import diffusion
 from jaxdiff._checks import count
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
@@ -33,6 +34,7 @@ class SDEdit(GuidedSampler):
     """
 
     title = "SDEdit"
+    takes = NoiseModel  # the noise plays no part
     search = {"start": Log(50, 700, whole=True)}
 
     def check(self, problem: Problem) -> None:

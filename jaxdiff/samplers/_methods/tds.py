@@ -12,6 +12,7 @@ from flax import struct
 
 from jaxdiff._checks import count, number
 from jaxdiff.denoisers import Prediction
+from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.samplers.arguments import noisy_transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, image_shape_of, residual_norm
@@ -32,6 +33,7 @@ class TDS(GuidedSampler):
 
     Proposal x_s ~ N(μ + S² ∇ log p̃_t, S²) with μ, S the transition's mean and standard deviation; weight
     p(x_s | x_t) p̃_s(y | x_s) / (p̃_t(y | x_t) q(x_s | x_t)), p̃ being the likelihood itself at the clean end.
+    Under a noise model the twist is its likelihood with further Gaussian noise of variance κ r_t².
 
     Attributes:
         twist: κ, how far the twist is softened at high noise.
@@ -40,6 +42,7 @@ class TDS(GuidedSampler):
     """
 
     title = "TDS"
+    takes = NoiseModel
     search = {"twist": Log(0.1, 10.0), "particles": Choice((4, 8, 16))}
 
     twist: Array

@@ -14,6 +14,10 @@ from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
 
 __all__ = ["Problem", "observe"]
 
+BEYOND = 20.0
+"""No image on [-1, 1], nor a draw of a test's Gaussian prior, has such a value; nearly all on 0 … 255 have."""
+MOST_NOISE = 2.0
+"""The width of [-1, 1]."""
 NOISE_FLOOR = 1e-3
 """Smallest σ that a solve with σ² on its diagonal takes, as DiffPIR does: σ = 0 would divide by zero."""
 
@@ -75,7 +79,14 @@ class Problem(Summarised):
         return jnp.sum(jnp.real(self.keep_observed(jnp.ones_like(self.y))))
 
 
-def observe(key: Key, operator: Operator, image: Image, noise: float | Array | NoiseModel) -> Problem:
+def observe(
+    key: Key,
+    operator: Operator,
+    image: Image,
+    noise: float | Array | NoiseModel | None = None,
+    *,
+    noise_std: float | Array | None = None,
+) -> Problem:
     """Measure an image: y = A(x) + σ n, or a draw of a noise model.
 
     Noise is added to every entry of the measurement, masked ones too, as the reference codes do. For a complex
@@ -86,10 +97,11 @@ def observe(key: Key, operator: Operator, image: Image, noise: float | Array | N
         operator: A.
         image: [H, W, C] in [-1, 1].
         noise: σ on the [-1, 1] scale (papers that use [0, 1] print half of it), or a model of ``jd.noise``.
+        noise_std: σ, by its own name.
 
     Raises:
-        ValueError: if the image's shape is not the operator's, σ is not one number, finite and at least zero, or a model is
-            given complex measurements.
+        ValueError: if the image's shape is not the operator's, image or σ are not on the [-1, 1] scale, there is not one
+            noise, σ is not one number, finite and at least zero, or a model is given complex measurements.
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
@@ -98,8 +110,12 @@ def observe(key: Key, operator: Operator, image: Image, noise: float | Array | N
     image = jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")
+    given = [value for value in (noise, noise_std) if value is not None]
+    if len(given) != 1:
+        raise ValueError("observe takes one noise: noise=0.05 (σ) or a model such as noise=jd.noise.poisson(1.0).")
     clean = operator(image)
-    problem = Problem.of(operator, clean, noise)
+    problem = Problem.of(operator, clean, given[0])
+    _check_scale(image, problem.noise_std)
     if problem.noise is not None:
         return Problem.of(operator, problem.noise.sample(key, clean), problem.noise)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):
@@ -108,6 +124,14 @@ def observe(key: Key, operator: Operator, image: Image, noise: float | Array | N
     else:
         n = normal(key, clean.shape, clean.dtype)
     return problem.replace(y=clean + problem.noise_std * n)  # type: ignore[attr-defined]
+
+
+def _check_scale(image: Image, sigma: Array) -> None:
+    """Refuse images on 0 … 255 and their σ, where the values are known."""
+    if not isinstance(image, jax.core.Tracer) and (most := float(jnp.max(jnp.abs(image), initial=0))) > BEYOND:
+        raise ValueError(f"images are on [-1, 1], but this one reaches {most:.3g}; divide by 127.5 and subtract 1.")
+    if not isinstance(sigma, jax.core.Tracer) and sigma > MOST_NOISE:
+        raise ValueError(f"σ = {float(sigma):g} is on another scale than [-1, 1], which is 2 wide; divide it by 127.5.")
 
 
 def _noise_level(noise_std: float | Array, dtype: DTypeLike) -> Array:

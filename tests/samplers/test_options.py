@@ -219,6 +219,17 @@ def impossible_runs(here):
         "yes": (lambda: jd.samplers.dps(zeta=True), "zeta must be a number, got True"),
         "text": (lambda: jd.samplers.dps(zeta="1.0"), "zeta must be a number, got '1.0'"),
         "infinite noise": (lambda: jd.observe(key, operator, y, np.float32("inf")), "noise_std must be a number"),
+        "an image on 0 to 255": (
+            lambda: jd.observe(key, operator, 127.5 * y + 127.5, 0.05),
+            "divide by 127.5 and subtract 1",
+        ),
+        "noise on 0 to 255": (lambda: jd.observe(key, operator, y, 25), "divide it by 127.5"),
+        "noise on 0 to 255, as an array": (
+            lambda: jd.observe(key, operator, y, jnp.asarray(15.0)),
+            "divide it by 127.5",
+        ),
+        "no noise": (lambda: jd.observe(key, operator, y), "observe takes one noise"),
+        "noise twice": (lambda: jd.observe(key, operator, y, 0.1, noise_std=0.1), "observe takes one noise"),
         "noise as text": (lambda: jd.observe(key, operator, y, "0.05"), "noise_std must be a number"),
         "an operator's name": (lambda: jd.observe(key, "inpaint_box", y, 0.1), "is not an operator"),
     }

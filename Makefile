@@ -3,6 +3,7 @@
 # make test-quick: what tells at once that another Python or JAX computes something else, with the kernels that users get
 # make test-floors: the same with the oldest versions that pyproject.toml allows
 # make lint: ruff and mypy      make clean: forget everything that was made
+# make docs: the site in out/site (TUTORIALS=1 runs the tutorials, too)     make pictures: those of the README
 # PYTHON: the newest that is found and can make a virtual environment; newer ones bring a newer, faster JAX.
 PYTHON ?= $(or $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done), \
@@ -12,10 +13,11 @@ BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
+TUTORIALS ?= 0
 QUICK := tests/models tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: demo test test-all test-quick test-floors lint clean wheel
+.PHONY: demo test test-all test-quick test-floors lint docs pictures clean wheel
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -29,6 +31,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m jaxdiff reproduce --out $(DEMO_OUT) $(DEMO_FLAGS)
@@ -52,6 +58,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m docs.site --out out/site $(if $(filter 1,$(TUTORIALS)),--tutorials)
+
+pictures: $(VENV)/.demo
+	$(BIN)/python -m docs.pictures
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,50 @@
+"""Links of built pages that lead nowhere."""
+
+import pathlib
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["broken"]
+
+
+class Page(HTMLParser):
+    """Collects a page's anchors, and what it links to or loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.targets: set[str] = set()
+        self.loaded: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Every id is an anchor; a link is followed, anything else is loaded."""
+        values = {name: value or "" for name, value in attrs}
+        self.anchors.add(values.get("id", ""))
+        if tag == "a" and "href" in values:
+            self.targets.add(values["href"])
+        elif tag in ("img", "script", "source") and "src" in values:
+            self.loaded.add(values["src"])
+        elif tag == "link" and values.get("rel") == "stylesheet":
+            self.loaded.add(values.get("href", ""))
+
+
+def broken(folder: pathlib.Path) -> list[str]:
+    """One sentence for each link to a page or an anchor that is not there, and for each file loaded from the network."""
+    pages: dict[pathlib.Path, Page] = {}
+    for path in sorted(folder.rglob("*.html")):
+        pages[path.resolve()] = page = Page()
+        page.feed(path.read_text("utf-8"))
+    faults = []
+    for path, page in pages.items():
+        name = path.relative_to(folder.resolve())
+        faults += [f"{name} loads {url} from the network." for url in page.loaded if urlsplit(url).netloc]
+        for target in sorted(page.targets | page.loaded):
+            url = urlsplit(target)
+            if url.scheme or url.netloc:
+                continue
+            file = (path.parent / unquote(url.path)).resolve() if url.path else path
+            if not file.exists():
+                faults.append(f"{name} links to {target}, which is not there.")
+            elif url.fragment and file in pages and unquote(url.fragment) not in pages[file].anchors:
+                faults.append(f"{name} links to {target}, which has no such place.")
+    return faults

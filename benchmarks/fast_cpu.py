@@ -120,7 +120,8 @@ def server() -> Callable[..., Any]:
             )
         if name not in ready:
             ready[name] = globals()[name.partition(":")[0].partition(" ")[0]](name)
-            jax.block_until_ready(ready[name]())
+            for _ in range(3):  # the first calls compile, and fetch the memory that later ones keep
+                jax.block_until_ready(ready[name]())
         wall, processor, calls = time.perf_counter(), time.process_time(), 0
         while not calls or time.perf_counter() - wall < 0.2:
             jax.block_until_ready(ready[name]())

@@ -300,4 +300,6 @@ def convert(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> PyTree:
     flax = not any(name.startswith("all_modules.") for name in tensors)
     idle = config.unet.embedding == "none" and "all_modules.0.W" in tensors
     table = names(config.unet, flax=flax, first=int(idle))
-    return rules.convert(tensors, table, config.unet, ["sigmas", *["all_modules.0.W"][:idle]])
+    # An unconditional network has these tensors and does not use them.
+    unused = [name for name in tensors if ".Dense_0." in name] if config.unet.embedding == "none" else []
+    return rules.convert(tensors, table, config.unet, ["sigmas", *unused, *["all_modules.0.W"][:idle]])

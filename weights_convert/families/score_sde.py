@@ -207,9 +207,9 @@ def _ve(unet: SongConfig, values: dict[str, Any], data_range: tuple[float, float
 # --- names ---------------------------------------------------------------------------
 
 
-def _numbered(config: SongConfig) -> dict[str, str | tuple[str, str]]:
+def _numbered(config: SongConfig, first: int) -> dict[str, str | tuple[str, str]]:
     """The place of each layer in ``all_modules``, where every layer takes a number, norm and convolution of a head one each."""
-    count = {"none": 0, "positional": 2, "fourier": 3}[config.embedding]
+    count = {"none": first, "positional": 2, "fourier": 3}[config.embedding]
     places: dict[str, str | tuple[str, str]] = {}
     for layer in song_layout(config):
         if layer.kind in ("head", "out"):
@@ -255,9 +255,12 @@ def _conv_part(config: SongConfig, layer: SongLayer, conv: Layout, weight: str) 
     return Part("Conv2d_0", conv) if fir else Part("Conv_0", conv, weight)
 
 
-def names(config: SongConfig, *, flax: bool = False) -> list[Rule]:
-    """The name table, of PyTorch's state dict (without "module.") or of flax's parameters (joined by dots)."""
-    places = _automatic(config) if flax else _numbered(config)
+def names(config: SongConfig, *, flax: bool = False, first: int = 0) -> list[Rule]:
+    """The name table, of PyTorch's state dict (without "module.") or of flax's parameters (joined by dots).
+
+    ``first`` is the number of the first layer of an unconditional network: 1 where unused Fourier features come before.
+    """
+    places = _automatic(config) if flax else _numbered(config, first)
     matrix, conv, weight = (SAME, SAME, "kernel") if flax else (LINEAR, CONV, "weight")
     scale = "scale" if flax else "weight"
     # Blocks that can resample have a 1×1 convolution on their shortcut, the others a matrix.
@@ -296,7 +299,8 @@ def convert(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> PyTree:
         raise ValueError("a network of score_sde needs a configuration of the song family.")
     tensors = renamed(tensors, {name: name.removeprefix("module.").replace("/", ".") for name in tensors})
     flax = not any(name.startswith("all_modules.") for name in tensors)
-    unused = ["sigmas"]
-    if config.unet.embedding == "none" and not flax:
-        unused.append("all_modules.0.W")
-    return rules.convert(tensors, names(config.unet, flax=flax), config.unet, unused)
+    idle = config.unet.embedding == "none" and "all_modules.0.W" in tensors
+    table = names(config.unet, flax=flax, first=int(idle))
+    # An unconditional network has these tensors and does not use them.
+    unused = [name for name in tensors if ".Dense_0." in name] if config.unet.embedding == "none" else []
+    return rules.convert(tensors, table, config.unet, ["sigmas", *unused, *["all_modules.0.W"][:idle]])

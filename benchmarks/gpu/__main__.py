@@ -16,8 +16,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs
 import jax
 import numpy as np
 
+from benchmarks import parity_diffusion
 from benchmarks.gpu import parity, speed, training
 from benchmarks.gpu.record import Record
+from benchmarks.step_time import denoiser_of
 
 PARITY, SPEED = 60.0, 150.0
 """Seconds that a stage may take."""
@@ -36,12 +38,14 @@ def main() -> None:
     record.write(
         "begin", device=device.device_kind, platform=device.platform, jax=jax.__version__, seconds=args.seconds
     )
-    prior = "faces64" if args.rehearse else "ffhq_256"
+    denoiser = parity_diffusion.trained_denoiser() if args.rehearse else denoiser_of("ffhq_256")
     small = {"side": 256, "batches": (1, 2), "peer": False}
     large = {"side": 8192, "batches": (1, 16, 64, 4), "peer": True}
     stages = {
-        "parity": lambda: parity.run(record, prior, args.seconds - PARITY),
-        "speed": lambda: speed.run(record, prior, args.seconds - PARITY - SPEED, **(small if args.rehearse else large)),
+        "parity": lambda: parity.run(record, denoiser, args.seconds - PARITY),
+        "speed": lambda: speed.run(
+            record, denoiser, args.seconds - PARITY - SPEED, **(small if args.rehearse else large)
+        ),
         "training": lambda: _train(record, args),
     }
     for name, stage in stages.items():

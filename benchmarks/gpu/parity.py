@@ -7,16 +7,14 @@ import numpy as np
 import jaxdiff as jd
 from benchmarks import parity_diffusion
 from benchmarks.gpu.record import Record
-from benchmarks.step_time import denoiser_of
 
 PRECISIONS = {"float32": "highest", "TF32": "tensorfloat32", "bfloat16 products": "bfloat16"}
 """What a product may round its factors to, by JAX's names."""
 T = 300
 
 
-def run(record: Record, prior: str, until: float) -> None:
+def run(record: Record, denoiser: jd.Denoiser, until: float) -> None:
     """Rows: relative L2 error of the network and its gradient against the CPU's, and of recorded runs of the DPS code."""
-    denoiser = denoiser_of(prior)
     x = jax.random.normal(jax.random.key(0), denoiser.image_shape)
     expected = _on_cpu(denoiser, x)
     for name, precision in PRECISIONS.items():
@@ -24,9 +22,7 @@ def run(record: Record, prior: str, until: float) -> None:
             found = _outputs(denoiser, x)
         for what, ours, theirs in zip(("forward", "input gradient"), found, expected, strict=True):
             error = parity_diffusion.relative(ours, theirs)
-            record.write(
-                "parity", what=f"{prior}, {what}", precision=name, error=error, digits=-np.log10(max(error, 1e-16))
-            )
+            record.write("parity", what=what, precision=name, error=error, digits=-np.log10(max(error, 1e-16)))
         if record.left() < until:
             return
     # A guided run is replayed in float64, where no product is rounded further.

@@ -14,19 +14,19 @@ import jax.numpy as jnp
 
 import jaxdiff as jd
 from benchmarks.gpu.record import Record
-from benchmarks.step_time import denoiser_of
 from jaxdiff import samplers
 
 TYPES = ("bfloat16", "float32")
 T, S = 500, 490
 
 
-def run(record: Record, prior: str, until: float, *, side: int, batches: tuple[int, ...], peer: bool) -> None:
+def run(
+    record: Record, denoiser: jd.Denoiser, until: float, *, side: int, batches: tuple[int, ...], peer: bool
+) -> None:
     """Rows: images/s and share of the matrix rate; then peak memory, a trace of the guided step, and the peers."""
     rates = {name: _matrix_rate(jnp.dtype(name), side) for name in TYPES}
     for name, rate in rates.items():
         record.write("matrix rate", dtype=name, teraflops=rate / 1e12, side=side)
-    denoiser = denoiser_of(prior)
     for batch in batches:
         for name in TYPES:
             if record.left() < until:

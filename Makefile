@@ -1,17 +1,23 @@
 # make demo: the main job on the embedded prior, pictures and tables in out/demo
 # make test: the fast tests     make test-all: the slow ones, too
+# make test-quick: what tells at once that another Python or JAX computes something else, with the kernels that users get
+# make test-floors: the same with the oldest versions that pyproject.toml allows
 # make lint: ruff and mypy      make clean: forget everything that was made
 # make docs: the site in out/site (TUTORIALS=1 runs the tutorials, too)     make pictures: those of the README
-PYTHON ?= python3
+# PYTHON: the newest that is found and can make a virtual environment; newer ones bring a newer, faster JAX.
+PYTHON ?= $(or $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done), \
+	$(error there is no Python 3.11 or later: name one with PYTHON=))
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
 TUTORIALS ?= 0
+QUICK := tests/models tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: demo test test-all lint docs pictures clean wheel
+.PHONY: demo test test-all test-quick test-floors lint docs pictures clean wheel
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -38,6 +44,15 @@ test: $(VENV)/.dev
 
 test-all: test
 	$(PYTEST) -m slow
+
+test-quick: $(VENV)/.dev
+	JAXDIFF_FAST=on $(PYTEST) $(QUICK) -m "not slow"
+
+test-floors: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/floors
+	$(BIN)/uv pip install --quiet --python $(VENV)/floors --resolution lowest-direct --editable '.[test]'
+	$(VENV)/floors/bin/python -m pytest -n $(JOBS) --dist loadgroup $(QUICK) tests/training tests/test_export.py -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

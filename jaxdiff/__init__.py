@@ -7,6 +7,7 @@ from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.denoisers import Denoiser, GaussianMixturePrior, GaussianPrior, Prediction
 from jaxdiff.engine import restore
 from jaxdiff.problems import Problem, observe
+from jaxdiff.runtime import fast_cpu
 from jaxdiff.samplers.loop import sample
 from jaxdiff.samplers.posterior import posterior
 from jaxdiff.schedules import NoiseSchedule
@@ -21,6 +22,7 @@ __all__ = [
     "Prediction",
     "Problem",
     "denoisers",
+    "fast_cpu",
     "diffusion",
     "hosts",
     "load_denoiser",

@@ -21,26 +21,36 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxdiff import assets, schedules
+from jaxdiff import assets, hub, schedules
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import one_sentence, open_regular, parse_json
-from jaxdiff.models import PriorConfig, UNet, parameter_shapes
+from jaxdiff.models import PriorConfig, module_of, parameter_shapes
 from jaxdiff.names import nearest
-from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import PyTree, Shape
 
-__all__ = ["EMBEDDED", "Checkpoint", "check_target", "load_checkpoint", "load_denoiser", "save_checkpoint"]
+__all__ = [
+    "EMBEDDED",
+    "Checkpoint",
+    "check_target",
+    "denoiser_of",
+    "load_checkpoint",
+    "load_denoiser",
+    "save_checkpoint",
+]
 
 EMBEDDED = ("faces64",)
 """Priors that travel with the package."""
 
 DESCRIPTION = "prior.json"
 FORMAT = "jaxdiff prior"
-CONVERT = "python -m weights_convert guided-diffusion"
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+CONVERT = "jaxdiff convert"
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 DTYPES = ("float32", "bfloat16", "float64")
 STORED = ("F64", "F32", "F16", "BF16")  # types of safetensors that hold weights
 MAX_DESCRIPTION = 2**24  # bytes; that of a large network takes some thousands
+
+COPIED = 1
+"""GB of parameters that Orbax copies at a time while it writes; the largest of a network takes a tenth of that."""
 
 Path = str | os.PathLike[str]
 Named = dict[str, np.ndarray]
@@ -59,7 +69,8 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     """The denoiser of an embedded prior or of a converted checkpoint.
 
     Args:
-        name_or_path: "faces64", or the folder or ``.safetensors`` file that ``weights_convert`` or training wrote.
+        name_or_path: "faces64", the folder or ``.safetensors`` file that ``jaxdiff convert`` or training wrote, or
+            "hf:owner/repo[@revision][:file]", which is fetched and converted once.
         dtype: type that the network computes in, float32 (default) or bfloat16, where parameters stay float32; or float64
             (only where JAX's 64-bit mode is on): parameters, schedule and so whole runs are then, too, while the features
             of t stay float32.
@@ -82,20 +93,39 @@ def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, l
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError("dtype float64 needs JAX's 64-bit mode; set JAX_ENABLE_X64=1, or choose float32 or bfloat16.")
     params, config, _ = load_checkpoint(name_or_path)
+    name = next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)
+    return denoiser_of(params, config, dtype=dtype, clip=clip, label=label, name=name)
+
+
+def denoiser_of(
+    params: PyTree,
+    config: PriorConfig,
+    *,
+    dtype: Any = jnp.float32,
+    clip: bool = True,
+    label: int | None = None,
+    name: str | None = None,
+) -> Denoiser:
+    """The denoiser of parameters in memory, as ``load_denoiser`` makes it of those on disk.
+
+    Raises:
+        ValueError: if the label is none of the prior's.
+    """
     _check_label(label, config.unet.num_classes)
     unet = config.unet
     stored = jnp.float64 if dtype == jnp.float64 else jnp.float32
     params = jax.tree.map(lambda a: jnp.asarray(a, stored), params)
     return Denoiser(
         params=params,
-        schedule=_schedule(config, stored),
+        schedule=schedules.named(config.schedule, config.num_steps, config.schedule_range, dtype=stored),
         label=None if label is None else jnp.asarray(label, jnp.int32),
-        module=UNet(unet, dtype, name=next((name for name in EMBEDDED if name == os.fspath(name_or_path)), None)),
+        module=module_of(unet, dtype, name=name),
         image_shape=(unet.image_size, unet.image_size, unet.in_channels),
         prediction=config.prediction,
         variance=config.variance,
         clip=clip,
         rescale_timesteps=config.rescale_timesteps,
+        preconditioning=config.preconditioning,
     )
 
 
@@ -188,6 +218,8 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Weights and description of a prior."""
     text = os.fspath(name_or_path)
+    if hub.is_address(text):
+        text = os.fspath(hub.converted(text))
     if text in EMBEDDED:
         return assets.path(f"{text}.safetensors"), assets.path(f"{text}.json")
     path = pathlib.Path(text).expanduser()
@@ -324,7 +356,8 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
 
     whole = folder / "whole"
     whole.mkdir()
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=COPIED)
+    with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(whole / "params", traverse_util.unflatten_dict(named, sep="/"))
     _write_description(whole / DESCRIPTION, description, whole / "params")
     whole.chmod(0o755)
@@ -392,8 +425,3 @@ def _check_label(label: int | None, num_classes: int | None) -> None:
         raise ValueError("this prior is not class-conditional; leave out the label.")
     if not 0 <= label < num_classes:
         raise ValueError(f"label {label} is not one of this prior's classes 0 … {num_classes - 1}.")
-
-
-def _schedule(config: PriorConfig, dtype: Any) -> NoiseSchedule:
-    make = {"linear": schedules.linear, "cosine": schedules.cosine, "scaled_linear": schedules.scaled_linear}
-    return make[config.schedule](config.num_steps, dtype=dtype)

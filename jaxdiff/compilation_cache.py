@@ -3,7 +3,8 @@
 The command line turns this on. The folder is ``JAX_COMPILATION_CACHE_DIR`` if that is set (JAX's own setting), else
 ``JAXDIFF_CACHE``, else ``jaxdiff/xla`` in the user's cache folder. ``JAXDIFF_CACHE=off`` turns the cache off. A program
 compiled for one processor may not run on another, so each kind of processor has a folder of its own. Programs that compile
-in less than a second are not kept (JAX's default). When all take more than 2 GiB, the oldest are dropped.
+in less than a second are not kept (JAX's default). When all take more than 2 GiB, the oldest are dropped. Where
+``runtime.fast_cpu`` has turned JAX's cache off, none is kept.
 """
 
 import contextlib
@@ -55,7 +56,8 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
     from jax.experimental.compilation_cache import compilation_cache
 
     folder = folder_for(environment)
-    if folder is None or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+    off = not getattr(jax.config, "jax_enable_compilation_cache", True)
+    if off or folder is None or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         yield None
         return
     folder = folder / _processor()

@@ -7,12 +7,25 @@ from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["join", "share", "use_all_cores"]
+__all__ = ["join", "share", "started", "use_all_cores"]
 
 T = TypeVar("T")
 
 MOST_CORES = 16
 """Most devices that a CPU is cut into: ``jd.restore`` puts as many runs side by side there."""
+
+
+def started() -> bool:
+    """Whether JAX has started, so that kernels and devices can no longer be chosen."""
+    before = getattr(jax.config, "jax_num_cpu_devices", 1)
+    try:
+        jax.config.update("jax_num_cpu_devices", max(before, 1) + 1)  # refused from then on, where it changes something
+        jax.config.update("jax_num_cpu_devices", before)
+    except RuntimeError:
+        return True
+    except AttributeError:  # a JAX that does not know the setting
+        return False
+    return False
 
 
 def use_all_cores() -> None:

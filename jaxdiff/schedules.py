@@ -19,13 +19,22 @@ __all__ = [
     "SPACINGS",
     "Level",
     "NoiseSchedule",
+    "NoisyLevel",
     "RepeatedTimestepError",
     "TimeGrid",
     "cosine",
     "from_betas",
+    "from_sigmas",
+    "geometric",
+    "karras",
+    "level_of_sigma",
     "linear",
+    "log_sigma_table",
+    "named",
     "scaled_linear",
+    "sigmoid",
     "timestep_grid",
+    "vp",
 ]
 
 
@@ -92,6 +101,28 @@ class NoiseSchedule(Summarised):
         )
 
 
+class NoisyLevel(NamedTuple):
+    """A noise level σ with the fractional timestep that has it."""
+
+    t: Array
+    sigma: Array
+    alpha_bar: Array
+
+
+def log_sigma_table(schedule: NoiseSchedule) -> Array:
+    """The logarithm of σ_t for every timestep, [T], increasing."""
+    return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
+
+
+def level_of_sigma(schedule: NoiseSchedule, sigma: Array) -> NoisyLevel:
+    """The fractional timestep whose level is σ, clamped to the schedule's range."""
+    table = log_sigma_table(schedule)
+    log_sigma = jnp.clip(jnp.log(sigma).astype(table.dtype), table[0], table[-1])
+    t = jnp.interp(log_sigma, table, jnp.arange(schedule.num_steps, dtype=table.dtype))
+    clamped = jnp.exp(log_sigma)
+    return NoisyLevel(t, clamped, 1 / (1 + clamped**2))
+
+
 def from_betas(betas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseSchedule:
     """Schedule of ᾱ_t = ∏ (1−β_i) from its step variances.
 
@@ -120,6 +151,25 @@ def from_betas(betas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseS
     )
 
 
+def from_sigmas(sigmas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseSchedule:
+    """Schedule of a network that was trained on noise levels σ: ᾱ_t = 1/(1 + σ_t²), so that x_t = √ᾱ_t (x₀ + σ_t z).
+
+    Args:
+        sigmas: [T], positive, increasing, on the [-1, 1] scale.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if there are none, or they do not increase.
+
+    >>> print(np.asarray(from_sigmas(np.array([1.0, 3.0])).alpha_bar))
+    [0.5 0.1]
+    """
+    square = np.asarray(sigmas, np.float64) ** 2
+    if square.ndim != 1 or square.size == 0 or not np.all(np.diff(square, prepend=0) > 0):
+        raise ValueError("sigmas must be a list of positive numbers that increase.")
+    return NoiseSchedule(jnp.asarray(1 / (1 + square), dtype), jnp.asarray(square / (1 + square), dtype))
+
+
 def linear_betas(num_steps: int = 1000) -> np.ndarray:
     """β from 1e-4 to 0.02 evenly, times 1000/T (Ho et al. 2020; scaled as in guided-diffusion)."""
     scale = 1000 / _positive(num_steps)
@@ -133,14 +183,56 @@ def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: floa
     return np.minimum(1 - f[1:] / f[:-1], max_beta)
 
 
-def linear(num_steps: int = 1000, *, dtype: Any = jnp.float32) -> NoiseSchedule:
-    """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T."""
-    return from_betas(linear_betas(num_steps), dtype=dtype)
+def linear(
+    num_steps: int = 1000, *, start: float | None = None, end: float | None = None, dtype: Any = jnp.float32
+) -> NoiseSchedule:
+    """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T, or from ``start`` to ``end``."""
+    betas = linear_betas(num_steps)
+    if start is not None or end is not None:
+        betas = np.linspace(betas[0] if start is None else start, betas[-1] if end is None else end, num_steps)
+    return from_betas(betas, dtype=dtype)
 
 
-def cosine(num_steps: int = 1000, *, dtype: Any = jnp.float32) -> NoiseSchedule:
+def cosine(
+    num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999, dtype: Any = jnp.float32
+) -> NoiseSchedule:
     """The cosine schedule of improved DDPM (Nichol & Dhariwal 2021, Eq. 17; β at most 0.999)."""
-    return from_betas(cosine_betas(num_steps), dtype=dtype)
+    return from_betas(cosine_betas(num_steps, offset=offset, max_beta=max_beta), dtype=dtype)
+
+
+def sigmoid(
+    num_steps: int = 1000, *, start: float = 1e-4, end: float = 0.02, dtype: Any = jnp.float32
+) -> NoiseSchedule:
+    """β from ``start`` to ``end`` along a sigmoid from −6 to 6, as in GeoDiff and diffusers."""
+    return from_betas(start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, _positive(num_steps)))), dtype=dtype)
+
+
+def vp(
+    num_steps: int = 1000, *, beta_min: float = 0.1, beta_max: float = 20.0, dtype: Any = jnp.float32
+) -> NoiseSchedule:
+    """The continuous chain log ᾱ(u) = −½ u² (β_max − β_min) − u β_min at T times u = 1/T … 1 (Song et al. 2021, Eq. 33)."""
+    u = np.arange(1, _positive(num_steps) + 1) / num_steps
+    return from_sigmas(np.sqrt(np.expm1(u**2 * (beta_max - beta_min) / 2 + u * beta_min)), dtype=dtype)
+
+
+def geometric(
+    num_steps: int = 1000, *, sigma_min: float = 0.02, sigma_max: float = 100.0, dtype: Any = jnp.float32
+) -> NoiseSchedule:
+    """σ in equal ratios, the variance-exploding chain of Song et al. 2021; σ on the [-1, 1] scale."""
+    return from_sigmas(np.geomspace(sigma_min, sigma_max, _positive(num_steps)), dtype=dtype)
+
+
+def karras(
+    num_steps: int = 1000,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    dtype: Any = jnp.float32,
+) -> NoiseSchedule:
+    """σ^(1/ρ) in equal steps, the grid of Karras et al. 2022, Eq. 5, as a schedule."""
+    ends = np.array([sigma_min, sigma_max]) ** (1 / rho)
+    return from_sigmas(np.linspace(ends[0], ends[1], _positive(num_steps)) ** rho, dtype=dtype)
 
 
 def scaled_linear(
@@ -150,6 +242,33 @@ def scaled_linear(
     scale = 1000 / _positive(num_steps)
     roots = np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64)
     return from_betas(roots**2, dtype=dtype)
+
+
+_ENDS = {
+    "linear": (linear, "start", "end"),
+    "scaled_linear": (scaled_linear, "start", "end"),
+    "sigmoid": (sigmoid, "start", "end"),
+    "cosine": (cosine, "offset", "max_beta"),
+    "vp": (vp, "beta_min", "beta_max"),
+    "geometric": (geometric, "sigma_min", "sigma_max"),
+    "karras": (karras, "sigma_min", "sigma_max"),
+}
+
+
+def named(
+    name: str, num_steps: int, ends: tuple[float, float] | None = None, *, dtype: Any = jnp.float32
+) -> NoiseSchedule:
+    """The schedule of that name, with its own ends or the given ones, as a prior's description has them.
+
+    Raises:
+        ValueError: if there is no such schedule.
+    """
+    if name not in _ENDS:
+        raise ValueError(f"there is no schedule {name!r}; choose one of {', '.join(_ENDS)}.")
+    make, first, last = _ENDS[name]
+    options = {} if ends is None else {first: ends[0], last: ends[1]}
+    schedule: NoiseSchedule = make(num_steps, dtype=dtype, **options)  # type: ignore[operator]
+    return schedule
 
 
 def _positive(num_steps: int) -> int:

@@ -14,6 +14,7 @@ import jax
 import jaxlib
 import pytest
 
+from jaxdiff import runtime
 from tests.support.networks import tiny_denoiser
 
 if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
@@ -23,6 +24,10 @@ if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
         # One module a program: splitting them for parallel code generation costs more than it gains with a worker a core.
         cheap = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cheap}".strip()
+
+# A test that runs a command changes nothing of its process, unless JAXDIFF_FAST=on asks for the tests with faster kernels.
+if os.environ.setdefault("JAXDIFF_FAST", "off") != "off":
+    runtime.fast_cpu()
 
 # The same small networks are compiled by many tests, by every worker of pytest-xdist, and by the next run.
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax" / jaxlib.__version__

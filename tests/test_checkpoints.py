@@ -170,7 +170,7 @@ def test_other_paths(tmp_path):
         load_denoiser(tmp_path)
     for name in ("net.pt", "net.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(ValueError, match=r"convert it first: `python -m weights_convert guided-diffusion .*/net"):
+        with pytest.raises(ValueError, match=r"convert it first: `jaxdiff convert .*/net"):
             load_denoiser(tmp_path / name)
     (tmp_path / "readme.txt").write_text("x")
     with pytest.raises(ValueError, match="is no prior"):

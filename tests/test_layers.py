@@ -7,9 +7,9 @@ ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
     ("typing", "names", "assets", "hosts", "_summary"),
-    ("numerics", "compilation_cache"),
+    ("numerics", "compilation_cache", "runtime"),
     ("linalg", "_checks", "files"),
-    ("schedules", "models", "operators", "metrics", "noise"),
+    ("schedules", "models", "operators", "metrics", "noise", "hub"),
     ("diffusion",),
     ("problems", "denoisers"),
     ("samplers",),
@@ -27,8 +27,8 @@ ONLY = {"samplers": {"operators.base"}}
 """Of a lower room, the part that may be used: a method never names a concrete operator."""
 
 FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}
-ALLOWED = {"cli/convert.py": "weights_convert"}
-"""The one file that is the door to another package."""
+ALLOWED = {"cli/convert.py": "weights_convert", "hub.py": "weights_convert"}
+"""The files that are the doors to another package."""
 HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax"}
 TERMINAL = {"rich", "argparse"}
 """Libraries of the command line."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.files import open_regular
-from jaxdiff.models import PriorConfig, UNet
+from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.typing import Array, PyTree
 
 __all__ = ["LIMIT", "Comparison", "compare", "report"]
@@ -40,7 +40,7 @@ def compare(params: PyTree, config: PriorConfig, reference: str | os.PathLike[st
     x, out = _channels_last(arrays["x"]), _channels_last(arrays["out"])
     t = jnp.asarray(arrays["t"])
     y = jnp.asarray(arrays["y"], jnp.int32) if "y" in arrays else None
-    module = UNet(config.unet)
+    module = module_of(config.unet, jnp.float32)
 
     def apply(params: PyTree, x: Array) -> Any:
         return module.apply({"params": params}, x, t.astype(jnp.float32), y)

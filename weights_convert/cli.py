@@ -10,14 +10,29 @@ from absl.flags import argparse_flags
 
 from jaxdiff.files import one_sentence
 
-__all__ = ["COMMANDS", "add_commands", "main", "parse"]
+__all__ = ["COMMANDS", "add_commands", "main", "parse", "spelled_out"]
 
 COMMANDS = {
+    "checkpoint": ("weights_convert.checkpoint", "any public checkpoint to a prior of jaxdiff"),
     "guided-diffusion": ("weights_convert.guided_diffusion", "a guided-diffusion checkpoint to a prior of jaxdiff"),
     "export": ("weights_convert.export", "a prior of jaxdiff to a guided-diffusion state dict"),
     "lpips": ("weights_convert.lpips", "weights for the LPIPS metric"),
 }
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""
+
+
+ANY = "checkpoint"
+"""The subcommand that is meant where none is named: ``convert SRC OUT``."""
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The words after ``convert``, with the subcommand that ``convert SRC OUT`` leaves out.
+
+    >>> spelled_out(["x.pkl", "out"])
+    ['checkpoint', 'x.pkl', 'out']
+    """
+    first = next((word for word in words if not word.startswith("-")), None)  # flags of logging may come before it
+    return [*words] if first is None or first in COMMANDS else [ANY, *words]
 
 
 def add_commands(parser: argparse.ArgumentParser, wanted: Container[str] = COMMANDS) -> None:
@@ -36,8 +51,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse_flags.ArgumentParser(
         prog="weights_convert", description="Convert weights; torch is not needed.", allow_abbrev=False
     )
-    add_commands(parser, argv[1:])
-    return parser.parse_args(argv[1:])
+    words = spelled_out(argv[1:])
+    add_commands(parser, words)
+    return parser.parse_args(words)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from jaxdiff.models import PriorConfig
 from weights_convert import names
 from weights_convert.infer import flags
 
-__all__ = ["add_arguments", "options", "run"]
+__all__ = ["add_arguments", "options", "run", "write_tensors"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic(out) as partial:
-            _write(partial, tensors)
+            write_tensors(partial, tensors)
     except OSError as error:
         raise ValueError(f"{out} cannot be written ({error.strerror or error}); choose another place.") from error
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def options(config: PriorConfig) -> list[str]:
     """What ``weights_convert guided-diffusion`` has to be told, since a state dict does not say it."""
-    unet = config.unet
+    unet = config.adm
     values = {
         "--image-size": unet.image_size,
         "--num-heads": unet.num_heads if unet.num_head_channels is None else None,
@@ -74,7 +74,12 @@ def options(config: PriorConfig) -> list[str]:
     return [*words, "--rescale-timesteps" if config.rescale_timesteps else "--no-rescale-timesteps"]
 
 
-def _write(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+def write_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a state dict as its name ends: .safetensors, or .pt by torch.
+
+    Raises:
+        ValueError: if torch is needed and not installed.
+    """
     if path.suffix == ".safetensors":
         import safetensors.numpy
 

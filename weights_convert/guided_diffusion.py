@@ -14,10 +14,11 @@ from jaxdiff.denoisers import PREDICTIONS
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
 from jaxdiff.typing import Shape
 from weights_convert import check, names
+from weights_convert.arrays import shapes_of
 from weights_convert.infer import Hidden, flags, infer
 from weights_convert.reader import read_state_dict, sha256
 
-__all__ = ["add_arguments", "convert_tensors", "run"]
+__all__ = ["add_arguments", "add_choices", "convert_tensors", "run", "target"]
 
 LICENCE_NOTE = "The weights keep the terms of their source; look them up before you use them or pass them on."
 
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", help="where the state dict is nested in FILE, such as model or ema.state_dict")
     parser.add_argument("--check", metavar="REFERENCE.npz", help="compare with the original's x, t, out[, y] first")
     parser.add_argument("--licence", default=LICENCE_NOTE, help="note on the weights' terms, for the JSON")
+    add_choices(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Declare what neither names nor shapes tell: parts of the network, and the process."""
     shapes = parser.add_argument_group("what shapes cannot tell (known for a preset)")
     shapes.add_argument("--preset", choices=sorted(PRESETS), help="default: the preset that the shapes equal")
     shapes.add_argument("--image-size", type=int, help="side of the training images, pixels")
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if anything about the file, the options or the place to write to is wrong.
     """
-    out = _target(args.out, args.format)
+    out = target(args.out, args.format)
     source = pathlib.Path(args.file).resolve()
     if out.resolve() in (source, *source.parents):
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
@@ -92,7 +98,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _target(out: str, chosen: str | None) -> pathlib.Path:
+def target(out: str, chosen: str | None) -> pathlib.Path:
+    """Where a prior goes: OUT, with the ending that the format has.
+
+    Raises:
+        ValueError: if the two do not fit.
+    """
     path = pathlib.Path(out)
     if chosen == "safetensors" and path.suffix != ".safetensors":
         return path.with_name(path.name + ".safetensors")
@@ -110,21 +121,28 @@ def convert_tensors(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> d
     shapes = torch_shapes(parameter_shapes(config.unet))
     missing = sorted(set(shapes) - set(tensors))
     extra = sorted(set(tensors) - set(shapes))
+    found = shapes_of(tensors)
     wrong = [
-        f"{name} is {tuple(tensors[name].shape)}, not {shapes[name]}"
+        f"{name} is {found[name]}, not {shapes[name]}"
         for name in sorted(set(shapes) & set(tensors))
-        if tuple(tensors[name].shape) != shapes[name]
+        if found[name] != shapes[name]
     ]
     lists = {"missing": missing, "extra": extra, "mis-shaped": wrong}
     if any(lists.values()):
         parts = (f"{len(v)} {what} ({', '.join(v[:6])}{', …' if len(v) > 6 else ''})" for what, v in lists.items() if v)
         raise ValueError(f"the checkpoint is not the network that its shapes suggest: {'; '.join(parts)}.")
-    for name, value in tensors.items():
-        if value.dtype.kind != "f":
-            raise ValueError(f"the tensor {name} holds {value.dtype} numbers; a network's weights are floating point.")
-        if not np.isfinite(value).all():
-            raise ValueError(f"the tensor {name} holds NaN or infinite values; the checkpoint is of no use.")
-    return names.from_torch({name: np.asarray(value, np.float32) for name, value in tensors.items()})
+    params: dict[str, np.ndarray] = {}
+    for name in tensors:
+        params |= names.from_torch({name: _checked(name, tensors[name])})
+    return params
+
+
+def _checked(name: str, value: np.ndarray) -> np.ndarray:
+    if value.dtype.kind != "f":
+        raise ValueError(f"the tensor {name} holds {value.dtype} numbers; a network's weights are floating point.")
+    if not np.isfinite(value).all():
+        raise ValueError(f"the tensor {name} holds NaN or infinite values; the checkpoint is of no use.")
+    return np.asarray(value, np.float32)
 
 
 def torch_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -64,7 +64,7 @@ def infer(shapes: Mapping[str, Shape], hidden: Hidden, preset: str | None = None
         raise ValueError(f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     matches = matching_presets(visible)
     if preset is not None and preset not in matches:
-        what = _differences(visible, PRESETS[preset].unet)
+        what = _differences(visible, PRESETS[preset].adm)
         raise ValueError(f"this checkpoint is not a {preset} network: {what}; leave out --preset, or give another.")
     preset = preset or (matches[0] if len(matches) == 1 else None)
     known = None if preset is None else PRESETS[preset]
@@ -73,7 +73,7 @@ def infer(shapes: Mapping[str, Shape], hidden: Hidden, preset: str | None = None
         raise ValueError("give --num-heads or --num-head-channels, not both: either tells the other.")
     if "num_heads" in given:
         given["num_head_channels"] = None
-    architecture = {name: getattr(known.unet, name) for name in INVISIBLE} if known else {}
+    architecture = {name: getattr(known.adm, name) for name in INVISIBLE} if known else {}
     architecture |= {name: given[name] for name in INVISIBLE if name in given}
     assumed = () if known else _assume(architecture, preset is None and len(matches) > 1, matches)
     unet = dataclasses.replace(visible, **architecture)
@@ -121,7 +121,8 @@ def _describe_process(config: PriorConfig, given: Mapping[str, Any]) -> list[str
 
 def matching_presets(config: UNetConfig) -> list[str]:
     """Presets whose visible part equals that of ``config``."""
-    return [name for name, preset in PRESETS.items() if not _differences(config, preset.unet)]
+    guided = {name: preset.unet for name, preset in PRESETS.items() if isinstance(preset.unet, UNetConfig)}
+    return [name for name, unet in guided.items() if not _differences(config, unet)]
 
 
 def _differences(config: UNetConfig, other: UNetConfig) -> str:
@@ -205,7 +206,7 @@ def _multiple(width: int, model_channels: int) -> float:
 
 def flags(config: PriorConfig) -> str:
     """The flags of guided-diffusion's scripts that make this network and process."""
-    unet = config.unet
+    unet = config.adm
     values: dict[str, Any] = {
         "image_size": unet.image_size,
         "num_channels": unet.model_channels,

@@ -1,17 +1,21 @@
 """A pickle machine for checkpoints that can build tensors and plain containers, and cannot run anything.
 
-It interprets the opcodes itself: there is no ``find_class`` to slip past. A vocabulary says which names it knows, and any
-other is refused by name. PyTorch's has the storage types, tensor rebuilding and ``OrderedDict``. Tensors come out as
-descriptions (storage, offset, size, stride), which the reader checks against the real storages before it looks at a byte.
-Time and memory grow in proportion to the file.
+It interprets the opcodes itself: there is no ``find_class`` to slip past. A vocabulary says which names it knows. Any
+other is refused by name, or becomes an inert ``Record`` where the vocabulary admits foreign objects. PyTorch's has the
+storage types, tensor rebuilding and ``OrderedDict``. Tensors come out as descriptions (storage, offset, size, stride),
+which the reader checks against the real storages before it looks at a byte. Time and memory grow in proportion to the
+file.
 """
 
+import os
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-__all__ = ["Budget", "Loaded", "MalformedError", "Storage", "Tensor", "Unset", "Vocabulary", "load"]
+from weights_convert.pickled import Block, Loaded, MalformedError, Record, Storage, Tensor, Unset, Vocabulary
+
+__all__ = ["TORCH", "Budget", "MalformedError", "Storage", "Tensor", "Unset", "Vocabulary", "load"]
 
 MAX_OPCODES = 5_000_000
 """Instructions of all pickles of a file together."""
@@ -31,34 +35,6 @@ STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-
-
-class MalformedError(ValueError):
-    """The stream is no checkpoint, is damaged, or asks for what a checkpoint does not need."""
-
-
-class Storage(NamedTuple):
-    """A block of ``size`` numbers of one type, found in the file under ``key``."""
-
-    key: str
-    dtype: str
-    size: int
-
-
-class Tensor(NamedTuple):
-    """A strided view of a storage, in elements."""
-
-    storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-class Loaded(NamedTuple):
-    """What a pickle described, and every storage that it mentioned, by key."""
-
-    value: Any
-    storages: dict[str, Storage]
 
 
 class Budget:
@@ -81,28 +57,6 @@ class Budget:
         self.copies += count
         if self.copies > self.instructions:
             raise MalformedError("it copies the same items again and again, which no checkpoint does")
-
-
-class Unset:
-    """An object that BUILD gives its content."""
-
-    def set_state(self, state: Any) -> None:
-        """Take the content in."""
-        raise NotImplementedError
-
-
-class Vocabulary(NamedTuple):
-    """The names that a kind of file may use.
-
-    Attributes:
-        calls: what may be called, by its full name.
-        inert: what may only be mentioned.
-        advice: what the user can do about a file that names anything else.
-    """
-
-    calls: Mapping[str, Callable[..., Any]]
-    inert: frozenset[str]
-    advice: str
 
 
 class _Name(NamedTuple):
@@ -134,18 +88,38 @@ def load(stream: IO[bytes], budget: Budget | None = None, vocabulary: Vocabulary
         MalformedError: if it is damaged or asks for a global that is not in the vocabulary; the sentence names it.
     """
     budget = Budget() if budget is None else budget
-    machine = _Machine(budget, TORCH if vocabulary is None else vocabulary)
+    vocabulary = TORCH if vocabulary is None else vocabulary
+    machine = _Machine(budget, vocabulary)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for name, argument in _instructions(stream, blocks=vocabulary.blocks):
             budget.step()
-            if opcode.name == "STOP":
+            if name == "STOP":
                 return Loaded(machine.pop(), machine.storages)
-            machine.step(opcode.name, argument)
+            machine.step(name, argument)
     except MalformedError:
         raise
     except _DAMAGE as error:
         raise MalformedError("its pickle is damaged or cut off") from error
     raise MalformedError("its pickle is cut off")
+
+
+def _instructions(stream: IO[bytes], *, blocks: bool) -> Iterator[tuple[str, Any]]:
+    """Name and argument of each instruction; with ``blocks``, bytes are stepped over."""
+    while True:
+        opcode = _OPCODES[stream.read(1).decode("latin-1")]
+        if blocks and opcode.name in _BYTES:
+            yield opcode.name, _skipped(stream, _BYTES[opcode.name])
+        else:
+            yield opcode.name, None if opcode.arg is None else opcode.arg.reader(stream)
+
+
+def _skipped(stream: IO[bytes], width: int) -> Block:
+    header = stream.read(width)
+    size, offset = int.from_bytes(header, "little"), stream.tell()
+    if len(header) != width or size > os.fstat(stream.fileno()).st_size - offset:
+        raise MalformedError("its pickle is cut off")
+    stream.seek(size, os.SEEK_CUR)
+    return Block(offset, size)
 
 
 class _Machine:
@@ -192,6 +166,7 @@ class _Machine:
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
+        target = target.items if isinstance(target, Record) else target
         if not isinstance(target, dict) or len(items) % 2:
             raise MalformedError("its pickle is damaged")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -199,9 +174,10 @@ class _Machine:
 
     def append_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, list):
+        if isinstance(target, list):
+            target.extend(items)
+        elif not isinstance(target, Record):  # what a foreign list holds is of no use
             raise MalformedError("its pickle is damaged")
-        target.extend(items)
 
     def two_items(self) -> list[Any]:
         value = self.pop()
@@ -209,7 +185,8 @@ class _Machine:
 
     def name_global(self, module: str, name: str) -> None:
         named = _Name(module, name)
-        if str(named) not in self.vocabulary.calls and str(named) not in self.vocabulary.inert:
+        known = str(named) in self.vocabulary.calls or str(named) in self.vocabulary.inert
+        if not known and not self.vocabulary.foreign(module, name):
             raise MalformedError(
                 f"it asks for the Python object {named}, which no tensor or plain container needs, and is refused: "
                 f"{self.vocabulary.advice}"
@@ -224,9 +201,14 @@ class _Machine:
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
-        call = self.vocabulary.calls.get(str(function)) if isinstance(function, _Name) else None
-        if call is None or not isinstance(arguments, tuple):
+        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
             raise MalformedError("it calls something that builds no tensor, which is refused")
+        call = self.vocabulary.calls.get(str(function))
+        if call is None:
+            if str(function) in self.vocabulary.inert:
+                raise MalformedError("it calls something that builds no tensor, which is refused")
+            self.stack.append(Record(str(function), arguments))
+            return
         self.budget.copy(len(arguments))
         if call is _ordered and arguments:  # Python 2 wrote the items here, in a list that can be used more than once
             self.budget.copy(len(arguments[0]))
@@ -304,10 +286,13 @@ TORCH = Vocabulary(
 _DAMAGE = (
     ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8}
+"""Instructions that hold bytes, and the width of the count before them."""
 _IGNORED = {"PROTO", "FRAME"}
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES",
+    "BINSTRING", "SHORT_BINSTRING", *_BYTES,
 }  # fmt: skip
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -315,6 +300,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NEWFALSE": lambda: False,
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
+    "EMPTY_SET": list,  # a set's members are of no use, and hashing them could take for ever
     "EMPTY_TUPLE": tuple,
     "MARK": lambda: _MARK,
 }
@@ -332,9 +318,12 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
     "APPEND": lambda m, _: m.append_items([m.pop()]),
     "APPENDS": lambda m, _: m.append_items(m.pop_to_mark()),
+    "ADDITEMS": lambda m, _: m.append_items(m.pop_to_mark()),
+    "FROZENSET": lambda m, _: m.stack.append(m.pop_to_mark()),
     "GLOBAL": lambda m, a: m.name_global(*a.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.stack_global(),
     "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.reduce(),
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.persistent(m.pop()),
 }

@@ -8,30 +8,46 @@ import jax
 from rich.table import Table
 
 import jaxdiff as jd
-from jaxdiff import checkpoints
+from jaxdiff import checkpoints, runtime
 from jaxdiff.cli.console import results, show
 from jaxdiff.cli.measurement import MASK
 from jaxdiff.cli.options import add_general
 from jaxdiff.models import PRESETS, PriorConfig, parameter_shapes
+from jaxdiff.models.summary import summary
 from jaxdiff.samplers import METHODS, UNCONDITIONAL
 
 __all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
-USAGE = "[options]"
-ABOUT = "List what is here: versions, devices, priors, and the names that --task, --method and --sampler take."
-EXAMPLES = ("jaxdiff info", "jaxdiff info --verbose", "jaxdiff tasks")
+USAGE = "[CHECKPOINT] [options]"
+ABOUT = (
+    "List what is here: versions, devices, priors, and the names that --task, --method and --sampler take. Or say what a "
+    "prior is."
+)
+EXAMPLES = ("jaxdiff info", "jaxdiff info checkpoints/edm-ffhq64", "jaxdiff info --verbose", "jaxdiff tasks")
+
+EXTENSIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
+"""Linux's names of what makes products fast, and what people call them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--verbose`` alone."""
+    """``CHECKPOINT`` and ``--verbose``."""
+    parser.add_argument("checkpoint", nargs="?", help="an embedded prior, or the path of a converted one")
     add_general(parser, seed=False)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print versions, devices, priors, presets, tasks and methods."""
+    """Print versions, devices, priors, presets, tasks and methods; or what one prior is.
+
+    Raises:
+        ValueError: if there is no such prior, or it is damaged.
+    """
+    if args.checkpoint is not None:
+        _tell(args.checkpoint)
+        return
     results.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
     devices = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
     results.print(f"devices: {devices}", soft_wrap=True)
+    _show_speed()
     known = [(name, jd.tasks.get_task(name)) for name in jd.tasks.names("default")]
     tasks = {name: f"{task.about}; σ = {task.noise_std:g}" for name, task in known}
     tasks.setdefault(MASK, "a mask of your own, --mask FILE; σ = 0.05")
@@ -50,6 +66,35 @@ def run(args: argparse.Namespace) -> None:
             table.add_row(f"  {name}", about.replace("[", r"\["))
         show(table)
     results.print("operators: " + ", ".join(name for name in jd.operators.__all__ if name[0].islower()), soft_wrap=True)
+
+
+def _show_speed() -> None:
+    """Kernels and memory in use, and what this processor could do more."""
+    now, here = runtime.in_use(), runtime.processor_flags()
+    has = [title for flag, title in EXTENSIONS.items() if flag in here]
+    kernels = "oneDNN for long commands (for all with JAXDIFF_FAST=on), else XLA's own" if now.onednn else "XLA's own"
+    results.print(f"processor: {', '.join(has) or platform.machine()}; kernels: {kernels}", soft_wrap=True)
+    results.print(f"memory that is freed: {'kept' if now.kept else 'given back to the system'}", soft_wrap=True)
+    if more := runtime.advice():
+        results.print(f"faster: {more}", soft_wrap=True)
+
+
+def _tell(name: str) -> None:
+    """Network, process, data range, source and licence of one prior."""
+    params, config, metadata = checkpoints.load_checkpoint(name)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    source = metadata.get("source", {})
+    told = source if isinstance(source, dict) else {"": source}
+    rows = {
+        **summary(config),
+        "parameters": f"{count:,}",
+        "source": "; ".join(f"{key} {value}".strip() for key, value in told.items() if value not in (None, "")),
+        "licence": metadata.get("licence", "not recorded"),
+    }
+    table = Table(title=name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, text in rows.items():
+        table.add_row(f"  {key}", str(text).replace("[", r"\["))
+    show(table)
 
 
 def _network(config: PriorConfig) -> str:

@@ -12,7 +12,7 @@ import jax
 from absl import app, logging
 
 import jaxdiff
-from jaxdiff import compilation_cache, hosts
+from jaxdiff import compilation_cache, runtime
 from jaxdiff.cli.parser import Parser, hint
 
 __all__ = ["COMMANDS", "entry_point", "main", "parse"]
@@ -31,6 +31,9 @@ COMMANDS = {
 }
 """Subcommand → its line of help. Its module of this folder has ``USAGE``, ``ABOUT``, ``EXAMPLES`` and ``add_arguments``."""
 
+LONG = {"bench", "info", "reproduce", "train", "tune"}
+"""Commands that run for minutes, where faster kernels are worth more than programs on disk, and ``info``, which tells."""
+
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of a command line, whose first word is the program."""
@@ -45,7 +48,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=about)
         if name == wanted:
             _fill(command, name)
-    return parser.parse_args(argv[1:])
+    return parser.parse_args(_spelled_out(argv[1:], wanted))
+
+
+def _spelled_out(words: Sequence[str], command: str | None) -> list[str]:
+    """The words, with those that a command lets one leave out."""
+    if command is None:
+        return [*words]
+    chosen, place = importlib.import_module(f"jaxdiff.cli.{command}"), words.index(command) + 1
+    if not hasattr(chosen, "spelled_out"):
+        return [*words]
+    return [*words[:place], *chosen.spelled_out(words[place:])]
 
 
 def _fill(command: Parser, name: str) -> None:
@@ -65,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         _check_seeds(args)
         _check_empty(args)
-        hosts.use_all_cores()
+        runtime.fast_cpu(kernels=args.command in LONG)
         with compilation_cache.enabled():
             return int(args.run(args) or 0)
     except (ValueError, OSError) as error:

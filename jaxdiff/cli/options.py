@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 
 from jaxdiff.checkpoints import load_denoiser
+from jaxdiff.cli.console import say
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import check_folder
 from jaxdiff.noise import named
+from jaxdiff.runtime import fast_dtype
 from jaxdiff.samplers.grids import NOISE_SPACINGS
 from jaxdiff.schedules import SPACINGS
 
@@ -31,9 +33,15 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     """``--prior``, ``--dtype`` and ``--label``."""
     group = parser.add_argument_group("prior")
     group.add_argument(
-        "--prior", default="faces64", help="an embedded prior's name, or the path of a converted checkpoint"
+        "--prior",
+        default="faces64",
+        help="an embedded prior's name, the path of a converted checkpoint, or hf:owner/repo",
     )
-    group.add_argument("--dtype", default="float32", help="of the network: float32, or bfloat16 for GPUs and TPUs")
+    group.add_argument(
+        "--dtype",
+        default="float32",
+        help="of the network: float32 (default), bfloat16, or auto: bfloat16 on GPU, TPU and AMX",
+    )
     group.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
 
 
@@ -108,11 +116,14 @@ def check_picture_path(text: str, example: str) -> Path:
 
 
 def load_prior(args: argparse.Namespace) -> Denoiser:
-    """The denoiser that ``--prior``, ``--dtype`` and ``--label`` name.
+    """The denoiser that ``--prior``, ``--dtype`` and ``--label`` name; ``--dtype auto`` becomes the type chosen.
 
     Raises:
         ValueError: if it cannot be loaded, or is class-conditional and there is no label.
     """
+    if args.dtype == "auto":
+        args.dtype, why = fast_dtype()
+        say(f"--dtype auto is {args.dtype} here: {why}.")
     denoiser = load_denoiser(args.prior, dtype=args.dtype, label=args.label)
     classes = denoiser.module.config.num_classes
     if classes is not None and args.label is None:

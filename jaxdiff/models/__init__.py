@@ -1,8 +1,27 @@
-"""Networks: the UNet of guided-diffusion, its configuration and named presets."""
+"""Networks: the UNet of guided-diffusion, that of DDPM and NCSN++, and what a prior says about one."""
 
 from jaxdiff.models.config import UNetConfig
-from jaxdiff.models.presets import PRESETS, PriorConfig
-from jaxdiff.models.shapes import parameter_shapes
-from jaxdiff.models.unet import UNet, timestep_embedding
+from jaxdiff.models.layers import timestep_embedding
+from jaxdiff.models.networks import NETWORKS, NetworkConfig, module_of, network_of, parameter_shapes
+from jaxdiff.models.preconditioning import Preconditioning
+from jaxdiff.models.presets import PRESETS
+from jaxdiff.models.prior import PriorConfig
+from jaxdiff.models.song import Song
+from jaxdiff.models.song_config import SongConfig
+from jaxdiff.models.unet import UNet
 
-__all__ = ["PRESETS", "PriorConfig", "UNet", "UNetConfig", "parameter_shapes", "timestep_embedding"]
+__all__ = [
+    "NETWORKS",
+    "PRESETS",
+    "NetworkConfig",
+    "Preconditioning",
+    "PriorConfig",
+    "Song",
+    "SongConfig",
+    "UNet",
+    "UNetConfig",
+    "module_of",
+    "network_of",
+    "parameter_shapes",
+    "timestep_embedding",
+]

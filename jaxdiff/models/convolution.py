@@ -3,12 +3,14 @@
 XLA's CPU backend brings convolutions into the layout of its fast kernels (NHWC, HWIO) only outside of loops. JAX's own
 gradient of a convolution has the kernel's channels swapped, which is not that layout. Samplers live inside ``lax.scan``,
 where a DPS step took four to eight times as long as outside. Here the kernel itself is swapped, and the gradient is the same
-primitive again: fast at every order of derivative, in forward and reverse mode.
+primitive again: fast at every order of derivative, in forward and reverse mode. The kernel's own gradient, which training
+takes, is a second primitive: its derivatives are convolutions, too.
 
 Resampling by two is built from it: the phases of a nearest-neighbour upsampled image, or of a strided convolution, are
 small stride-1 convolutions.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -19,11 +21,17 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxdiff import runtime
 from jaxdiff.typing import Array
 
 __all__ = ["convolve", "convolve_by_two", "convolve_upsampled"]
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
+
+BY_ROWS = ((3, 3),)
+"""Sizes of kernels whose own gradient is faster by rows on a CPU."""
+ROWS = 4
+"""Rows of an image whose patches are in one product then."""
 
 
 def convolve(x: Array, kernel: Array, padding: Padding) -> Array:
@@ -71,21 +79,23 @@ def _phases(kernel: Array, axis: int) -> tuple[Array, Array]:
     return even, jnp.concatenate([first + middle, last], axis=axis)
 
 
-def convolve_by_two(x: Array, kernel: Array) -> Array:
-    """3×3 convolution of stride 2 with one zero around: the sum of four convolutions, one a phase of the input.
+def convolve_by_two(x: Array, kernel: Array, before: int = 1) -> Array:
+    """3×3 convolution of stride 2: the sum of four convolutions, one a phase of the input.
 
     Args:
         x: [N, 2H, 2W, I].
         kernel: [3, 3, I, O], of the type of ``x``.
+        before: 1 for a zero all around, 0 for zeros after the last row and column only.
 
     Returns:
         [N, H, W, O].
     """
     n, h, w, c = x.shape
     pixels = jnp.reshape(x, (n, h // 2, 2, w // 2, 2, c))
-    # Output i is centred on the even input 2i (tap 1), with the odd inputs 2i−1 and 2i+1 beside it (taps 0 and 2).
-    taps = (slice(1, 2), slice(0, 3, 2))
-    padding = ((0, 0), (1, 0))
+    # Output i is centred on input 2i (tap 1), or on 2i+1 where no zero goes before; taps 0 and 2 are of the other phase.
+    centre, sides = slice(1, 2), slice(0, 3, 2)
+    taps = (centre, sides) if before else (sides, centre)
+    padding = ((0, 0), (1, 0)) if before else ((0, 1), (0, 0))
     terms = [
         convolve(pixels[:, :, i, :, j], kernel[taps[i], taps[j]], (padding[i], padding[j]))
         for i in (0, 1)
@@ -121,9 +131,8 @@ def _transpose_input(ct: Array, x: Any, kernel: Array, *, padding: Padding) -> A
 
 
 def _transpose_kernel(ct: Array, x: Array, kernel: Any, *, padding: Padding) -> Array:
-    shape = jax.ShapeDtypeStruct(kernel.aval.shape, kernel.aval.dtype)
-    (gradient,) = jax.linear_transpose(partial(_plain, x, padding=padding), shape)(ct)
-    return gradient
+    del kernel
+    return filter_p.bind(x, ct, padding=padding)
 
 
 ad.defbilinear(conv_p, _transpose_input, _transpose_kernel)
@@ -140,3 +149,73 @@ def _batch(arguments: tuple[Array, Array], axes: tuple[Any, Any], *, padding: Pa
 
 
 batching.primitive_batchers[conv_p] = _batch
+
+
+def _taps(x: Any, ct: Any, padding: Padding) -> tuple[int, int]:
+    """The kernel's size, from the shapes of what goes in and of what came out."""
+    rows, columns = (
+        side + sum(pad) - out + 1 for side, pad, out in zip(x.shape[1:3], padding, ct.shape[1:3], strict=True)
+    )
+    return rows, columns
+
+
+def _filter_plain(x: Array, ct: Array, *, padding: Padding) -> Array:
+    shape = jax.ShapeDtypeStruct((*_taps(x, ct, padding), x.shape[3], ct.shape[3]), x.dtype)
+    (gradient,) = jax.linear_transpose(partial(_plain, x, padding=padding), shape)(ct)
+    return gradient
+
+
+def _filter_by_rows(x: Array, ct: Array, *, padding: Padding) -> Array:
+    """The same as matrix products, a few rows of each image at a time, so that the patches stay in the processor's cache."""
+    (h, w), (n, height, width, features) = _taps(x, ct, padding), ct.shape
+    channels, size = x.shape[3], math.gcd(height, ROWS)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+    def add(total: Array, first: Array) -> tuple[Array, None]:
+        rows = lax.dynamic_slice_in_dim(x, first, size + h - 1, 1)
+        shifts = [rows[:, i : i + size, j : j + width] for i in range(h) for j in range(w)]
+        patches = jnp.reshape(jnp.concatenate(shifts, -1), (n, size * width, h * w * channels))
+        out = jnp.reshape(lax.dynamic_slice_in_dim(ct, first, size, 1), (n, size * width, features))
+        return total + jnp.einsum("npo,npi->noi", out, patches), None
+
+    # The images stay apart until the end: a batch that is split over devices then needs one sum between them.
+    total, _ = lax.scan(add, jnp.zeros((n, features, h * w * channels), x.dtype), jnp.arange(0, height, size))
+    return jnp.reshape(jnp.sum(total, 0).T, (h, w, channels, features))
+
+
+def _filter_cpu(x: Array, ct: Array, *, padding: Padding) -> Array:
+    # oneDNN has a kernel for this gradient. XLA's own form runs at a third of the forward pass's rate; docs/performance.md
+    # has the figures.
+    by_rows = _taps(x, ct, padding) in BY_ROWS and not runtime.in_use().onednn
+    return (_filter_by_rows if by_rows else _filter_plain)(x, ct, padding=padding)
+
+
+def _filter_abstract(x: Any, ct: Any, *, padding: Padding) -> ShapedArray:
+    return ShapedArray((*_taps(x, ct, padding), x.shape[3], ct.shape[3]), x.dtype)
+
+
+filter_p = Primitive("conv_stride_1_filter_gradient")
+filter_p.def_impl(jax.jit(lambda x, ct, padding: filter_p.bind(x, ct, padding=padding), static_argnames="padding"))
+filter_p.def_abstract_eval(_filter_abstract)
+mlir.register_lowering(filter_p, mlir.lower_fun(_filter_plain, multiple_results=False))
+mlir.register_lowering(filter_p, mlir.lower_fun(_filter_cpu, multiple_results=False), platform="cpu")
+
+
+def _filter_transpose_input(gradient: Array, x: Any, ct: Array, *, padding: Padding) -> Array:
+    # ⟨gradient, filter(x, ct)⟩ = ⟨x ⋆ gradient, ct⟩, so both transposes are convolutions with the gradient as kernel.
+    return _transpose_input(ct, x, gradient, padding=padding)
+
+
+def _filter_transpose_output(gradient: Array, x: Array, ct: Any, *, padding: Padding) -> Array:
+    del ct
+    return convolve(x, gradient, padding)
+
+
+ad.defbilinear(filter_p, _filter_transpose_input, _filter_transpose_output)
+
+
+def _filter_batch(arguments: tuple[Array, Array], axes: tuple[Any, Any], *, padding: Padding) -> tuple[Array, int]:
+    return jax.vmap(partial(_filter_plain, padding=padding), axes)(*arguments), 0
+
+
+batching.primitive_batchers[filter_p] = _filter_batch

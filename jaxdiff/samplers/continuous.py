@@ -9,15 +9,13 @@ Reference:
     Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", section 5 and table 1 (VP).
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from jaxdiff.denoisers import DenoiserLike, Prediction
 from jaxdiff.linalg import times
 from jaxdiff.numerics import normal, safe_sqrt
-from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.schedules import NoisyLevel, level_of_sigma, log_sigma_table
 from jaxdiff.typing import Array, Key
 
 __all__ = [
@@ -29,28 +27,6 @@ __all__ = [
     "polynomial_sigmas",
     "reverse_ve",
 ]
-
-
-class NoisyLevel(NamedTuple):
-    """A noise level σ with the fractional timestep that has it."""
-
-    t: Array
-    sigma: Array
-    alpha_bar: Array
-
-
-def log_sigma_table(schedule: NoiseSchedule) -> Array:
-    """The logarithm of σ_t for every timestep, [T], increasing."""
-    return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
-
-
-def level_of_sigma(schedule: NoiseSchedule, sigma: Array) -> NoisyLevel:
-    """The fractional timestep whose level is σ, clamped to the schedule's range."""
-    table = log_sigma_table(schedule)
-    log_sigma = jnp.clip(jnp.log(sigma).astype(table.dtype), table[0], table[-1])
-    t = jnp.interp(log_sigma, table, jnp.arange(schedule.num_steps, dtype=table.dtype))
-    clamped = jnp.exp(log_sigma)
-    return NoisyLevel(t, clamped, 1 / (1 + clamped**2))
 
 
 def denoise_ve(denoiser: DenoiserLike, x: Array, sigma: Array) -> Prediction:

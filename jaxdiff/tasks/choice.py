@@ -125,8 +125,8 @@ def default_for(
         calls: network calls that may be spent on an image.
         table: in place of the recorded one.
         image_shape: (H, W, C), for which a task of unknown kind is built.
-        noise: of the measurement; the problem's or the task's own by default. For a noise model the best methods known
-            are those that can take it, whatever the operator.
+        noise: of the measurement; the problem's or the task's own by default. For a noise model it is one that follows its
+            likelihood, whatever the operator: nothing better is recorded.
 
     Raises:
         ValueError: if the task is unknown.
@@ -135,7 +135,9 @@ def default_for(
     if noise is None:
         noise = _noise_of(task)
     if isinstance(noise, NoiseModel):
-        return _within(table["noise models"], calls, f"the best known for {noise.title}", NO_RECORD)
+        return _within(
+            table["noise models"], calls, f"a method that follows the likelihood of {noise.title}", NO_RECORD
+        )
     named = (task, get_task(task).family) if isinstance(task, str) else ()
     own, published = table.get(prior, {}), table.get("published", {})
     for entry in named:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxdiff.files import parse_json
 from jaxdiff.models import PRESETS, PriorConfig
+from jaxdiff.models.networks import network_named
 from jaxdiff.names import nearest
 
 __all__ = [
@@ -232,6 +233,9 @@ def _prior(values: dict[str, Any]) -> PriorConfig:
     """A prior from a description, where left-out fields take their defaults, or {"preset": name, ...changes}."""
     values = dict(values)
     base = _preset(values.pop("preset", "faces64")).to_dict()
+    family = network_named(values.get("network", base["network"]))
+    if family.name != base["network"]:
+        base["unet"] = family.config().to_dict()
     unknown = sorted(set(values) - set(base))
     if unknown:
         raise ValueError(f"unknown field prior.{unknown[0]}; {_hint(unknown[0], base)}")
@@ -284,6 +288,10 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
 def _check(config: TrainConfig) -> None:
     """Refuse what cannot work, before anything is read or compiled."""
     unet, opt, report = config.prior.unet, config.optimizer, config.report
+    if config.prior.preconditioning is not None:
+        raise ValueError(
+            "prior.preconditioning is of networks that are told σ, which training does not do yet; leave it out."
+        )
     if unet.in_channels != 3:
         raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
     least = FEWEST_STEPS.get(config.prior.schedule, 1)

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdiff import diffusion, schedules
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.models import PriorConfig, UNet
+from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.numerics import expand
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
@@ -76,12 +76,12 @@ def ema_name(decay: float) -> str:
 
 def schedule_of(prior: PriorConfig) -> NoiseSchedule:
     """The noise schedule that a prior's description names."""
-    return getattr(schedules, prior.schedule)(prior.num_steps)
+    return schedules.named(prior.schedule, prior.num_steps, prior.schedule_range)
 
 
-def network(config: TrainConfig) -> UNet:
-    """The UNet, computing in the run's type."""
-    return UNet(config.prior.unet, dtype=jnp.dtype(config.dtype))
+def network(config: TrainConfig) -> Any:
+    """The network, computing in the run's type."""
+    return module_of(config.prior.unet, jnp.dtype(config.dtype))
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]:

@@ -1,11 +1,19 @@
 """The convolution primitive and its resampling forms against XLA's own convolution, with all derivatives."""
 
+import os
+import subprocess
+import sys
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.test_util import check_grads
 
+from jaxdiff import runtime
+from jaxdiff.models import convolution
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
 
 
@@ -69,9 +77,67 @@ def test_vmap(case, axes):
     close(jax.vmap(ours, axes)(xs, kernels), jax.vmap(theirs, axes)(xs, kernels))
 
 
+@pytest.fixture(params=["by rows", "by the library"])
+def how(request, monkeypatch):
+    """Each form of the kernel's gradient that a CPU may take."""
+    monkeypatch.setattr(convolution, "BY_ROWS", ((3, 3), (2, 2), (1, 1)) if request.param == "by rows" else ())
+    monkeypatch.setattr(runtime, "in_use", lambda: runtime.Choice(onednn=False, kept=False))
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(("size", "padding"), [(3, ((1, 1), (1, 1))), (2, ((1, 0), (0, 1))), (1, ((0, 0), (0, 0)))])
+@pytest.mark.parametrize("height", [8, 7])
+def test_the_gradient_of_the_kernel(float64, how, size, padding, height):
+    """It is XLA's own, and by finite differences it has the right derivatives itself."""
+    generator = np.random.default_rng(1)
+    x, kernel = (jnp.asarray(generator.standard_normal(shape)) for shape in ((2, height, 5, 3), (size, size, 3, 4)))
+    gradient = lambda f, x, v: jax.vjp(lambda k: f(x, k), kernel)[1](v)[0]  # noqa: E731
+    theirs = partial(plain, padding=padding)
+    ours = partial(convolve, padding=padding)
+    v = jnp.asarray(generator.standard_normal(theirs(x, kernel).shape))
+    close(gradient(ours, x, v), gradient(theirs, x, v))
+    close(jax.jit(partial(gradient, ours))(x, v), gradient(theirs, x, v))
+    check_grads(partial(gradient, ours), (x, v), order=1, modes=("fwd", "rev"))
+
+
+def test_a_gradient_for_each_image(float64):
+    """What per-example clipping needs."""
+    generator = np.random.default_rng(2)
+    xs, kernel = (jnp.asarray(generator.standard_normal(shape)) for shape in ((4, 1, 8, 5, 3), (3, 3, 3, 4)))
+    loss = lambda f, k, x: jnp.sum(f(x, k) ** 2)  # noqa: E731
+    same = partial(convolve, padding=((1, 1), (1, 1)))
+    ours, theirs = (jax.vmap(jax.grad(partial(loss, f)), (None, 0))(kernel, xs) for f in (same, plain))
+    close(ours, theirs)
+
+
+SPLIT = """
+import re
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jaxdiff.models.convolution import convolve
+mesh = Mesh(np.asarray(jax.devices()), ("data",))
+whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+gradient = jax.grad(lambda k, x: jnp.sum(convolve(x, k, ((1, 1), (1, 1))) ** 2))
+program = jax.jit(gradient, in_shardings=(whole, split), out_shardings=whole)
+text = program.lower(jnp.ones((3, 3, 4, 4)), jnp.ones((4, 8, 8, 4))).compile().as_text()
+print(jax.device_count(), len(re.findall(r"all-reduce\\(", text)), len(re.findall(r"all-gather|permute|all-to-all", text)))
+"""
+
+
+@pytest.mark.slow
+def test_a_split_batch_needs_one_sum_between_devices():
+    """No image goes to another device, and no sum is taken within the loop over rows."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SPLIT], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "1", "0"], done.stderr
+
+
 def test_it_lowers_for_every_platform():
     x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
     exported = jax.export.export(
-        jax.jit(jax.grad(lambda x: convolve_upsampled(x, kernel).sum())), platforms=("cpu", "cuda", "tpu")
-    )(x)
+        jax.jit(jax.grad(lambda x, k: convolve_upsampled(convolve(x, k, ((1, 1), (1, 1))), kernel).sum(), (0, 1))),
+        platforms=("cpu", "cuda", "tpu"),
+    )(x, jnp.ones((3, 3, 3, 3)))
     assert exported.platforms == ("cpu", "cuda", "tpu")

@@ -43,9 +43,9 @@ class Pickler(pickle._Pickler):
             super().save(obj, save_persistent_id)
 
 
-def dumps(obj: Any) -> bytes:
+def dumps(obj: Any, protocol: int = 2) -> bytes:
     stream = io.BytesIO()
-    Pickler(stream, protocol=2).dump(obj)
+    Pickler(stream, protocol=protocol).dump(obj)
     return stream.getvalue()
 
 
@@ -82,6 +82,12 @@ class TorchFiles:
         for array in storages.values():
             parts += [struct.pack("<q", array.size), array.tobytes()]
         path.write_bytes(b"".join(parts))
+        return path
+
+    def plain(self, name: str, saved: Any) -> pathlib.Path:
+        """A pickle that is no file of torch, as NVIDIA's codes write it."""
+        path = self.folder / name
+        path.write_bytes(dumps(saved, protocol=4))
         return path
 
     def checkpoint(self, name: str, tensors: dict[str, np.ndarray], *, legacy=False, location="cpu", wrap=None):

@@ -1,0 +1,149 @@
+"""The fast way to run on a CPU, chosen before JAX starts: kernels, memory and devices.
+
+``import jaxdiff`` changes nothing of the process. The command line calls `fast_cpu` first, and a script may do the same.
+``JAXDIFF_FAST=off`` turns it off. docs/performance.md has the figures.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import platform
+from collections.abc import Mapping, MutableMapping
+from typing import NamedTuple
+
+import jax
+import jaxlib
+
+from jaxdiff import hosts
+from jaxdiff.assets import OFF
+
+__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "in_use", "processor_flags"]
+
+FLAGS = (
+    "--xla_cpu_experimental_onednn_custom_call=true",  # convolutions and products by oneDNN
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_dot,-individual_convolution",  # reductions stay with YNN
+)
+ONEDNN = "onednn_custom_call=true"
+KNOWN = ((0, 11), (0, 13))
+"""First version of jaxlib that knows the flags, and the first that nobody has tried: XLA stops at an unknown flag."""
+
+ON = ("on", "1", "yes", "true")
+AMX = "amx_bf16"
+"""Linux's name of the matrix unit of some Intel processors."""
+FIRST_GPU = 8.0
+"""Compute capability of the first NVIDIA GPU with bfloat16."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Names of ``mallopt``'s settings in glibc's malloc.h."""
+
+_kept = False
+
+
+class Choice(NamedTuple):
+    """How this process computes on a CPU.
+
+    Attributes:
+        onednn: whether oneDNN computes convolutions and products, in place of XLA's own kernels.
+        kept: whether freed memory stays with the process.
+    """
+
+    onednn: bool
+    kept: bool
+
+
+def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os.environ) -> Choice:
+    """Choose the fastest kernels, memory and devices for this CPU; call it before JAX computes anything.
+
+    - Convolutions go to oneDNN, by ``XLA_FLAGS``, where jaxlib knows these flags. If you have set XLA_FLAGS, yours stay alone.
+    - Freed memory stays with the process (glibc): to fetch new pages often costs more than to compute what goes into them.
+    - A CPU is one device a core (`hosts.use_all_cores`).
+
+    Writing a program with oneDNN's kernels to disk can end the process. So JAX's compilation cache is turned off with them,
+    and with flags of your own that ask for them. Once JAX has started, only the second point still acts.
+
+    Args:
+        kernels: whether the run is so long that oneDNN's kernels pay, though every start compiles again.
+        environment: ``JAXDIFF_FAST=off`` leaves the first two to JAX and the system, ``on`` takes the kernels in any case.
+
+    Returns:
+        What is in use now.
+    """
+    global _kept
+    started = hosts.started()
+    hosts.use_all_cores()
+    wish = environment.get("JAXDIFF_FAST", "").strip().lower()
+    if wish not in OFF:
+        possible = not environment.get("XLA_FLAGS") and not started and _flags_known() and not _accelerated(environment)
+        if possible and (kernels or wish in ON):
+            environment["XLA_FLAGS"] = " ".join(FLAGS)
+        _kept = _keep_freed_memory()
+    choice = in_use(environment)
+    if choice.onednn and not started:
+        jax.config.update("jax_enable_compilation_cache", False)
+    return choice
+
+
+def in_use(environment: Mapping[str, str] = os.environ) -> Choice:
+    """How this process computes on a CPU, whoever chose it."""
+    return Choice(ONEDNN in environment.get("XLA_FLAGS", ""), _kept)
+
+
+def advice(environment: Mapping[str, str] = os.environ) -> str | None:
+    """What would make this processor faster than it is now, as a sentence; None if nothing is known to."""
+    if environment.get("JAXDIFF_FAST", "").strip().lower() in OFF:
+        return "JAXDIFF_FAST=off leaves the faster kernels out."
+    if not in_use(environment).onednn and not _accelerated(environment):
+        if _version() < KNOWN[0]:
+            return "Python 3.12 or later with JAX 0.11 or later brings faster kernels."
+        if _flags_known():
+            return "your own XLA_FLAGS stand in for the faster kernels; leave them out."
+    if AMX in processor_flags() and in_use(environment).onednn:
+        return "its matrix unit (AMX) multiplies faster in bfloat16 than in float32: --dtype auto takes it."
+    return None
+
+
+def fast_dtype(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The type that the network is fastest in on JAX's first device, "bfloat16" or "float32", and why, as a clause."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        if AMX not in processor_flags():
+            return "float32", "this CPU has no matrix unit for bfloat16"
+        if not in_use(environment).onednn:
+            return "float32", "the kernels that use this CPU's matrix unit are not in use"
+        return "bfloat16", "this CPU has a matrix unit for it (AMX)"
+    if float(getattr(device, "compute_capability", FIRST_GPU)) < FIRST_GPU:
+        return "float32", f"{device.device_kind} does not compute in bfloat16"
+    return "bfloat16", f"{device.device_kind} is faster in it"
+
+
+def processor_flags() -> frozenset[str]:
+    """Instructions that the processor has, by Linux's names; empty elsewhere."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        line = next((line for line in file if line.startswith(("flags", "Features"))), "")
+        return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
+
+
+def _flags_known() -> bool:
+    return KNOWN[0] <= _version() < KNOWN[1] and platform.machine() in ("x86_64", "AMD64")
+
+
+def _accelerated(environment: Mapping[str, str]) -> bool:
+    """Whether the run may be on a GPU or TPU, where the cache of compiled programs is worth more than a CPU's kernels."""
+    wanted = environment.get("JAX_PLATFORMS", "")
+    if wanted:
+        return wanted != "cpu"
+    return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+
+
+def _keep_freed_memory() -> bool:
+    """Let glibc take no array from the system by itself, and give none back; False with another C library."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))

@@ -1,0 +1,107 @@
+"""Every family of public priors: the original's outputs on the same weights, and name tables that use each tensor once."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import parity_families as parity
+from tests.support.tiers import fast_only
+from weights_convert.families import ddpm, diffusers, edm, rules, score_sde
+
+CASES = parity.cases()
+
+
+@pytest.mark.parametrize("name", fast_only(["edm_ncsnpp"], list(CASES)))
+def test_outputs_and_denoised_values_are_the_originals(name):
+    errors = parity.compare(name, CASES[name])
+    assert errors
+    for what, error in errors.items():
+        assert error < parity.limit(CASES[name], what), errors
+
+
+TABLES = {
+    "edm_ncsnpp": edm.names,
+    "edm_adm_cond": edm.names,
+    "diffusers_ddpm": diffusers.names,
+    "diffusers_ncsnpp": diffusers.names,
+    "pesser_ddpm": ddpm.names,
+    "score_ve_ncsnpp": score_sde.names,
+    "score_vp_ddpm": score_sde.names,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_round_trip_by_the_name_table_is_exact(name):
+    config, params = parity.load(name, CASES[name])
+    table = TABLES[name](config.unet)
+    back = rules.convert(rules.restore(params, table), table, config.unet)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+    theirs, ours = [rule.theirs for rule in table], [(rule.ours, rule.part) for rule in table]
+    assert len(set(theirs)) == len(theirs)
+    assert len(set(ours)) == len(ours)
+
+
+def test_names_of_the_flax_original_carry_the_same_weights():
+    config, params = parity.load("score_ve_ncsnpp", CASES["score_ve_ncsnpp"])
+    flax = rules.restore(params, score_sde.names(config.unet, flax=True))
+    assert {"ResnetBlockBigGANpp_0.Conv_0.kernel", "AttnBlockpp_2.NIN_3.W"} <= set(flax)
+    jax.tree.map(np.testing.assert_array_equal, score_sde.convert(flax, config), params)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("conv_in.weight"), r"1 missing .conv_in\.weight"),
+        (lambda t: t.update(extra=np.zeros(3, np.float32)), r"1 extra .extra"),
+        (lambda t: t.update({"conv_in.bias": np.zeros(3, np.float32)}), r"conv_in.bias is \(3,\), not \(32,\)"),
+        (lambda t: t.update({"conv_in.bias": np.zeros(32, np.int32)}), "holds int32 numbers"),
+        (lambda t: t.update({"conv_in.bias": np.full(32, np.nan, np.float32)}), "NaN"),
+    ],
+)
+def test_a_tensor_that_does_not_belong_is_named(change, message):
+    config, params = parity.load("pesser_ddpm", CASES["pesser_ddpm"])
+    tensors = rules.restore(params, ddpm.names(config.unet))
+    change(tensors)
+    with pytest.raises(ValueError, match=message):
+        ddpm.convert(tensors, config)
+
+
+def test_old_names_of_diffusers_attention_are_taken():
+    config, params = parity.load("diffusers_ddpm", CASES["diffusers_ddpm"])
+    tensors = rules.restore(params, diffusers.names(config.unet))
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new, name in old.items():
+        tensors = {key.replace(f".{new}.", f".{name}."): value for key, value in tensors.items()}
+    jax.tree.map(np.testing.assert_array_equal, diffusers.convert(tensors, config), params)
+
+
+def test_the_ports_network_is_seen_in_its_shapes():
+    config, params = parity.load("pesser_ddpm", CASES["pesser_ddpm"])
+    shapes = {name: value.shape for name, value in rules.restore(params, ddpm.names(config.unet)).items()}
+    assert ddpm.infer(shapes, 16) == config
+    del shapes["conv_out.weight"]
+    with pytest.raises(ValueError, match="conv_out"):
+        ddpm.infer(shapes, 16)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: edm.config_from("Precond", {}), "there is no preconditioner"),
+        (lambda: edm.config_from("EDMPrecond", {}), "lacks img_channels, img_resolution"),
+        (
+            lambda: edm.config_from("EDMPrecond", {"img_resolution": 8, "img_channels": 3, "model": 1}),
+            "no argument model",
+        ),
+        (lambda: diffusers.network({"blocks": 1}), "has no argument blocks"),
+        (lambda: diffusers.network({"class_embed_type": "identity"}), "class_embed_type='identity'"),
+        (lambda: diffusers.network({"down_block_types": ["KDownBlock2D"] * 4}), "KDownBlock2D .* is not supported"),
+        (lambda: score_sde.config_from({"name": "ncsnv2"}, image_size=32), "name of score_sde's model"),
+        (lambda: score_sde.config_from({"what": 1}, image_size=32), "no field what"),
+        (lambda: score_sde.config_from({}, image_size=32, sde="ode"), "sde must be"),
+    ],
+)
+def test_what_is_not_supported_is_refused_in_a_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,97 @@
+"""Which configuration of score_sde a file was trained with: it holds none, and shapes leave several."""
+
+import pathlib
+from typing import Any
+
+from weights_convert.diffusers_folder import read_json
+from weights_convert.published import score_sde_config, score_sde_configs
+from weights_convert.score_sde_modules import architecture
+from weights_convert.sources import Source
+
+__all__ = ["settings"]
+
+Values = dict[str, Any]
+
+SEEN = ("name", "nf", "ch_mult", "num_res_blocks", "embedding_type", "progressive", "progressive_input")
+"""Fields that shapes tell."""
+LEVELS = ("sigma_min", "sigma_max", "num_scales")
+"""Fields that the buffer of noise levels tells."""
+
+
+def settings(source: Source, asked: str | None, image_size: int | None) -> tuple[Values, tuple[str, ...]]:
+    """The fields of a configuration that fit a file, and what was assumed.
+
+    Args:
+        source: the file.
+        asked: a configuration by name, or a JSON file with its fields.
+        image_size: side of the training images, where the configuration's is not meant.
+
+    Raises:
+        ValueError: if several configurations fit, or none does and more has to be said.
+    """
+    if source.config.get("layout") == "flax":
+        if asked is None:
+            raise ValueError("a flax checkpoint does not tell its configuration; give --config, such as ve/NAME.")
+        return _named(asked) | ({} if image_size is None else {"image_size": image_size}), ()
+    seen = architecture(source.tensors.shapes)
+    levels = {name: source.config[name] for name in LEVELS if name in source.config}
+    if asked is not None:
+        return _adapted(_named(asked), seen, levels, image_size), ()
+    fits = {name: values for name, values in score_sde_configs().items() if _fits(values, seen, levels)}
+    processes = {
+        tuple(str(values[n]) for n in ("sde", "continuous", "centered", "image_size")) for values in fits.values()
+    }
+    if len(processes) == 1:
+        name, values = next(iter(fits.items()))
+        return _adapted(values, seen, levels, image_size), (f"configuration {name}",)
+    if fits:
+        raise ValueError(f"it could be of the configurations {', '.join(fits)} of score_sde; say which with --config.")
+    if seen["embedding_type"] == "fourier":
+        base = "ve/ffhq_256_ncsnpp_continuous"
+        return _adapted(_named(base), seen, levels, image_size), (f"the process of {base}",)
+    raise ValueError(
+        "it is no network of a published configuration of score_sde: give --config with one that it was made from, such as "
+        "vp/ddpm/celebahq or vp/cifar10_ddpmpp_continuous, and --image-size."
+    )
+
+
+def _named(asked: str) -> Values:
+    if not asked.endswith(".json"):
+        return score_sde_config(asked)[1]
+    values = read_json(pathlib.Path(asked))
+    parts = {"model": None, "data": ("image_size", "centered", "num_channels"), "training": ("sde", "continuous")}
+    for part, wanted in parts.items():
+        if isinstance(inner := values.pop(part, None), dict):
+            values |= {name: value for name, value in inner.items() if wanted is None or name in wanted}
+    if missing := [name for name in ("image_size", "centered", "sde", "continuous") if name not in values]:
+        raise ValueError(f"{asked} has no {', '.join(missing)}, which a configuration of score_sde needs.")
+    return values
+
+
+def _fits(values: Values, seen: Values, levels: Values) -> bool:
+    if any(values.get(name, seen[name]) != seen[name] for name in SEEN):
+        return False
+    if any(abs(values[name] - value) > 1e-3 * abs(value) for name, value in levels.items()):
+        return False
+    return seen["attn_levels"] == _attends(values, values["image_size"])
+
+
+def _attends(values: Values, image_size: int) -> list[int]:
+    return [i for i in range(len(values["ch_mult"])) if image_size >> i in values["attn_resolutions"]]
+
+
+def _adapted(values: Values, seen: Values, levels: Values, image_size: int | None) -> Values:
+    """A configuration with what the file itself tells in the place of its own fields."""
+    size = image_size
+    if size is None:
+        if not _fits(values, seen, {}):
+            raise ValueError(
+                "its network is another than the configuration's, so that the size of its images is not known; give it with "
+                "--image-size."
+            )
+        size = values["image_size"]
+    told = {name: seen[name] for name in (*SEEN, "conditional", "num_channels")}
+    if seen["progressive_input"] == "none" and values.get("progressive_input", "none") != "none":
+        told["fir"] = False
+    attends = [size >> level for level in seen["attn_levels"]]
+    return values | told | levels | {"image_size": size, "attn_resolutions": attends}

@@ -49,8 +49,6 @@ DTYPES = ("float32", "bfloat16", "float64")
 STORED = ("F64", "F32", "F16", "BF16")  # types of safetensors that hold weights
 MAX_DESCRIPTION = 2**24  # bytes; that of a large network takes some thousands
 
-COPIED = 1
-"""GB of parameters that Orbax copies at a time while it writes; the largest of a network takes a tenth of that."""
 
 Path = str | os.PathLike[str]
 Named = dict[str, np.ndarray]
@@ -356,8 +354,7 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
 
     whole = folder / "whole"
     whole.mkdir()
-    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=COPIED)
-    with ocp.Checkpointer(handler) as checkpointer:
+    with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(whole / "params", traverse_util.unflatten_dict(named, sep="/"))
     _write_description(whole / DESCRIPTION, description, whole / "params")
     whole.chmod(0o755)

@@ -102,8 +102,9 @@ def _network(config: PriorConfig) -> str:
     unet = config.unet
     millions = sum(math.prod(shape) for shape in parameter_shapes(unet).values()) / 1e6
     classes = f"{unet.num_classes} classes, " if unet.num_classes else ""
+    form = config.prediction if config.preconditioning is None else f"told σ ({config.preconditioning.form})"
     return (
-        f"{unet.image_size}×{unet.image_size}, {millions:.1f} M parameters, {classes}{config.prediction}, "
+        f"{unet.image_size}×{unet.image_size}, {millions:.1f} M parameters, {classes}{form}, "
         f"{config.variance} variance, {config.schedule} schedule of {config.num_steps} steps"
     )
 

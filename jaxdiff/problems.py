@@ -15,7 +15,7 @@ from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
 __all__ = ["Problem", "observe"]
 
 BEYOND = 20.0
-"""No image on [-1, 1], nor a draw of a test's Gaussian prior, has such a value; nearly all on 0 … 255 have."""
+"""An image without a negative value that goes beyond this is on 0 … 255."""
 MOST_NOISE = 2.0
 """The width of [-1, 1]."""
 NOISE_FLOOR = 1e-3
@@ -128,7 +128,8 @@ def observe(
 
 def _check_scale(image: Image, sigma: Array) -> None:
     """Refuse images on 0 … 255 and their σ, where the values are known."""
-    if not isinstance(image, jax.core.Tracer) and (most := float(jnp.max(jnp.abs(image), initial=0))) > BEYOND:
+    known = not isinstance(image, jax.core.Tracer) and image.size > 0
+    if known and jnp.min(image) >= 0 and (most := float(jnp.max(image))) > BEYOND:
         raise ValueError(f"images are on [-1, 1], but this one reaches {most:.3g}; divide by 127.5 and subtract 1.")
     if not isinstance(sigma, jax.core.Tracer) and sigma > MOST_NOISE:
         raise ValueError(f"σ = {float(sigma):g} is on another scale than [-1, 1], which is 2 wide; divide it by 127.5.")

@@ -60,7 +60,7 @@ def test_restore_takes_the_winning_settings_and_no_others():
     """Settings of the search are not laid under published ones that won."""
     table = json.loads(resources.files("jaxdiff.tasks").joinpath("best.json").read_text("utf-8"))
     own = dict.fromkeys(restore.IMPLIED)
-    args = argparse.Namespace(settings=None, prior="faces64", task="", method=None, **own)
+    args = argparse.Namespace(settings=None, prior="faces64", task="", method=None, noise=None, noise_std=None, **own)
     for task, entries in table["faces64"].items():
         args.task = task
         for entry in entries:

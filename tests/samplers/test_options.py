@@ -220,7 +220,7 @@ def impossible_runs(here):
         "text": (lambda: jd.samplers.dps(zeta="1.0"), "zeta must be a number, got '1.0'"),
         "infinite noise": (lambda: jd.observe(key, operator, y, np.float32("inf")), "noise_std must be a number"),
         "an image on 0 to 255": (
-            lambda: jd.observe(key, operator, 127.5 * y + 127.5, 0.05),
+            lambda: jd.observe(key, operator, 127.5 * jnp.clip(y, -1, 1) + 127.5, 0.05),
             "divide by 127.5 and subtract 1",
         ),
         "noise on 0 to 255": (lambda: jd.observe(key, operator, y, 25), "divide it by 127.5"),

@@ -14,7 +14,7 @@ DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
 TUTORIALS ?= 0
-QUICK := tests/models tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
+QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: demo test test-all test-quick test-floors lint docs pictures clean wheel

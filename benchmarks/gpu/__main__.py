@@ -39,7 +39,7 @@ def main() -> None:
         "begin", device=device.device_kind, platform=device.platform, jax=jax.__version__, seconds=args.seconds
     )
     denoiser = parity_diffusion.trained_denoiser() if args.rehearse else denoiser_of("ffhq_256")
-    small = {"side": 256, "batches": (1, 2), "peer": False}
+    small = {"side": 256, "batches": (2,), "peer": False}
     large = {"side": 8192, "batches": (1, 16, 64, 4), "peer": True}
     stages = {
         "parity": lambda: parity.run(record, denoiser, args.seconds - PARITY),
@@ -61,12 +61,9 @@ def main() -> None:
 def _train(record: Record, args: argparse.Namespace) -> None:
     if args.rehearse:
         images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
-        changes = {
-            "optimizer.batch_size": 4,
-            "prior.unet.image_size": 32,
-            "prior.unet.model_channels": 32,
-            "dtype": "float32",
-        }
+        small = {"image_size": 32, "channel_mult": [1, 1], "attention_factors": [2]}
+        changes = {f"prior.unet.{name}": value for name, value in small.items()}
+        changes |= {"optimizer.batch_size": 4, "dtype": "float32"}
         training.run(record, images, np.ones(8, np.float32), changes, most=4)
     elif args.data:
         training.run(record, *training.images_of(args.data, 64), {}, None)

@@ -10,10 +10,17 @@ from benchmarks.gpu.record import Record
 
 PRECISIONS = {"float32": "highest", "TF32": "tensorfloat32", "bfloat16 products": "bfloat16"}
 """What a product may round its factors to, by JAX's names."""
+RUNS = (
+    ("ddpm_20", "x_final", "float32"),
+    ("dps_gblur_20", "x_final_f64", "float32"),
+    ("ddpm_20", "x_final", "TF32"),
+    ("ddpm_20", "x_final", "bfloat16 products"),
+)
+"""Recorded runs of the DPS code: name, last image, precision. A guided run is replayed in float64."""
 T = 300
 
 
-def run(record: Record, denoiser: jd.Denoiser, until: float) -> None:
+def run(record: Record, denoiser: jd.Denoiser, until: float, runs: int | None = None) -> None:
     """Rows: relative L2 error of the network and its gradient against the CPU's, and of recorded runs of the DPS code."""
     x = jax.random.normal(jax.random.key(0), denoiser.image_shape)
     expected = _on_cpu(denoiser, x)
@@ -25,9 +32,7 @@ def run(record: Record, denoiser: jd.Denoiser, until: float) -> None:
             record.write("parity", what=what, precision=name, error=error, digits=-np.log10(max(error, 1e-16)))
         if record.left() < until:
             return
-    # A guided run is replayed in float64, where no product is rounded further.
-    runs = [("ddpm_20", "x_final", name) for name in PRECISIONS] + [("dps_gblur_20", "x_final_f64", "float32")]
-    for name, golden, precision in runs:
+    for name, golden, precision in RUNS[:runs]:
         if record.left() < until:
             return
         with jax.default_matmul_precision(PRECISIONS[precision]):

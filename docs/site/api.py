@@ -28,7 +28,10 @@ def entry(module: ModuleType, name: str) -> str:
     if inspect.ismodule(value):
         return ""
     if inspect.isclass(value):
-        return f".. autoclass:: {full}\n   :members:\n   :show-inheritance:\n"
+        # The package offers some classes of its modules by itself. One that is defined deeper is indexed there.
+        elsewhere = module is not jd and getattr(jd, name, None) is value and value.__module__ != module.__name__
+        again = "   :no-index:\n" if elsewhere else ""
+        return f".. autoclass:: {full}\n   :members:\n   :show-inheritance:\n{again}"
     return f".. autofunction:: {full}\n" if inspect.isroutine(value) else f".. py:data:: {full}\n\n   {held(value)}\n"
 
 

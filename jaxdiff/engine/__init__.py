@@ -1,7 +1,7 @@
 """Any number of restorations on any number of devices: batches, sharding, memory, progress, resume."""
 
 from jaxdiff.engine.programs import forget
-from jaxdiff.engine.runs import Outcome, batch_keys, restore, restore_many
+from jaxdiff.engine.runs import Glimpse, Outcome, batch_keys, restore, restore_many
 from jaxdiff.numerics import stack
 
-__all__ = ["Outcome", "batch_keys", "forget", "restore", "restore_many", "stack"]
+__all__ = ["Glimpse", "Outcome", "batch_keys", "forget", "restore", "restore_many", "stack"]

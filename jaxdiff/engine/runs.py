@@ -1,5 +1,6 @@
 """Run many restorations as one compiled program, in chunks from the host: progress, resume, and time without compilation."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,17 +21,40 @@ from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.arguments import check_finite, check_run
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import chunks, grid_for
+from jaxdiff.samplers.loop import as_needed, chunks, grid_for
+from jaxdiff.samplers.trajectory import estimate
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array, Key
 
-__all__ = ["Outcome", "batch_keys", "restore", "restore_many"]
+__all__ = ["Glimpse", "Outcome", "batch_keys", "restore", "restore_many"]
 
 ENDLESS = 10**9
 """Runs of an iterator whose length is not known."""
 
 Report = Callable[[int], None]
 """Called after each chunk with the number of (image × step)s that it advanced."""
+
+
+class Glimpse(NamedTuple):
+    """A batch on its way.
+
+    Attributes:
+        x: [B, H, W, C], the iterates.
+        x0: [B, H, W, C], what the prior makes of them: x̂₀ = E[x₀ | x_t], as in a ``Trajectory``.
+        first: number of the batch's first run.
+        done: steps that are done.
+        total: steps of a run.
+    """
+
+    x: np.ndarray
+    x0: np.ndarray
+    first: int
+    done: int
+    total: int
+
+
+Watch = Callable[[Glimpse], None]
+"""Called after each chunk; an exception that it raises stops the run."""
 
 
 class Outcome(NamedTuple):
@@ -63,7 +87,9 @@ def restore(
     spacing: str | None = None,
     batch_size: int | str = "auto",
     devices: int | Sequence[Any] | None = None,
+    progress: bool = False,
     report: Report | None = None,
+    watch: Watch | None = None,
     resume: str | Path | None = None,
 ) -> Outcome:
     """Restore any number of images (or draw them), batch by batch, on all devices of this process.
@@ -86,7 +112,9 @@ def restore(
         batch_size: runs at a time; "auto" takes as many as the compiled program says that memory allows (and on a CPU
             at most 16, where more gain nothing). When the devices run out of memory all the same, batches are halved.
         devices: all of this process, the first n of them, or a list.
+        progress: show a progress bar, on a terminal or in a notebook; elsewhere a line every half minute.
         report: called with 0 at the start, and after each chunk with the number of (run × step)s done.
+        watch: called after each chunk with a ``Glimpse`` of the batch, for one network call more.
         resume: a file for the state between chunks: the same call goes on from there. In another process it starts anew
             where operator, prior or sampler hold a Python function, which cannot be known to be the same.
 
@@ -109,8 +137,9 @@ def restore(
     if problems is None and count is None:
         raise ValueError("say how many images to draw: count=N.")
     grid, placement = grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, count or ENDLESS)
-    engine = _Engine(denoiser, sampler, grid, placement, report, resume)
-    return engine(lambda first, n: batch_keys(key, n, first), problems, count, batch_size)
+    with _bar(sampler, count, len(grid.t), progress) as shown:
+        engine = _Engine(denoiser, sampler, grid, placement, _both(report, shown), watch, resume)
+        return engine(lambda first, n: batch_keys(key, n, first), problems, count, batch_size)
 
 
 def restore_many(
@@ -124,6 +153,7 @@ def restore_many(
     batch_size: int | str = "auto",
     devices: int | Sequence[Any] | None = None,
     report: Report | None = None,
+    watch: Watch | None = None,
     resume: str | Path | None = None,
 ) -> Outcome:
     """``restore`` with the key of each run given: ``keys`` [B]; run i equals ``jd.sample`` on ``keys[i]`` and problem i.
@@ -134,8 +164,33 @@ def restore_many(
     if _length(problems) not in (None, len(keys)):
         raise ValueError(f"each run needs its key: there are {_length(problems)} problems and {len(keys)} keys.")
     grid, placement = grid_for(denoiser, sampler, steps, spacing), choose_devices(devices, len(keys))
-    engine = _Engine(denoiser, sampler, grid, placement, report, resume)
+    engine = _Engine(denoiser, sampler, grid, placement, report, watch, resume)
     return engine(lambda first, n: keys[first : first + n], problems, len(keys), batch_size)
+
+
+@contextlib.contextmanager
+def _bar(sampler: Sampler, count: int | None, steps: int, wanted: bool) -> Iterator[Report | None]:
+    """A stage of a progress bar for ``count`` runs, or None where it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    if count is None:
+        raise ValueError("a progress bar needs the number of runs, which an iterator does not tell: give count=N.")
+    from jaxdiff.progress import progress
+
+    with progress() as bar:
+        yield bar(f"{sampler.title}, {count} runs" if count > 1 else sampler.title, count * steps, steps)
+
+
+def _both(*reports: Report | None) -> Report | None:
+    """One report that calls each of those that there are."""
+    wanted = [report for report in reports if report is not None]
+
+    def report(advanced: int) -> None:
+        for one in wanted:
+            one(advanced)
+
+    return report if wanted else None
 
 
 def _length(problems: Any) -> int | None:
@@ -154,11 +209,12 @@ class _Engine:
         grid: TimeGrid,
         placement: Placement,
         report: Report | None,
+        watch: Watch | None,
         resume: str | Path | None,
     ) -> None:
         self.placement, self.grid, self.size = placement, grid, 0
         self.denoiser, self.sampler = placement.whole((denoiser, sampler))
-        self.report, self.resume = report, None if resume is None else Path(resume)
+        self.report, self.watch, self.resume = report, watch, None if resume is None else Path(resume)
 
     def __call__(self, keys_of: Any, problems: Any, count: int | None, batch_size: int | str) -> Outcome:
         if count is not None and count < 1:
@@ -272,7 +328,8 @@ class _Engine:
             if self.resume is not None:
                 path = self.resume.with_name(f"{self.resume.stem}-{first + done}{self.resume.suffix}")
             try:
-                outcome = self._batch(*batch, Bookmark(path, (*batch, self.denoiser, self.sampler, self.grid)), here)
+                mark = Bookmark(path, (*batch, self.denoiser, self.sampler, self.grid))
+                outcome = self._batch(*batch, mark, range(first + done, first + done + here))
             except Exception as error:
                 if not _out_of_memory(error) or self.size <= self.placement.width:
                     raise
@@ -284,7 +341,7 @@ class _Engine:
             done += here
         return outcomes
 
-    def _batch(self, keys: Array, problem: Any, mark: Bookmark, used: int) -> Outcome:
+    def _batch(self, keys: Array, problem: Any, mark: Bookmark, runs: range) -> Outcome:
         placement, batched = self.placement, problem is not None
         init_keys, run_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         init_keys, run_keys, problem = placement.split((init_keys, run_keys, problem))
@@ -306,9 +363,21 @@ class _Engine:
                 seconds += time.perf_counter() - begun
                 residuals.append(np.asarray(residual))
                 mark.write(number + 1, state, residuals, seconds, last=number + 1 == len(pieces))
+                self._glimpse(state.x, piece, runs)
             if self.report is not None:
-                self.report(len(piece[0]) * used)
+                self.report(len(piece[0]) * len(runs))
         return Outcome(np.asarray(state.x), np.concatenate(residuals, axis=1), seconds)
+
+    def _glimpse(self, x: Array, piece: tuple[np.ndarray, np.ndarray, np.ndarray], runs: range) -> None:
+        if self.watch is None:
+            return
+        index, _, s = piece
+        x0 = _estimates(as_needed(self.denoiser, self.sampler), self.sampler, jnp.asarray(s[-1]), x)
+        count = len(runs)
+        self.watch(Glimpse(np.array(x[:count]), np.array(x0[:count]), runs.start, int(index[-1]) + 1, len(self.grid.t)))
+
+
+_estimates = jax.jit(jax.vmap(estimate, in_axes=(None, None, None, 0)))
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -105,6 +105,8 @@ class Sampler(Summarised):
     """Ends of its Karras grid, for a method that neither begins at pure noise nor ends at the clean image."""
     clips: ClassVar[bool] = True
     """Whether x̂₀ may be clipped to [-1, 1]; False where derivatives of x̂₀ stand for its covariance."""
+    noisy: ClassVar[bool] = True
+    """Whether its iterate is a noisy image x_t; False where it is the restored image itself."""
     search: ClassVar[dict[str, Range]] = {}
     """Option → where its best value may lie, for ``jaxdiff tune``."""
     calls: ClassVar[Calls] = Calls(1)

@@ -2,7 +2,7 @@
 
 import itertools
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxdiff.samplers.arguments import check_kinds, check_run
 from jaxdiff.samplers.base import Sampler, image_shape_of
 from jaxdiff.samplers.grids import NOISE_SPACINGS, karras_grid
 from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
+from jaxdiff.samplers.trajectory import Trajectory, keep, trajectory_of
 from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, longest_grid, timestep_grid
 from jaxdiff.typing import Array, Image, Key
 
@@ -154,6 +155,38 @@ def run(
     return checkpointed_scan(body, state, (*steps, noise), count, checkpoint_depth(checkpoint, count))
 
 
+@overload
+def sample(
+    key: Key,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    *,
+    steps: int | str | TimeGrid | None = ...,
+    spacing: str | None = ...,
+    x_init: Image | None = ...,
+    noise: Array | None = ...,
+    checkpoint: str | int | None = ...,
+    trajectory: None = ...,
+) -> tuple[Image, Any]: ...
+
+
+@overload
+def sample(
+    key: Key,
+    denoiser: DenoiserLike,
+    problem: Problem | None,
+    sampler: Sampler,
+    *,
+    steps: int | str | TimeGrid | None = ...,
+    spacing: str | None = ...,
+    x_init: Image | None = ...,
+    noise: Array | None = ...,
+    checkpoint: str | int | None = ...,
+    trajectory: int,
+) -> tuple[Image, Any, Trajectory]: ...
+
+
 def sample(
     key: Key,
     denoiser: DenoiserLike,
@@ -165,7 +198,8 @@ def sample(
     x_init: Image | None = None,
     noise: Array | None = None,
     checkpoint: str | int | None = None,
-) -> tuple[Image, Any]:
+    trajectory: int | None = None,
+) -> tuple[Image, Any] | tuple[Image, Any, Trajectory]:
     """Restore (or, with ``problem=None``, draw) one image.
 
     A pure function: ``jit`` it, ``vmap`` it over keys, measurements, masks or hyper-parameters, ``grad`` through it.
@@ -185,9 +219,11 @@ def sample(
         checkpoint: what a gradient through the run of N steps keeps: None everything; "step" one state a step; "sqrt"
             about 2√N states, for one more forward pass; "log" about 2 log₂ N, for log₂ N more; a number d in general,
             d N^{1/d} states for d − 1 more. The image is the same.
+        trajectory: keep so many states, evenly spread over the run. The image is the same.
 
     Returns:
-        The image [H, W, C] after the last step (not clipped), and the sampler's infos, stacked over steps.
+        The image [H, W, C] after the last step (not clipped), and the sampler's infos, stacked over steps. With
+        ``trajectory`` the kept states too: timesteps, x_t and x̂₀, each one network call more.
 
     Raises:
         ValueError: if the steps are impossible or shapes do not fit.
@@ -197,8 +233,16 @@ def sample(
     if noise is not None and noise.shape[0] != len(grid.t):
         raise ValueError(f"noise holds {noise.shape[0]} draws, but this run takes {len(grid.t)} steps.")
     state = start(init_key, denoiser, problem, sampler, grid, x_init)
-    state, info = run(run_key, state, denoiser, problem, sampler, whole(grid), noise, checkpoint)
-    return state.x, info
+    if trajectory is None:
+        state, info = run(run_key, state, denoiser, problem, sampler, whole(grid), noise, checkpoint)
+        return state.x, info
+    keeping, state, kept = keep(sampler, state, grid, trajectory)
+    state, info = run(run_key, state, denoiser, problem, keeping, whole(grid), noise, checkpoint)
+    path = _trajectory(as_needed(denoiser, sampler), sampler, jnp.asarray(grid.s)[kept], state.states)
+    return state.x, info, path
+
+
+_trajectory = jax.jit(trajectory_of)
 
 
 def chunks(grid: TimeGrid, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from jaxdiff import progress
 from jaxdiff.cli import bench, console, sample
 from jaxdiff.samplers import METHODS
 
@@ -253,8 +254,8 @@ def test_info_cuts_no_line_and_has_no_backticks(jaxdiff, monkeypatch):
 
 def test_without_a_terminal_each_part_is_a_line_with_the_time_left(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    with console.progress() as add:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.progress() as add:
         stage = add("bench", 30, 10, [10, 30])
         for count in (5, 5, 10, 10):
             now[0] += count

@@ -233,3 +233,34 @@ def test_programs_used_last_are_kept_and_all_can_be_dropped(tiny, monkeypatch):
     assert kept in programs._PROGRAMS, "the one used last is kept, not the one made last"
     forget()
     np.testing.assert_array_equal(draw(3), first)
+
+
+def test_a_watcher_sees_each_batch_on_its_way_and_can_stop_it(tiny, monkeypatch):
+    monkeypatch.setattr(runner, "chunk_size", lambda count, pixels: 2)
+    made, sampler, seen = problems(3), jd.samplers.dps(zeta=0.5), []
+    plain = jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2)
+    watched = jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2, watch=seen.append)
+    np.testing.assert_array_equal(watched.x, plain.x)
+    assert [(g.first, g.done, g.total, len(g.x)) for g in seen] == [
+        (0, 2, 4, 2),
+        (0, 4, 4, 2),
+        (2, 2, 4, 1),
+        (2, 4, 4, 1),
+    ]
+    _, _, path = jd.sample(jax.random.fold_in(KEY, 2), tiny, made[2], sampler, steps=4, trajectory=2)
+    for glimpse, x, x0 in zip(seen[2:], path.x, path.x0, strict=True):
+        np.testing.assert_allclose(glimpse.x[0], x, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(glimpse.x0[0], x0, rtol=1e-3, atol=1e-3)
+
+    def stop(glimpse):
+        raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2, watch=stop)
+
+
+def test_progress_is_shown_where_it_is_asked_for(tiny, capsys):
+    jd.restore(KEY, tiny, problems(2), jd.samplers.dps(), steps=4, progress=True)
+    assert "DPS, 2 runs 8/8: done" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="give count=N"):
+        jd.restore(KEY, tiny, iter(problems(1)), jd.samplers.dps(), steps=4, progress=True)

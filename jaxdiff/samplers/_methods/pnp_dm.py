@@ -42,6 +42,7 @@ class PnPDM(Sampler):
     """
 
     title = "PnP-DM"
+    noisy = False
     takes = NoiseModel
     spacing = "karras"
     sigma_range = (0.02, 10.0)  # it reaches below every floor of ρ, where the chain stays and draws

@@ -50,6 +50,7 @@ class REDDiff(Sampler):
     """
 
     title = "RED-diff"
+    noisy = False
     takes = NoiseModel
     search = {"lam": Log(0.01, 3.0), "rate": Log(0.01, 0.7)}
 

@@ -1,6 +1,7 @@
 """A short text for objects that hold arrays: what they are, not what their arrays contain."""
 
 import dataclasses
+from html import escape
 from typing import Any
 
 import jax
@@ -15,7 +16,11 @@ LONGEST = 80
 
 
 class Summarised:
-    """A base class of dataclasses whose ``repr`` is their ``summary``."""
+    """A base class of dataclasses whose ``repr`` is their ``summary``, and which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        """The class, and a row for each field; what a field holds unfolds where it has fields itself."""
+        return f"<b>{type(self).__name__}</b>{_rows(self)}"
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Give the class its ``repr`` before ``dataclass`` gives it another."""
@@ -54,3 +59,19 @@ def _array(value: Any) -> str:
 def _fields(value: Any, fields: dict[str, Any]) -> str:
     inside = ", ".join(f"{name}={summary(inner)}" for name, inner in fields.items() if inner is not None)
     return f"{type(value).__name__}({inside})"
+
+
+def _rows(value: Any) -> str:
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    rows = "".join(
+        f'<tr><td style="text-align:left">{name}</td><td style="text-align:left">{_cell(inner)}</td></tr>'
+        for name, inner in fields.items()
+        if inner is not None
+    )
+    return f"<table>{rows}</table>" if rows else ""
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Summarised) and dataclasses.fields(value):  # type: ignore[arg-type]
+        return f"<details><summary>{type(value).__name__}</summary>{_rows(value)}</details>"
+    return f"<code>{escape(summary(value))}</code>"

@@ -1,5 +1,6 @@
 """Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
 
+import base64
 import contextlib
 import errno
 import io
@@ -21,6 +22,7 @@ __all__ = [
     "LoadedImage",
     "atomic",
     "check_folder",
+    "data_uri",
     "decode",
     "find_images",
     "from_uint8",
@@ -399,6 +401,14 @@ def write_text(path: str | Path, text: str) -> Path:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """[H, W, 1 or 3] in [-1, 1] as a PNG inside a ``data:`` address, for pages that stand alone."""
+    values = to_uint8(pixels)
+    with io.BytesIO() as held:
+        PILImage.fromarray(values[..., 0] if values.shape[-1] == 1 else values).save(held, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 def save_image(path: str | Path, pixels: np.ndarray) -> None:

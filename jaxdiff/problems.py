@@ -7,6 +7,7 @@ from flax import struct
 from jax.typing import DTypeLike
 
 from jaxdiff._summary import Summarised
+from jaxdiff.files import data_uri
 from jaxdiff.noise import Gaussian, NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import Operator
@@ -54,6 +55,14 @@ class Problem(Summarised):
                 f"{noise.title} is of real measurements, but {type(operator).__name__} measures complex numbers; give σ."
             )
         return cls(operator, y, noise.level(y), noise)
+
+    def _repr_html_(self) -> str:
+        """The measurement as a picture above the table of fields, where it is one measurement of known values."""
+        table = super()._repr_html_()
+        if isinstance(self.y, jax.core.Tracer) or jnp.ndim(self.noise_std):
+            return table
+        shown = data_uri(np.asarray(self.operator.view(self.y)))
+        return f'<img src="{shown}" alt="the measurement" width="160" style="image-rendering:pixelated">{table}'
 
     def residual(self, x: Image) -> Array:
         """y − A(x)."""

@@ -1,10 +1,16 @@
 """What a person at a prompt sees: short texts for objects, and public names alone in completion."""
 
+import base64
+import io
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 import jaxdiff as jd
+from jaxdiff.files import to_uint8
 from jaxdiff.samplers.posterior import Posterior
 
 SHAPE = (16, 16, 3)
@@ -49,3 +55,20 @@ def test_draws_and_what_a_program_traces_are_printed_alike():
 def test_completion_offers_public_names(module):
     found = getattr(jd, module)
     assert dir(found) == sorted(found.__all__)
+
+
+def test_a_notebook_shows_fields_in_a_table_and_a_problem_its_measurement():
+    for name, thing in things().items():
+        page = thing._repr_html_()
+        assert page.count("<table>") == page.count("</table>") >= 1
+        assert f"<b>{name}</b>" in page
+        assert "Array(" not in page
+        assert len(page) < 20_000
+    problem = things()["Problem"]
+    head, _, code = problem._repr_html_().partition('src="data:image/png;base64,')
+    assert head.startswith("<img")
+    shown = np.asarray(PILImage.open(io.BytesIO(base64.b64decode(code.partition('"')[0]))))
+    np.testing.assert_array_equal(shown, to_uint8(np.asarray(problem.operator.view(problem.y))))
+    assert "<details><summary>Separable</summary>" in problem._repr_html_()
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), problem)
+    assert "<img" not in several._repr_html_()

@@ -25,10 +25,7 @@ problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 # MMPS is among the methods whose spread is nearly right. The eight runs are one compiled program.
 
 draws = jd.posterior(jax.random.key(1), denoiser, problem, jd.samplers.mmps(iterations=3), n=8, steps=20)
-figure = jd.plots.image_table(
-    [[np.asarray(problem.operator.view(problem.y)), face, *np.asarray(draws.samples[:4])]],
-    captions=[["measured", "truth", *(f"draw {i + 1}" for i in range(4))]],
-)
+figure = jd.plots.draws(draws, face, problem=problem, most=4)
 
 # %%
 # Mean, deviation and error
@@ -36,11 +33,8 @@ figure = jd.plots.image_table(
 #
 # The mean has the best PSNR. The deviation should be large where the error is large.
 
-mean, std = np.asarray(draws.mean), np.asarray(draws.std)
-figure = jd.plots.spread_figure(
-    [("truth", face), (f"mean\n{jd.metrics.psnr(mean, face):.1f} dB", mean)],
-    [("deviation of the draws", std.mean(-1)), ("error of the mean", np.abs(mean - face).mean(-1))],
-)
+mean = np.asarray(draws.mean)
+figure = jd.plots.spread(draws, face)
 single = np.mean([jd.metrics.psnr(x, face) for x in draws.samples])
 print(f"mean of the draws {jd.metrics.psnr(mean, face):.2f} dB, a single draw {single:.2f} dB")
 
@@ -51,6 +45,4 @@ print(f"mean of the draws {jd.metrics.psnr(mean, face):.2f} dB, a single draw {s
 # A 70 % interval should hold 70 % of the pixels. Below the diagonal the draws are over-confident.
 
 found = calibration(draws.samples, face)
-figure = jd.plots.calibration_figure(
-    np.asarray(found.levels), np.asarray(found.coverage), samples=8, error=float(found.error)
-)
+figure = jd.plots.calibration(found, samples=8)

@@ -134,4 +134,5 @@ def _sentence(error: Exception) -> str:
 
 def entry_point(argv: Sequence[str] | None = None) -> Any:
     """The console script."""
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, no windows
     app.run(main, argv=None if argv is None else list(argv), flags_parser=parse)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdiff import plots
 from jaxdiff.engine import stack
-from jaxdiff.evaluation.calibration import coverage
+from jaxdiff.evaluation.calibration import Calibration, coverage
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.scores import misfits, scores
 from jaxdiff.files import save_image
@@ -141,8 +141,8 @@ def _figures(
         figures["std.png"] = plots.spread_figure([], [("standard deviation", _std(draws))], cell=3.0)
     if truth is not None and len(draws) >= CALIBRATED:
         levels, covered = _coverage(draws, truth)
-        distance = float(np.abs(covered - levels).mean())
-        figures["calibration.png"] = plots.calibration_figure(levels, covered, samples=len(draws), error=distance)
+        found = Calibration(*map(jnp.asarray, (levels, covered, np.abs(covered - levels).mean())))
+        figures["calibration.png"] = plots.calibration(found, samples=len(draws))
     return figures
 
 

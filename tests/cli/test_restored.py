@@ -42,7 +42,7 @@ def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatc
     def missing():
         raise ValueError("figures need matplotlib; install it with: pip install 'jaxdiff[plots]'.")
 
-    monkeypatch.setattr(plots, "_pyplot", missing)
+    monkeypatch.setattr(plots.layout, "pyplot", missing)
     truth = np.zeros(SHAPE, np.float32)
     problem = observe(jax.random.key(0), operators.denoise(image_shape=SHAPE), truth, 0.1)
     draws = np.asarray(0.1 * jax.random.normal(jax.random.key(1), (8, *SHAPE)))

@@ -1,4 +1,4 @@
-"""Pictures of results: sheets of images, rows of triplets, curves. matplotlib is imported only here and only when drawing."""
+"""Images in rows and columns, maps with a scale, curves. matplotlib is imported only here and only when drawing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdiff.files import atomic, to_uint8
 
-__all__ = ["calibration_figure", "curves", "image_table", "save_figure", "sheet", "spread_figure"]
+__all__ = ["curves", "image_table", "pyplot", "save_figure", "sheet", "spread_figure"]
 
 
 def sheet(images: Sequence[np.ndarray] | np.ndarray, *, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -40,6 +40,7 @@ def image_table(
     title: str = "",
     cell: float = 1.35,
     separators: Sequence[int] = (),
+    inset: tuple[int, int, int] | None = None,
 ) -> Any:
     """A matplotlib figure of images in rows and columns, laid out as the study's triplets.
 
@@ -51,9 +52,11 @@ def image_table(
         title: over all.
         cell: inches a cell.
         separators: column numbers before which to leave a wider gap (groups of triplets).
+        inset: top, left and side of a square, in pixels, that each picture of the largest size shows enlarged in a corner.
     """
-    plt = _pyplot()
+    plt = pyplot()
     columns = max(len(row) for row in rows)
+    largest = max(np.shape(image)[:2] for row in rows for image in row)
     widths: list[float] = []
     places: list[int] = []
     for column in range(columns):
@@ -79,12 +82,9 @@ def image_table(
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
             axes = figure.add_subplot(grid[r, places[c]])
-            values = to_uint8(image)
-            axes.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray", vmin=0, vmax=255)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
+            _show(axes, image)
+            if inset is not None and np.shape(image)[:2] == largest:
+                _enlarge(axes, image, inset)
             if r == 0 and c < len(column_titles):
                 axes.set_title(column_titles[c], fontsize=8, pad=3)
             if c == 0 and r < len(row_titles):
@@ -96,11 +96,39 @@ def image_table(
     return figure
 
 
+def _show(axes: Any, image: np.ndarray) -> None:
+    """A picture without a frame."""
+    values = to_uint8(image)
+    axes.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _enlarge(axes: Any, image: np.ndarray, square: tuple[int, int, int]) -> None:
+    """A square of the picture, framed where it is and enlarged in the corner that is farthest from it."""
+    (top, left, side), (height, width) = square, np.shape(image)[:2]
+    if side < 1 or top < 0 or left < 0 or top + side > height or left + side > width:
+        raise ValueError(
+            f"inset={square} does not lie in a picture of {height}×{width}; give top, left, side in pixels."
+        )
+    right = 2 * left + side <= width
+    below = 2 * top + side <= height
+    corner = axes.inset_axes((0.56 if right else 0.0, 0.0 if below else 0.56, 0.44, 0.44))
+    _show(corner, np.asarray(image)[top : top + side, left : left + side])
+    for spine in corner.spines.values():
+        spine.set(visible=True, color="white", linewidth=1.2)
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="white", linewidth=1.0))
+
+
 def curves(
     series: dict[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", log_y: bool = False
 ) -> Any:
     """A line plot: ``series`` maps a name to its (x, y) values."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=150, layout="constrained")
     for name, (horizontal, vertical) in series.items():
         axes.plot(horizontal, vertical, label=name, linewidth=1.4)
@@ -127,7 +155,7 @@ def spread_figure(
         maps: (title, [H, W], zero or positive). One scale for all, up to the 99.5th percentile of the first.
         cell: inches a panel.
     """
-    plt = _pyplot()
+    plt = pyplot()
     count = len(images) + len(maps)
     lines = 0.42 if any("\n" in title for title, _ in [*images, *maps]) else 0.26
     shape = np.shape((images or maps)[0][1])
@@ -164,46 +192,21 @@ def spread_figure(
     return figure
 
 
-def calibration_figure(levels: np.ndarray, coverage: np.ndarray, *, samples: int, error: float) -> Any:
-    """The coverage of credible intervals against their nominal level; below the diagonal: over-confident.
-
-    Args:
-        levels: [n], nominal.
-        coverage: [n], share of pixels whose true value lies inside.
-        samples: how many draws the intervals are of.
-        error: mean distance from the diagonal.
-    """
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(3.9, 3.7), dpi=150, layout="constrained")
-    axes.plot([0, 1], [0, 1], color="0.55", linewidth=1, linestyle="--", label="calibrated")
-    axes.plot([0, *levels, 1], [0, *coverage, 1], color="tab:blue", linewidth=1.6, label="this run")
-    axes.plot(levels, coverage, "o", color="tab:blue", markersize=3)
-    axes.fill_between([0, *levels, 1], [0, *levels, 1], [0, *coverage, 1], color="tab:blue", alpha=0.12, linewidth=0)
-    axes.text(0.96, 0.06, "over-confident", ha="right", fontsize=7.5, color="0.4", transform=axes.transAxes)
-    axes.text(0.04, 0.62, "under-confident", ha="left", fontsize=7.5, color="0.4", transform=axes.transAxes)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xlabel("credible level", fontsize=9)
-    axes.set_ylabel("share of pixels inside", fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.set_title(f"{samples} draws, mean distance {error:.3f}", fontsize=9)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    return figure
-
-
 def save_figure(path: str | Path, figure: Any) -> None:
     """Write a figure, whole or not at all, and close it."""
     with atomic(path) as temporary:
         figure.savefig(temporary)
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """``matplotlib.pyplot``, with the backend that the process has.
+
+    Raises:
+        ValueError: if matplotlib is missing.
+    """
     try:
-        import matplotlib
+        import matplotlib.pyplot as plt
     except ImportError:
         raise ValueError("figures need matplotlib; install it with: pip install 'jaxdiff[plots]'.") from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     return plt

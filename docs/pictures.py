@@ -1,9 +1,10 @@
 """The pictures of the README: restorations of faces that may be shown, by the embedded prior.
 
-Run:     make pictures        (python -m docs.pictures [--only strip quickstart])
+Run:     make pictures        (python -m docs.pictures [--only strip quickstart trajectory])
 Shows:   strip.png: three tasks, each measured once and drawn six times. quickstart.png: what the README's own code makes.
+         trajectory.png: the states of one run.
 Needs:   nothing. One face is Eileen Collins (NASA, public domain); two are draws of the prior, chosen among 24.
-Time:    four minutes on two CPU cores.
+Time:    five minutes on two CPU cores.
 """
 
 import argparse
@@ -120,7 +121,16 @@ def quickstart() -> None:
     jd.plots.save_figure(DOCS / "quickstart.png", figure)
 
 
-PICTURES = {"strip": strip, "quickstart": quickstart}
+def trajectory() -> None:
+    """A run on its way: the second block of docs/how_it_works.md on the astronaut."""
+    denoiser, face = jd.load_denoiser("faces64"), astronaut()
+    operator = jd.operators.inpaint_random(jax.random.key(3), image_shape=face.shape, fraction=0.9)
+    problem = jd.observe(jax.random.key(2), operator, face, 0.05)
+    _, _, path = jd.sample(jax.random.key(0), denoiser, problem, SAMPLER, steps=STEPS, trajectory=8)
+    jd.plots.save_figure(DOCS / "trajectory.png", jd.plots.trajectory(path))
+
+
+PICTURES = {"strip": strip, "quickstart": quickstart, "trajectory": trajectory}
 
 
 def main() -> None:

@@ -9,6 +9,9 @@ import hashlib
 import os
 import pathlib
 import re
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +24,8 @@ FOLDER = "JAXDIFF_PRIORS"
 """Environment variable: the folder of converted priors; ``jaxdiff/priors`` in the user's cache folder by default."""
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl")
 MODEL = "diffusion_pytorch_model"
+PATIENCE = 5.0
+"""Seconds in which the hub's server has to answer."""
 LAYOUT = 1
 """Raised when a conversion changes, so that older results are made again."""
 
@@ -44,6 +49,13 @@ class Fetched(NamedTuple):
 
     path: pathlib.Path
     commit: str
+
+
+class _Hub(NamedTuple):
+    """huggingface_hub, and why its server is not asked (None where it is)."""
+
+    library: Any
+    away: str | None
 
 
 def is_address(text: str | os.PathLike[str]) -> bool:
@@ -93,10 +105,11 @@ def fetch(address: Address) -> Fetched:
         ValueError: if the library is not installed, or the hub does not give them; the sentence says why.
     """
     try:
-        import huggingface_hub as hub
+        import huggingface_hub
     except ImportError as error:
         raise ValueError(f"{address} needs the package huggingface_hub: pip install 'jaxdiff[hub]'.") from error
-    with _explained(address):
+    hub = _Hub(huggingface_hub, _why_away())
+    with _explained(hub, address):
         if address.file is not None:
             return _file(hub, address, address.file)
         for folder in ("unet/", ""):
@@ -109,14 +122,14 @@ def fetch(address: Address) -> Fetched:
         return _file(hub, address, _only_weights(hub, address))
 
 
-def _file(hub: Any, address: Address, name: str) -> Fetched:
+def _file(hub: _Hub, address: Address, name: str) -> Fetched:
     if not name.endswith(WEIGHTS):
         raise ValueError(f"{address} is no weight file; one ends in {', '.join(WEIGHTS)}.")
     path = _download(hub, address, name)
     return Fetched(path, path.parents[name.count("/")].name)
 
 
-def _weights(hub: Any, address: Address, folder: str) -> None:
+def _weights(hub: _Hub, address: Address, folder: str) -> None:
     """The weights of a model: safetensors before bin, whole or in shards."""
     import json
 
@@ -130,14 +143,16 @@ def _weights(hub: Any, address: Address, folder: str) -> None:
                     raise ValueError(f"{address}: its index names {one_sentence(name, 80)}, which is no weight file.")
                 _download(hub, address, f"{folder}{name}")
             return
-    if _offline():
-        raise ValueError(f"{address} is not whole in the cache, and offline mode (HF_HUB_OFFLINE) is on.")
+    if hub.away:
+        raise ValueError(f"{address} is not whole in the cache, and {hub.away}.")
     raise ValueError(f"{address} has no {MODEL}.safetensors or .bin; name its weight file: {address}:FILE.")
 
 
-def _only_weights(hub: Any, address: Address) -> str:
+def _only_weights(hub: _Hub, address: Address) -> str:
     """The weight file of a repository without configuration, if it has just one."""
-    names = hub.HfApi().list_repo_files(address.repo, revision=address.revision)
+    if hub.away:
+        raise ValueError(f"{address} is not in the cache, and {hub.away}.")
+    names = hub.library.HfApi().list_repo_files(address.repo, revision=address.revision)
     weights = [name for name in names if name.endswith(WEIGHTS)]
     if len(weights) == 1:
         return str(weights[0])
@@ -145,31 +160,48 @@ def _only_weights(hub: Any, address: Address) -> str:
     raise ValueError(f"{address} has {what}" + (f"; name one: {address}:FILE." if weights else ", and is not read."))
 
 
-def _optional(hub: Any, address: Address, name: str) -> pathlib.Path | None:
+def _optional(hub: _Hub, address: Address, name: str) -> pathlib.Path | None:
     from huggingface_hub import errors
 
     try:
         return _download(hub, address, name)
     except errors.LocalEntryNotFoundError:
-        if _offline():
+        if hub.away:
             return None  # what is not in the cache counts as not there
         raise
     except errors.EntryNotFoundError:
         return None
 
 
-def _offline() -> bool:
+def _download(hub: _Hub, address: Address, name: str) -> pathlib.Path:
+    found = hub.library.hf_hub_download(
+        address.repo, name, revision=address.revision, local_files_only=hub.away is not None
+    )
+    return pathlib.Path(found)
+
+
+def _why_away() -> str | None:
+    """Why the hub is not to be asked: offline mode, or a server that does not answer; None where it is.
+
+    huggingface_hub itself would try six times, for half a minute each file. Behind a proxy it is left to do so.
+    """
     from huggingface_hub import constants
 
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def _download(hub: Any, address: Address, name: str) -> pathlib.Path:
-    return pathlib.Path(hub.hf_hub_download(address.repo, name, revision=address.revision))
+    if constants.HF_HUB_OFFLINE:
+        return "offline mode (HF_HUB_OFFLINE) is on"
+    place = urllib.parse.urlsplit(constants.ENDPOINT)
+    if urllib.request.getproxies().get(place.scheme):
+        return None
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((str(place.hostname), port), timeout=PATIENCE).close()
+    except OSError:
+        return "the hub cannot be reached: check the network"
+    return None
 
 
 @contextlib.contextmanager
-def _explained(address: Address) -> Iterator[None]:
+def _explained(hub: _Hub, address: Address) -> Iterator[None]:
     """One sentence for each way in which the hub says no."""
     from huggingface_hub import errors
 
@@ -178,8 +210,7 @@ def _explained(address: Address) -> Iterator[None]:
         errors.GatedRepoError: f"is gated: accept its terms at {page}, and log in with `hf auth login`",
         errors.RepositoryNotFoundError: "is no repository of the hub, or a private one: check the name, or log in",
         errors.RevisionNotFoundError: "has no such revision: check the name of the branch, tag or commit",
-        errors.OfflineModeIsEnabled: "is not in the cache, and offline mode (HF_HUB_OFFLINE) is on",
-        errors.LocalEntryNotFoundError: "is not in the cache, and the hub cannot be reached: check the network",
+        errors.LocalEntryNotFoundError: f"is not in the cache, and {hub.away or 'the hub cannot be reached'}",
         errors.EntryNotFoundError: f"has no such file: see {page}/tree/main",
     }
     try:

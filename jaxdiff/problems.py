@@ -62,7 +62,7 @@ class Problem(Summarised):
         if isinstance(self.y, jax.core.Tracer) or jnp.ndim(self.noise_std):
             return table
         shown = data_uri(np.asarray(self.operator.view(self.y)))
-        return f'<img src="{shown}" alt="the measurement" width="160" style="image-rendering:pixelated">{table}'
+        return f'<img src="{shown}" alt="the measurement" width="160" style="display:block;image-rendering:pixelated">{table}'
 
     def residual(self, x: Image) -> Array:
         """y − A(x)."""

@@ -12,7 +12,7 @@ from jaxdiff.models.preconditioning import Preconditioning
 from jaxdiff.schedules import Level, NoiseSchedule, level_of_sigma
 from jaxdiff.typing import Array, PyTree, Shape, static
 
-__all__ = ["PREDICTIONS", "VARIANCES", "Denoiser", "DenoiserLike", "Prediction"]
+__all__ = ["PREDICTIONS", "VARIANCES", "Denoiser", "DenoiserLike", "Prediction", "noise_label"]
 
 PREDICTIONS = ("eps", "x0", *diffusion.SIGMA_DATA)
 VARIANCES = ("fixed_small", "fixed_large", "learned", "learned_range")
@@ -150,20 +150,10 @@ class Denoiser(Summarised):
 
     def _by_sigma(self, x: Array, sigma: Array, form: Preconditioning) -> tuple[Array, Array]:
         """D(x; σ) = c_skip x + c_out F(c_in x, c_noise(σ)) and ε̂ = (x − D)/σ, without that cancellation."""
-        label = self._timestep(sigma, form.label) if form.by_schedule else None
         inside, level = form.inward(x, sigma)
-        label = form.label_of(level) if label is None else label * form.label_scale
         c = form.scalings(level)
-        output = self._network(c.into * inside, label)[..., : x.shape[-1]]
+        output = self._network(c.into * inside, noise_label(form, self.schedule, sigma))[..., : x.shape[-1]]
         return form.outward(c.skip * inside + c.out * output), c.eps_skip * inside - c.eps_out * output
-
-    def _timestep(self, sigma: Array, label: str) -> Array:
-        """The timestep of σ: a fraction, or the nearest in σ, where −1 is the clean image."""
-        if label == "timestep":
-            return level_of_sigma(self.schedule, sigma).t
-        table = jnp.sqrt(self.schedule.one_minus_alpha_bar / self.schedule.alpha_bar)
-        table = jnp.concatenate([jnp.zeros_like(table[:1]), table])
-        return (jnp.argmin(jnp.abs(table - sigma)) - 1).astype(jnp.float32)
 
     def _network(self, x_t: Array, label: Array) -> Array:
         labels: dict[str, Any] = {} if self.label is None else {"y": jnp.asarray(self.label)[None]}
@@ -182,6 +172,17 @@ class Denoiser(Summarised):
                 f"unknown variance {self.variance!r}; choose learned, learned_range, fixed_small or fixed_large."
             )
         return diffusion.posterior_log_variance(self.schedule, t, s).reshape(1, 1, 1)
+
+
+def noise_label(form: Preconditioning, schedule: NoiseSchedule, sigma: Array) -> Array:
+    """What a network is told of σ on [-1, 1]: c_noise(σ), or a timestep of the schedule, where −1 is the clean image."""
+    if not form.by_schedule:
+        return form.label_of(form.inward(sigma, sigma)[1])
+    if form.label == "timestep":
+        return level_of_sigma(schedule, sigma).t * form.label_scale
+    table = jnp.sqrt(schedule.one_minus_alpha_bar / schedule.alpha_bar)
+    table = jnp.concatenate([jnp.zeros_like(table[:1]), table])
+    return (jnp.argmin(jnp.abs(table - sigma)) - 1).astype(jnp.float32) * form.label_scale
 
 
 def _check_image(x: Array) -> None:

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 WEIGHTINGS = ("simple", "min_snr")
+LEVELS = ("uniform", "log_normal")
 FEWEST_STEPS = {"linear": 20, "scaled_linear": 12}
 """The last beta of these schedules is a constant times 1000/T, and at most 1."""
 
@@ -82,9 +83,13 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The loss of one image at one timestep.
+    """The loss of one image at one noise level.
 
     Attributes:
+        levels: how noise levels are drawn: "uniform" over the timesteps, or "log_normal": ln σ ~ N(level_mean, level_std²),
+            as EDM does.
+        level_mean: mean of ln σ, with σ on [-1, 1].
+        level_std: standard deviation of ln σ.
         weighting: "simple" (mean squared error of what the network predicts) or "min_snr".
         min_snr_gamma: γ of min(SNR + κ, γ).
         min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
@@ -96,6 +101,9 @@ class LossConfig:
         teacher_snr: ᾱ/(1−ᾱ) where only half that part is theirs; where the noise is higher no teacher sees much.
     """
 
+    levels: str = "uniform"
+    level_mean: float = -1.2
+    level_std: float = 1.2
     weighting: str = "simple"
     min_snr_gamma: float = 5.0
     min_snr_floor: float = 0.0
@@ -288,10 +296,6 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
 def _check(config: TrainConfig) -> None:
     """Refuse what cannot work, before anything is read or compiled."""
     unet, opt, report = config.prior.unet, config.optimizer, config.report
-    if config.prior.preconditioning is not None:
-        raise ValueError(
-            "prior.preconditioning is of networks that are told σ, which training does not do yet; leave it out."
-        )
     if unet.in_channels != 3:
         raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
     least = FEWEST_STEPS.get(config.prior.schedule, 1)
@@ -306,6 +310,7 @@ def _check(config: TrainConfig) -> None:
         "optimizer.accumulate": opt.accumulate,
         "optimizer.learning_rate": opt.learning_rate,
         "loss.min_snr_gamma": config.loss.min_snr_gamma,
+        "loss.level_std": config.loss.level_std,
         "report.log_every": report.log_every,
         "report.checkpoint_every": report.checkpoint_every,
         "report.keep": report.keep,
@@ -344,6 +349,7 @@ def _check(config: TrainConfig) -> None:
 def _check_choices(config: TrainConfig) -> None:
     opt, total = config.optimizer, config.prior.num_steps
     choices = {
+        "loss.levels": (config.loss.levels, LEVELS),
         "loss.weighting": (config.loss.weighting, WEIGHTINGS),
         "optimizer.decay": (opt.decay, ("cosine", "constant")),
         "dtype": (config.dtype, ("float32", "bfloat16")),
@@ -360,6 +366,8 @@ def _check_choices(config: TrainConfig) -> None:
         if not 0 <= part <= 1:
             raise ValueError(f"{name} must lie in [0, 1], got {part}.")
     _check_teachers(config)
+    if config.loss.levels == "log_normal" and config.prior.variance.startswith("learned"):
+        raise ValueError("loss.levels=log_normal has no whole timesteps to learn a variance at; take uniform.")
     if not config.ema or len(set(config.ema)) != len(config.ema):
         raise ValueError(f"ema needs one or more different decays, got {list(config.ema)}; [0] averages nothing.")
     if not config.report.times or not all(0 <= t < total for t in config.report.times):
@@ -379,6 +387,8 @@ def _check_teachers(config: TrainConfig) -> None:
             f"{len(teachers)} loss.teachers share a batch, but do not divide its {micro_batch} images; choose another "
             "optimizer.batch_size."
         )
+    if config.loss.levels == "log_normal" and any(teacher.times for teacher in teachers):
+        raise ValueError("loss.teachers with times need loss.levels=uniform, which draws timesteps.")
     total = config.prior.num_steps
     for i, times in enumerate(teacher.times for teacher in teachers):
         if times and not (len(times) == 2 and 0 <= times[0] < times[1] <= total):

@@ -70,6 +70,7 @@ def denoiser_of(config: TrainConfig, params: PyTree) -> Denoiser:
         prediction=prior.prediction,
         variance=prior.variance,
         rescale_timesteps=prior.rescale_timesteps,
+        preconditioning=prior.preconditioning,
     )
 
 
@@ -391,6 +392,11 @@ def _initial(config: TrainConfig) -> Checkpoint | None:
     if config.init is None:
         return None
     loaded = load_checkpoint(config.init)
+    if loaded.config.network != config.prior.network:
+        raise ValueError(
+            f"{config.init} is of the family {loaded.config.network}, the prior to be trained of {config.prior.network}; "
+            "leave out --config to take over the checkpoint's own, or change prior.network."
+        )
     there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
     # The same weights serve any image size, with or without dropout.
     other = [name for name in here if there[name] != here[name] and name not in ("image_size", "dropout")]
@@ -404,8 +410,9 @@ def _initial(config: TrainConfig) -> Checkpoint | None:
 
 def _unlike(here: PriorConfig, there: PriorConfig) -> str:
     """In which fields of the diffusion process two priors differ; the same weights then mean something else."""
-    fields = ("prediction", "schedule", "num_steps", "rescale_timesteps")
-    pairs = {name: (json.dumps(getattr(there, name)), json.dumps(getattr(here, name))) for name in fields}
+    fields = ("prediction", "schedule", "num_steps", "schedule_range", "rescale_timesteps", "preconditioning")
+    old, new = there.to_dict(), here.to_dict()
+    pairs = {name: (json.dumps(old[name]), json.dumps(new[name])) for name in fields}
     return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 

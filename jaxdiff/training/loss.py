@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import diffusion
+from jaxdiff.models.preconditioning import Preconditioning
 from jaxdiff.numerics import expand
 from jaxdiff.schedules import Level, NoiseSchedule
 from jaxdiff.typing import Array, Scalar
 
-__all__ = ["Losses", "denoising_loss", "loss_weight", "target", "taught", "vlb_term"]
+__all__ = ["Losses", "denoising_loss", "loss_weight", "preconditioned_loss", "target", "taught", "vlb_term"]
 
 
 class Losses(NamedTuple):
@@ -80,6 +81,47 @@ def loss_weight(weighting: str, prediction: str, level: Level, gamma: float, flo
     if prediction == "eps":
         return capped / level.alpha_bar
     return capped / (rest if prediction == "x0" else level.alpha_bar + rest / diffusion.SIGMA_DATA[prediction] ** 2)
+
+
+def preconditioned_loss(
+    output: Array,
+    x0: Array,
+    x: Array,
+    sigma: Scalar,
+    form: Preconditioning,
+    *,
+    weighting: str = "simple",
+    min_snr_gamma: float = 5.0,
+    min_snr_floor: float = 0.0,
+) -> Losses:
+    """Loss of one image of a network that is told σ, from its output F at x = x₀ + σ z.
+
+        w(σ) mean |F − (x₀ − c_skip x)/c_out|²
+
+    "simple" (w = 1) is Karras et al.'s λ(σ) |D(x; σ) − x₀|² with λ = 1/c_out². "min_snr" weights |D − x₀|² by
+    min(SNR + κ, γ), SNR = 1/σ².
+
+    Args:
+        output: F, [H, W, C].
+        x0: the image [H, W, C] in [-1, 1].
+        x: its noisy version.
+        sigma: σ on [-1, 1].
+        form: what surrounds the network.
+        weighting: "simple" or "min_snr".
+        min_snr_gamma: γ.
+        min_snr_floor: κ.
+
+    Reference: Karras et al. 2022, Eq. 8 and Table 1; Hang et al. 2023, section 3.4.
+    """
+    inside, level = form.inward(x, sigma)
+    c = form.scalings(level)
+    aim = (form.inward(x0, sigma)[0] - c.skip * inside) / c.out
+    mse = jnp.mean(jnp.square(output - aim))
+    weight = jnp.ones_like(sigma)
+    if weighting == "min_snr":
+        scale = form.outward(c.out) - form.outward(jnp.zeros_like(c.out))  # c_out on [-1, 1]
+        weight = jnp.minimum(1 / sigma**2 + min_snr_floor, min_snr_gamma) * scale**2
+    return Losses(weight.astype(mse.dtype) * mse, mse, jnp.zeros_like(mse))
 
 
 def vlb_term(schedule: NoiseSchedule, x0: Array, x_t: Array, x0_hat: Array, log_variance: Array, t: Array) -> Scalar:

@@ -14,11 +14,12 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdiff import diffusion, schedules
 from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.denoisers.network import noise_label
 from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.numerics import expand
-from jaxdiff.schedules import NoiseSchedule
+from jaxdiff.schedules import NoiseSchedule, level_of_sigma
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
-from jaxdiff.training.loss import Losses, denoising_loss, taught
+from jaxdiff.training.loss import Losses, denoising_loss, preconditioned_loss, taught
 from jaxdiff.typing import Array, Key, PyTree
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "ema_name",
     "init_state",
     "learning_rate",
+    "log_normal_timesteps",
     "make_update",
     "network",
     "optimizer",
     "schedule_of",
+    "spread_fractions",
     "spread_timesteps",
 ]
 
@@ -142,26 +145,56 @@ def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
     return jax.jit(lambda key: around(fresh(key)))(jax.random.key(config.seed))
 
 
-def spread_timesteps(key: Key, index: Array, num_steps: int | Array) -> Array:
-    """A timestep for each image's number: uniform over the run, and evenly spread in every batch, [n] int32.
+def spread_fractions(key: Key, index: Array) -> Array:
+    """A number in [0, 1[ for each image's number, evenly spread in every batch, [n] float32.
 
-    t_i = ⌊T · frac(u + i/φ)⌋ with φ the golden ratio and u drawn from ``key``, in 32-bit arithmetic, which wraps like
-    frac. For every n, any n images in a row cover the noise levels nearly as n equal strata would, however the batch is
-    split. So the loss of a small batch varies less than with independent draws.
+    u_i = frac(u + i/φ) with φ the golden ratio and u drawn from ``key``, in 32-bit arithmetic, which wraps like frac. For
+    every n, any n images in a row cover [0, 1[ nearly as n equal strata would, however the batch is split.
 
     Args:
         key: decides u, the same for the whole run.
         index: number of each image in the run's order, [n] uint32.
-        num_steps: T, for all images or for each, [n].
 
     Reference: Kingma et al., "Variational Diffusion Models", 2021, appendix I.1 (low-discrepancy times); the additive
     recurrence is Kronecker's sequence.
     """
     inverse_golden_ratio = jnp.uint32(2654435769)  # 2³² / φ
     wrapped = jax.random.bits(key, (), jnp.uint32) + index.astype(jnp.uint32) * inverse_golden_ratio
-    fraction = (wrapped >> 8).astype(jnp.float32) * 2.0**-24
+    return (wrapped >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def spread_timesteps(key: Key, index: Array, num_steps: int | Array) -> Array:
+    """A timestep for each image's number: uniform over the run, and evenly spread in every batch, [n] int32.
+
+    So the loss of a small batch varies less than with independent draws.
+
+    Args:
+        key: as in ``spread_fractions``.
+        index: likewise.
+        num_steps: T, for all images or for each, [n].
+    """
     count = jnp.asarray(num_steps, jnp.int32)
+    fraction = spread_fractions(key, index)
     return jnp.minimum((fraction * count.astype(jnp.float32)).astype(jnp.int32), count - 1)
+
+
+def log_normal_timesteps(key: Key, index: Array, schedule: NoiseSchedule, mean: float, std: float) -> Array:
+    """A fractional timestep for each image's number, with ln σ ~ N(mean, std²) evenly spread in every batch, [n] float32.
+
+    σ is kept within the schedule's range.
+
+    Args:
+        key: as in ``spread_fractions``.
+        index: likewise.
+        schedule: of the prior.
+        mean: of ln σ, with σ on [-1, 1].
+        std: its standard deviation.
+
+    Reference: Karras et al. 2022, Table 1 (mean −1.2, standard deviation 1.2).
+    """
+    fraction = jnp.maximum(spread_fractions(key, index), 2.0**-25)
+    sigma = jnp.exp(mean + std * jax.scipy.special.ndtri(fraction))
+    return level_of_sigma(schedule, sigma).t
 
 
 def batch_loss(
@@ -178,7 +211,7 @@ def batch_loss(
 
     With ``teachers`` part of the target is their estimate (``jaxdiff.training.loss.taught``).
     """
-    prior, unet = config.prior, network(config)
+    prior = config.prior
     x0 = batch["image"].astype(jnp.float32) / 127.5 - 1.0
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _NOISE_STREAM), batch["index"])
 
@@ -186,22 +219,39 @@ def batch_loss(
         noise = jax.random.normal(key, x0.shape, x0.dtype)
         return noise, diffusion.q_sample(x0, noise, schedule.at(t))
 
-    first, count = _times_of_teachers(config, len(x0))
-    t = first + spread_timesteps(jax.random.fold_in(key, _TIME_STREAM), batch["index"], count)
+    t = _times(jax.random.fold_in(key, _TIME_STREAM), batch["index"], config, schedule)
     noise, x_t = jax.vmap(draw)(keys, x0, t)
     if teachers:
         estimates = jax.lax.stop_gradient(_ask(teachers, x_t, t, mirror=config.data.flip))
         aim = partial(taught, share=config.loss.teacher_share, half_snr=config.loss.teacher_snr)
         x0, noise = jax.vmap(aim)(x0, x_t, estimates, jax.vmap(schedule.at)(t))
-    seen = t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t
-    label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
     rngs = {}
     if prior.unet.dropout:
         # One key a micro-batch: the masks are not a function of each image's own number.
         rngs["dropout"] = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT_STREAM), batch["index"][0])
-    output: Any = unet.apply({"params": params}, x_t, seen, train=True, rngs=rngs, **label)
+    label: dict[str, Any] = {"y": batch["label"]} if prior.unet.num_classes is not None else {}
+    apply = partial(network(config).apply, {"params": params}, train=True, rngs=rngs, **label)
+    lossy = _timestep_loss if prior.preconditioning is None else _sigma_loss
+    return lossy(apply, config, schedule, x0, noise, x_t, t)
 
-    def loss(output: Array, x0: Array, noise: Array, t: Array) -> Losses:
+
+def _times(key: Key, index: Array, config: TrainConfig, schedule: NoiseSchedule) -> Array:
+    """The timestep of each image, [n]: whole ones, or fractions where ln σ is drawn."""
+    loss = config.loss
+    if loss.levels == "log_normal":
+        return log_normal_timesteps(key, index, schedule, loss.level_mean, loss.level_std)
+    first, count = _times_of_teachers(config, len(index))
+    return first + spread_timesteps(key, index, count)
+
+
+def _timestep_loss(
+    apply: Any, config: TrainConfig, schedule: NoiseSchedule, x0: Array, noise: Array, x_t: Array, t: Array
+) -> Losses:
+    """Losses of a network that is told t."""
+    prior = config.prior
+    output = apply(x_t, t * (1000.0 / prior.num_steps) if prior.rescale_timesteps else t)
+
+    def one(output: Array, x0: Array, noise: Array, t: Array) -> Losses:
         return denoising_loss(
             output,
             x0,
@@ -210,13 +260,43 @@ def batch_loss(
             schedule,
             prediction=prior.prediction,
             variance=prior.variance,
-            weighting=config.loss.weighting,
-            min_snr_gamma=config.loss.min_snr_gamma,
-            min_snr_floor=config.loss.min_snr_floor,
             vlb_weight=config.loss.vlb_weight,
+            **_weighting(config),
         )
 
-    return jax.vmap(loss)(output, x0, noise, t)
+    return jax.vmap(one)(output, x0, noise, t)
+
+
+def _sigma_loss(
+    apply: Any, config: TrainConfig, schedule: NoiseSchedule, x0: Array, noise: Array, x_t: Array, t: Array
+) -> Losses:
+    """Losses of a network that is told σ."""
+    del noise
+    form = config.prior.preconditioning
+    assert form is not None
+
+    def inputs(x_t: Array, t: Array) -> tuple[Array, Array, Array, Array]:
+        level = schedule.at(t)
+        x = x_t / expand(level.signal, x_t)
+        inside, inner = form.inward(x, level.sigma)
+        return x, level.sigma, form.scalings(inner).into * inside, noise_label(form, schedule, level.sigma)
+
+    x, sigma, seen, told = jax.vmap(inputs)(x_t, t)
+    output = apply(seen, told)[..., : x0.shape[-1]]
+
+    def one(output: Array, x0: Array, x: Array, sigma: Array) -> Losses:
+        return preconditioned_loss(output, x0, x, sigma, form, **_weighting(config))
+
+    return jax.vmap(one)(output, x0, x, sigma)
+
+
+def _weighting(config: TrainConfig) -> dict[str, Any]:
+    loss = config.loss
+    return {
+        "weighting": loss.weighting,
+        "min_snr_gamma": loss.min_snr_gamma,
+        "min_snr_floor": loss.min_snr_floor,
+    }
 
 
 def _times_of_teachers(config: TrainConfig, n: int) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from jaxdiff import schedules
@@ -11,6 +12,7 @@ from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.cli.train import add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, bundled, load_config
 from jaxdiff.training.config import FEWEST_STEPS
+from jaxdiff.training.state import init_state
 
 
 def _arguments(*words):
@@ -55,6 +57,13 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"optimizer.b2": 1.0}, r"\[0, 1\)"),
         ({"optimizer": 3}, "^optimizer must be a group of fields"),
         ({"loss.weighting": "snr"}, "simple, min_snr"),
+        ({"loss.levels": "normal"}, "uniform, log_normal"),
+        ({"loss.level_std": 0.0}, "level_std must be above 0"),
+        (
+            {"loss.levels": "log_normal", "prior.variance": "learned_range", "prior.unet.out_channels": 6},
+            "take uniform",
+        ),
+        ({"loss.levels": "log_normal", "loss.teachers": [{"path": "a", "times": [0, 5]}]}, "need loss.levels=uniform"),
         ({"loss.min_snr_floor": -0.1}, "not be negative"),
         ({"loss.teacher_share": 1.5}, r"\[0, 1\]"),
         ({"loss.teachers": [{"path": "a"}] * 3, "optimizer.batch_size": 4}, "do not divide"),
@@ -150,3 +159,13 @@ def test_options_that_cannot_be(tmp_path):
 def test_show_config(tmp_path, capsys):
     assert run(_arguments("--config", "finetune", "--out", tmp_path / "no", "--show-config")) == 0
     assert TrainConfig.from_dict(json.loads(capsys.readouterr().out)) == load_config("finetune")
+
+
+def test_a_network_told_sigma_is_described_by_a_few_fields():
+    form = {"form": "edm", "label": "edm"}
+    prior = {"network": "song", "preconditioning": form, "schedule": "karras", "variance": "fixed_small"}
+    config = load_config("faces64_minutes", {"prior": prior, "loss.levels": "log_normal"})
+    assert config.prior.network == "song"
+    assert config.prior.preconditioning.form == "edm"
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert jax.tree.leaves(jax.eval_shape(lambda: init_state(config)).params)

@@ -11,10 +11,20 @@ import scipy.stats
 
 from jaxdiff import diffusion, schedules
 from jaxdiff.denoisers import Prediction
+from jaxdiff.models.preconditioning import FORMS, Preconditioning
+from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
-from jaxdiff.training.loss import _log_likelihood_8bit, denoising_loss, loss_weight, target, taught, vlb_term
-from jaxdiff.training.state import batch_loss, init_state, schedule_of, spread_timesteps
+from jaxdiff.training.loss import (
+    _log_likelihood_8bit,
+    denoising_loss,
+    loss_weight,
+    preconditioned_loss,
+    target,
+    taught,
+    vlb_term,
+)
+from jaxdiff.training.state import batch_loss, init_state, log_normal_timesteps, schedule_of, spread_timesteps
 
 SHAPE = (4, 4, 3)
 
@@ -267,3 +277,70 @@ def test_strict_types(tiny):
         loss, slopes = jax.eval_shape(gradient, params, image, index)
     assert loss.dtype == jnp.float32
     assert {leaf.dtype.name for leaf in jax.tree.leaves((params, slopes))} == {"float32"}
+
+
+EDM = {
+    "prior__preconditioning": {"form": "edm", "label": "edm"},
+    "prior__schedule": "karras",
+    "prior__prediction": "eps",
+}
+
+
+def test_the_simple_loss_of_edm_is_that_of_its_paper():
+    rng, sigma, data = np.random.default_rng(1), 0.7, 0.5
+    x0, noise, output = (rng.standard_normal((4, 4, 3)) for _ in range(3))
+    x = x0 + sigma * noise
+    skip, out = data**2 / (sigma**2 + data**2), sigma * data / np.sqrt(sigma**2 + data**2)
+    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    paper = weight * np.mean((skip * x + out * output - x0) ** 2)
+    arrays = [jnp.asarray(a, jnp.float32) for a in (output, x0, x, sigma)]
+    np.testing.assert_allclose(preconditioned_loss(*arrays, Preconditioning("edm", "edm")).total, paper, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("data_range", [(-1, 1), (0, 1)])
+def test_min_snr_weighs_the_error_of_the_image_whatever_the_form(form, data_range):
+    rng, of = np.random.default_rng(2), Preconditioning(form, "sigma", data_range=data_range)
+    x0, x, output = (jnp.asarray(rng.standard_normal((4, 4, 3)), jnp.float32) for _ in range(3))
+    for sigma in (0.3, 2.0):
+        inside, level = of.inward(x, jnp.asarray(sigma))
+        c = of.scalings(level)
+        error = np.mean((of.outward(c.skip * inside + c.out * output) - x0) ** 2)
+        found = preconditioned_loss(
+            output, x0, x, jnp.asarray(sigma), of, weighting="min_snr", min_snr_gamma=5.0, min_snr_floor=0.1
+        )
+        np.testing.assert_allclose(found.total, min(1 / sigma**2 + 0.1, 5.0) * error, rtol=1e-4)
+
+
+def test_a_network_that_is_told_sigma_learns_what_its_denoiser_will_give(tiny, monkeypatch, small_network):
+    monkeypatch.setattr(state_module, "network", small_network)
+    monkeypatch.setattr(loop, "network", small_network)
+    config = tiny(**EDM, loss__levels="log_normal", loss__weighting="min_snr")
+    params, schedule, key = init_state(config).params, schedule_of(config.prior), jax.random.key(3)
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)), jnp.uint8)
+    index = jnp.arange(4, dtype=jnp.uint32)
+    found = batch_loss(params, {"image": images, "index": index}, config, schedule, key)
+    t = log_normal_timesteps(jax.random.fold_in(key, 3), index, schedule, -1.2, 1.2)
+    denoiser = loop.denoiser_of(config, params)
+    for i in range(4):
+        x0 = images[i].astype(jnp.float32) / 127.5 - 1
+        noise = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), index[i]), x0.shape)
+        sigma = schedule.at(t[i]).sigma
+        error = jnp.mean((denoiser.denoise(x0 + sigma * noise, sigma) - x0) ** 2)
+        np.testing.assert_allclose(found.total[i], jnp.minimum(1 / sigma**2, 5.0) * error, rtol=1e-3)
+
+
+def test_log_normal_levels_have_their_mean_and_deviation_in_any_stretch():
+    schedule = schedules.karras(100, sigma_min=1e-4, sigma_max=1e4)
+    for first in (0, 12345):
+        index = jnp.arange(first, first + 500, dtype=jnp.uint32)
+        log_sigma = jnp.log(
+            jax.vmap(schedule.at)(log_normal_timesteps(jax.random.key(1), index, schedule, -1.2, 1.2)).sigma
+        )
+        np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.03)
+    narrow = log_normal_timesteps(
+        jax.random.key(1), index, schedules.karras(10, sigma_min=0.2, sigma_max=0.4), -1.2, 1.2
+    )
+    assert float(narrow.min()) == 0.0
+    assert float(narrow.max()) == 9.0

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import safetensors.numpy
 from PIL import Image
 
 from jaxdiff import load_denoiser
-from jaxdiff.checkpoints import Checkpoint, save_checkpoint
+from jaxdiff.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from jaxdiff.cli.console import progress
 from jaxdiff.cli.train import Told, _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, denoising_scores, loop, train
@@ -28,8 +29,10 @@ from jaxdiff.training.data import Stream
 from jaxdiff.training.report import Progress
 from jaxdiff.training.state import init_state
 from tests.support.tiers import fast_only
+from weights_convert.checkpoint import convert_file
 
 ROOT = pathlib.Path(__file__).parents[2]
+FAMILIES = ROOT / "tests" / "golden" / "families"
 
 
 def _quick(monkeypatch, small_network):
@@ -321,6 +324,44 @@ def test_starting_from_weights(tiny, tmp_path):
     with pytest.raises(ValueError, match="model_channels is 32 there, 64 here"):
         loop._initial(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "levels"),
+    [("edm_ddpmpp.pkl", "log_normal"), ("edm_adm_cond.pkl", "log_normal"), ("diffusers_ddpm", "uniform")],
+)
+def test_public_networks_of_any_family_are_trained_on(tmp_path, pictures, file, levels):
+    given, out = tmp_path / "given", tmp_path / "run"
+    convert_file(FAMILIES / file, given, name="given", origin={})
+    classes = load_checkpoint(str(given)).config.unet.num_classes
+    data = pictures
+    if classes is not None:
+        data = tmp_path / "classes"
+        for i, path in enumerate(sorted(pictures.iterdir())):
+            (data / str(i % classes)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, data / str(i % classes) / path.name)
+    options = ["steps=2", "optimizer.batch_size=4", "optimizer.warmup_steps=0", "report.times=[0]", "report.samples=0"]
+    options += [f"loss.levels={levels}", "data.holdout=2", "ema=[0]"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    flags = [flag for option in options for flag in ("--set", option)]
+    assert run(parser.parse_args(["--init", str(given), "--data", str(data), "--out", str(out), *flags])) == 0
+    before, after = load_checkpoint(str(given)), load_checkpoint(str(out / "prior.safetensors"))
+    assert after.config.network == before.config.network
+    assert after.config.preconditioning == before.config.preconditioning
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(np.asarray(a, np.float32) - np.asarray(b)).max()), before.params, after.params
+    )
+    assert 0 < max(jax.tree.leaves(moved)) < 1e-2
+    assert all(np.isfinite(float(row["loss"])) for row in _rows(out / "log.csv"))
+
+
+def test_weights_of_another_family_are_refused(tiny, tmp_path):
+    given = tmp_path / "given"
+    convert_file(FAMILIES / "edm_ddpmpp.pkl", given, name="given", origin={})
+    with pytest.raises(ValueError, match="is of the family song, the prior to be trained of adm"):
+        loop._initial(tiny(init=str(given)))
 
 
 @pytest.mark.slow

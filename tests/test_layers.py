@@ -9,7 +9,7 @@ LEVELS = (
     ("typing", "names", "assets", "hosts", "_summary"),
     ("numerics", "compilation_cache", "runtime"),
     ("linalg", "_checks", "files"),
-    ("schedules", "models", "operators", "metrics", "noise", "hub"),
+    ("schedules", "models", "operators", "metrics", "noise", "hub", "photos"),
     ("diffusion",),
     ("problems", "denoisers"),
     ("samplers",),

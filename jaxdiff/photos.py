@@ -7,7 +7,7 @@ from PIL import Image as PILImage
 
 from jaxdiff.files import to_uint8
 
-__all__ = ["Framing", "centre", "choose", "crop", "find_face", "inside", "paste_back", "preview"]
+__all__ = ["Framing", "box", "centre", "choose", "crop", "find_face", "inside", "paste_back", "preview"]
 
 WORKING = 256
 """Longest side, in pixels, of the copy in which a face is looked for. The detector's window has 24, so a face has a tenth."""
@@ -35,6 +35,12 @@ class Framing(NamedTuple):
     top: int
     left: int
     side: int
+
+
+def box(framing: Framing) -> tuple[int, int, int, int]:
+    """The same as Pillow has it: left, top, right, bottom."""
+    top, left, side = framing
+    return left, top, left + side, top + side
 
 
 def centre(image: np.ndarray) -> Framing:
@@ -75,9 +81,9 @@ def find_face(image: np.ndarray) -> Framing | None:
     )
     if not boxes:
         return None
-    box = max(boxes, key=lambda box: box["width"])
-    side = min(round(box["width"] / scale / FACE), height, width)
-    middle = ((box["r"] + box["width"] / 2) / scale - LOW * side, (box["c"] + box["width"] / 2) / scale)
+    face = max(boxes, key=lambda found: found["width"])
+    side = min(round(face["width"] / scale / FACE), height, width)
+    middle = ((face["r"] + face["width"] / 2) / scale - LOW * side, (face["c"] + face["width"] / 2) / scale)
     top, left = (round(at - side / 2) for at in middle)
     return Framing(min(max(top, 0), height - side), min(max(left, 0), width - side), side)
 
@@ -179,6 +185,6 @@ def _ramp(side: int, feather: float, soft: tuple[bool, bool]) -> np.ndarray:
 def _resized(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
     """[height, width, C] float32, clipped to [-1, 1]; square by default. Lanczos, which Pillow widens where it shrinks."""
     size = (height if width is None else width, height)
-    planes = [PILImage.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(np.float32(image), -1, 0)]
+    planes = [PILImage.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(np.asarray(image, np.float32), -1, 0)]
     scaled = [np.asarray(plane.resize(size, PILImage.Resampling.LANCZOS)) for plane in planes]
     return np.clip(np.stack(scaled, axis=-1), -1, 1)

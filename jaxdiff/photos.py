@@ -7,7 +7,19 @@ from PIL import Image as PILImage
 
 from jaxdiff.files import to_uint8
 
-__all__ = ["Framing", "box", "centre", "choose", "crop", "find_face", "inside", "paste_back", "preview"]
+__all__ = [
+    "Framing",
+    "box",
+    "centre",
+    "choose",
+    "crop",
+    "filled",
+    "find_face",
+    "inside",
+    "outside",
+    "paste_back",
+    "preview",
+]
 
 WORKING = 256
 """Longest side, in pixels, of the copy in which a face is looked for. The detector's window has 24, so a face has a tenth."""
@@ -20,6 +32,8 @@ FFHQ's frame has its centre a tenth of the way from the eyes to the mouth. Its s
 
 Reference: Karras et al. 2019, "A Style-Based Generator Architecture for Generative Adversarial Networks".
 """
+SAME = 0.3
+"""Two boxes are of one face if centres and sides differ by less than this fraction of the side."""
 FEATHER = 0.1
 """Width of the soft edge of what is put back, as a fraction of the frame's side."""
 
@@ -53,8 +67,8 @@ def centre(image: np.ndarray) -> Framing:
 def find_face(image: np.ndarray) -> Framing | None:
     """The largest face, framed as FFHQ frames faces; None if none is found.
 
-    The detector is scikit-image's cascade of local binary patterns for upright frontal faces. A frame that would stick out
-    is moved into the photo.
+    The detector is scikit-image's cascade of local binary patterns for upright frontal faces. A face counts if it is found
+    in the mirrored photo too, which most false ones are not. A frame that would stick out is moved into the photo.
 
     Args:
         image: [H, W, C] in [-1, 1].
@@ -72,19 +86,27 @@ def find_face(image: np.ndarray) -> Framing | None:
     height, width = image.shape[:2]
     scale = WORKING / max(height, width)
     small = to_uint8(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
-    boxes = Cascade(lbp_frontal_face_cascade_filename()).detect_multi_scale(
-        img=np.ascontiguousarray(np.broadcast_to(small, (*small.shape[:2], 3))),
-        scale_factor=1.05,
-        step_ratio=1,
-        min_size=(WINDOW, WINDOW),
-        max_size=(WORKING, WORKING),
-    )
-    if not boxes:
+    small = np.broadcast_to(small, (*small.shape[:2], 3))
+    cascade = Cascade(lbp_frontal_face_cascade_filename())
+
+    def boxes(pixels: np.ndarray) -> list[np.ndarray]:
+        """Centre's row, centre's column and side of each."""
+        found = cascade.detect_multi_scale(
+            img=np.ascontiguousarray(pixels),
+            scale_factor=1.05,
+            step_ratio=1,
+            min_size=(WINDOW, WINDOW),
+            max_size=(WORKING, WORKING),
+        )
+        return [np.array([b["r"] + b["width"] / 2, b["c"] + b["width"] / 2, b["width"]]) for b in found]
+
+    mirrored = [np.array([row, small.shape[1] - column, side]) for row, column, side in boxes(small[:, ::-1])]
+    faces = [(a + b) / 2 for a in boxes(small) for b in mirrored if np.abs(a - b).max() < SAME * a[2]]
+    if not faces:
         return None
-    face = max(boxes, key=lambda found: found["width"])
-    side = min(round(face["width"] / scale / FACE), height, width)
-    middle = ((face["r"] + face["width"] / 2) / scale - LOW * side, (face["c"] + face["width"] / 2) / scale)
-    top, left = (round(at - side / 2) for at in middle)
+    row, column, face = max(faces, key=lambda found: found[2]) / scale
+    side = min(round(face / FACE), height, width)
+    top, left = round(row - LOW * side - side / 2), round(column - side / 2)
     return Framing(min(max(top, 0), height - side), min(max(left, 0), width - side), side)
 
 
@@ -95,6 +117,19 @@ def choose(image: np.ndarray) -> tuple[Framing, str | None]:
     except ValueError:
         return centre(image), NO_DETECTOR
     return (centre(image), NO_FACE) if found is None else (found, None)
+
+
+def filled(image: np.ndarray, known: np.ndarray, cells: int = 64) -> np.ndarray:
+    """The image with a coarse guess where it is not known, so that a detector sees no scratches.
+
+    Args:
+        image: [H, W, C] in [-1, 1].
+        known: [H, W, 1], 1 where it is known, else 0.
+        cells: of each side; a missing pixel gets the mean of what is known in its cell, or 0.
+    """
+    weight = _resized(known, cells)
+    guess = _resized(_resized(image * known, cells) / np.maximum(weight, 1e-3), *image.shape[:2])
+    return np.where(known > 0, image, guess)
 
 
 def inside(framing: Framing, image: np.ndarray) -> Framing:
@@ -108,6 +143,13 @@ def inside(framing: Framing, image: np.ndarray) -> Framing:
     if side < 1 or top < 0 or left < 0 or top + side > height or left + side > width:
         raise ValueError(f"the frame {top},{left},{side} is not within the photo, which is {height}×{width}.")
     return framing
+
+
+def outside(weight: np.ndarray, framing: Framing) -> float:
+    """The fraction of what [H, W, 1] weighs that is not within the frame; 0 if it weighs nothing."""
+    top, left, side = inside(framing, weight)
+    total = float(weight.sum())
+    return 1 - float(weight[top : top + side, left : left + side].sum()) / total if total > 0 else 0.0
 
 
 def crop(image: np.ndarray, framing: Framing, side: int) -> np.ndarray:
@@ -185,6 +227,8 @@ def _ramp(side: int, feather: float, soft: tuple[bool, bool]) -> np.ndarray:
 def _resized(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
     """[height, width, C] float32, clipped to [-1, 1]; square by default. Lanczos, which Pillow widens where it shrinks."""
     size = (height if width is None else width, height)
-    planes = [PILImage.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(np.asarray(image, np.float32), -1, 0)]
+    planes = [
+        PILImage.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(np.asarray(image, np.float32), -1, 0)
+    ]
     scaled = [np.asarray(plane.resize(size, PILImage.Resampling.LANCZOS)) for plane in planes]
     return np.clip(np.stack(scaled, axis=-1), -1, 1)

@@ -46,6 +46,18 @@ def test_no_face_gives_the_centre_and_says_so():
     assert photos.choose(cup) == (photos.Framing(0, 100, 400), photos.NO_FACE)
 
 
+def test_a_cat_is_no_face():
+    assert photos.find_face(from_uint8(data.chelsea())) is None
+
+
+def test_a_scratched_face_is_found_where_the_scratches_are_known():
+    photo = from_uint8(data.astronaut())
+    known = np.ones((512, 512, 1), np.float32)
+    known[90:96, 140:320] = known[20:190, 210:216] = known[60:64, 140:320] = 0
+    clean, scratched = photos.find_face(photo), np.where(known > 0, photo, 1)
+    assert overlap(photos.find_face(photos.filled(scratched, known)), clean) > 0.8
+
+
 def test_no_detector_gives_the_centre_and_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.feature", None)
     frame, why = photos.choose(noise(20, 30))

@@ -1,13 +1,14 @@
 """Which pictures a command line names, what their results are called, and which square of a photo the prior sees."""
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxdiff import photos
-from jaxdiff.files import find_images, load_image
+from jaxdiff.files import find_images, load_image, load_mask
 from jaxdiff.photos import Framing
 
 __all__ = ["ALIGN", "add_frame", "check_frame", "collected", "find", "framing_of", "names_of", "spelled_out"]
@@ -80,6 +81,9 @@ def framing_of(args: argparse.Namespace, note: Callable[[str], Any]) -> Framing 
             return photos.inside(_read(args.frame), photo)
         except ValueError as error:
             raise ValueError(f"{args.image}: {error}") from None
+    if args.measured and args.mask is not None:
+        with contextlib.suppress(ValueError):  # a mask of another size, or none; measuring says what is wrong with it
+            photo = photos.filled(photo, load_mask(args.mask, (photo.shape[0], photo.shape[1])))
     framing, why = (photos.centre(photo), None) if args.align == "centre" else photos.choose(photo)
     what = why or f"the frame is the {args.align}"
     note(f"note: {args.image}: {what}, --frame {','.join(map(str, framing))}")

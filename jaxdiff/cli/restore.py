@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from jaxdiff import tasks
+from jaxdiff import photos, tasks
 from jaxdiff.cli.console import both_scales, open_first, progress, say, show
 from jaxdiff.cli.measurement import (
     Measured,
@@ -253,6 +253,8 @@ def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[l
         view = None if truth is None else np.asarray(problem.operator.view(problem.y))
         whole, hole = load_image(args.image).pixels, hole_of(args, problem, photo)
         files = write_in_photo(folder, whole, photo.framing, draws[0], view=view, hole=hole) + files
+        if hole is not None and (left_out := photos.outside(hole, photo.framing)) > 0:
+            note(f"warning: {left_out:.0%} of the missing pixels are outside the frame and stay as they are")
         if photo.framing.side < draws.shape[1]:
             note(f"restored_1.png is larger than its frame in the photo, which has {photo.framing.side} pixels a side")
     for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:

@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,10 +165,10 @@ def closed_form() -> tuple[bool, str]:
 def with_faces64() -> tuple[bool, str]:
     """Whether a hidden box of a real face is not restored better than by grey."""
     denoiser = jd.load_denoiser("faces64")
-    face = load_image(assets.path("astronaut.png"), size=(64, 64), resize=True).pixels
+    face = jnp.asarray(load_image(assets.path("astronaut.png"), size=(64, 64), resize=True).pixels)
     operator = jd.operators.inpaint_box(image_shape=face.shape, size=24)
     problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
-    run: Callable = jax.jit(lambda key, *given: jd.sample(key, *given, jd.samplers.ddnm(), steps=10)[0])
+    run = jax.jit(lambda key, prior, problem: jd.sample(key, prior, problem, jd.samplers.ddnm(), steps=10)[0])
     restored = run(jax.random.key(1), denoiser, problem)
     grey, ours = (float(jd.metrics.psnr(jnp.clip(x, -1, 1), face)) for x in (problem.y, restored))
     return not ours > grey, f"{ours:.1f} dB, where grey has {grey:.1f} dB"  # NaN is not more

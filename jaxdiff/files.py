@@ -72,23 +72,26 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
     return np.round((np.clip(np.asarray(pixels, np.float32), -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize: bool = False) -> LoadedImage:
+def load_image(
+    path: str | Path, *, size: tuple[int, int] | None = None, resize: bool = False, most: int = MAX_PIXELS
+) -> LoadedImage:
     """Read a picture as [H, W, 3] in [-1, 1].
 
     Grey, palette, CMYK, 16-bit and transparent (put on white) pictures are converted, and the notes say so. The EXIF
     orientation is applied.
 
     Args:
-        path: a PNG, JPEG, WebP, BMP, TIFF, PPM or GIF file of at most ``MAX_PIXELS``.
+        path: a PNG, JPEG, WebP, BMP, TIFF, PPM or GIF file.
         size: (H, W) that is needed.
         resize: centre-crop to that shape and resize (antialiased) where the picture differs.
+        most: pixels of a picture that are read.
 
     Raises:
         ValueError: if it cannot be read, or its size differs and ``resize`` is off.
     """
     needed = None if size is None or resize else tuple(size)
     advice = "add --resize to centre-crop and resize it, or scale it yourself"
-    picture, notes = _open(path, needed, advice)
+    picture, notes = _open(path, needed, advice, most)
     picture, more = _named(path, picture)
     notes += more
     original = (picture.height, picture.width)
@@ -98,7 +101,9 @@ def load_image(path: str | Path, *, size: tuple[int, int] | None = None, resize:
     return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes), original)
 
 
-def _open(path: str | Path, size: tuple[int, ...] | None, advice: str) -> tuple[PILImage.Image, list[str]]:
+def _open(
+    path: str | Path, size: tuple[int, ...] | None, advice: str, most: int = MAX_PIXELS
+) -> tuple[PILImage.Image, list[str]]:
     """The upright picture; one that is not of ``size`` = (H, W) is refused before it is decoded."""
     if not os.path.exists(path):
         raise ValueError(f"there is no file {path}; check the name.")
@@ -106,7 +111,7 @@ def _open(path: str | Path, size: tuple[int, ...] | None, advice: str) -> tuple[
         raise ValueError(f"{path} is a folder; name one picture in it.")
     try:
         with open_regular(path) as file, quiet():
-            picture, several = decode(file, size)
+            picture, several = decode(file, size, most)
     except _SizeError as error:
         raise ValueError(f"{path} {error}; {advice}.") from None
     except _TooLargeError as error:
@@ -126,12 +131,13 @@ class _TooLargeError(ValueError):
     """The picture has more pixels than are read."""
 
 
-def decode(file: IO[bytes], size: tuple[int, ...] | None = None) -> tuple[PILImage.Image, bool]:
+def decode(file: IO[bytes], size: tuple[int, ...] | None = None, most: int = MAX_PIXELS) -> tuple[PILImage.Image, bool]:
     """The first frame of a picture, turned upright, and whether there are more; nothing but Pillow's decoders runs.
 
     Args:
         file: the picture.
         size: (H, W) that is needed; another one is refused before anything is decoded.
+        most: pixels of a picture that are decoded.
 
     Raises:
         Exception: whatever a damaged file makes Pillow stumble over.
@@ -140,9 +146,9 @@ def decode(file: IO[bytes], size: tuple[int, ...] | None = None) -> tuple[PILIma
     try:
         picture = PILImage.open(file, formats=FORMATS)
     except PILImage.DecompressionBombError:
-        raise _TooLargeError(f"has more than {MAX_PIXELS} pixels, the most that are read") from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise _TooLargeError(f"has {picture.width * picture.height} pixels; at most {MAX_PIXELS} are read")
+        raise _TooLargeError(f"has more than {most} pixels, the most that are read") from None
+    if picture.width * picture.height > most:
+        raise _TooLargeError(f"has {picture.width * picture.height} pixels; at most {most} are read")
     if size is not None and sorted(picture.size) != sorted(size):  # the sides may still be exchanged
         raise _wrong_size(picture, size)
     several = getattr(picture, "is_animated", False)

@@ -43,7 +43,6 @@ from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.files import load_image, out_folder
 from jaxdiff.network_calls import grid_within
-from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, sample
 from jaxdiff.schedules import TimeGrid
@@ -52,7 +51,19 @@ from jaxdiff.tasks.choice import Default, default_for
 from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.tune.search import read_settings
 
-__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run", "spelled_out"]
+__all__ = [
+    "ABOUT",
+    "ALIASES",
+    "EXAMPLES",
+    "USAGE",
+    "add_arguments",
+    "check_finite",
+    "drawn",
+    "planned",
+    "results_of",
+    "run",
+    "spelled_out",
+]
 
 USAGE = "PICTURE [PICTURE or FOLDER ...] --task TASK [options]"
 ABOUT = (
@@ -114,17 +125,44 @@ class Job(NamedTuple):
     folder: ResultsFolder
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure, restore, score, write."""
+class Plan(NamedTuple):
+    """All that a run needs, before anything runs."""
+
+    args: argparse.Namespace
+    chosen: Default
+    denoiser: Denoiser
+    jobs: list[Job]
+    sampler: Sampler
+    grid: TimeGrid
+
+
+def planned(args: argparse.Namespace, denoiser: Denoiser | None = None, note: Callable[[str], Any] = say) -> Plan:
+    """Measure, and settle what runs.
+
+    Args:
+        args: the options.
+        denoiser: the prior, where it is loaded already.
+        note: told what was done to the pictures.
+
+    Raises:
+        ValueError: if options, pictures, prior and method do not go together.
+    """
     _check(args)
     chosen = _method(args)
-    denoiser = load_prior(args)
+    denoiser = load_prior(args) if denoiser is None else denoiser
     _check_lengths(args, denoiser)
-    jobs = _jobs(args, chosen.method, denoiser)
+    jobs = _jobs(args, chosen.method, denoiser, note)
     problem = jobs[0].measured.problem
     sampler = _sampler(args, chosen)
     grid = _grid(args, chosen, sampler, denoiser)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
+    return Plan(args, chosen, denoiser, jobs, sampler, grid)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, restore, score, write."""
+    plan = planned(args)
+    chosen, jobs, problem = plan.chosen, plan.jobs, plan.jobs[0].measured.problem
     collected(partial(_check_folder, job) for job in jobs)
     here = _root(args) if _several(args) else jobs[0].folder.path
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
@@ -132,9 +170,9 @@ def run(args: argparse.Namespace) -> None:
         what = f"{len(jobs)} pictures" if _several(args) else jobs[0].args.image
         say(f"simulating {args.task} of {what}; add --measured if the picture is degraded already")
     noise = both_scales(float(problem.noise_std), problem.noise)
-    say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
+    say(f"{args.task} by {chosen.method}{chosen.why}, {len(plan.grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
-    draws = _draws(args, chosen.method, denoiser, [job.measured.problem for job in jobs], sampler, grid, kept)
+    draws = _draws(plan, kept)
     if _several(args):
         _write_all(jobs, draws, chosen.method)
     else:
@@ -143,11 +181,11 @@ def run(args: argparse.Namespace) -> None:
         state.unlink(missing_ok=True)
 
 
-def _jobs(args: argparse.Namespace, method: str, denoiser: Denoiser) -> list[Job]:
+def _jobs(args: argparse.Namespace, method: str, denoiser: Denoiser, note: Callable[[str], Any]) -> list[Job]:
     """What there is to restore; nothing is computed if any of it cannot be."""
     paths = find(args.pictures)
     each = [argparse.Namespace(**vars(args) | {"image": str(path)}) for path in paths]
-    measured = collected(partial(problem_of, one, denoiser.image_shape, say) for one in each)
+    measured = collected(partial(problem_of, one, denoiser.image_shape, note) for one in each)
     folders = [_root(args) / f"{name}-{_run_name(args, method)}" for name in names_of(paths)]
     if not _several(args) and args.out is not None:
         folders = [Path(args.out)]
@@ -176,32 +214,30 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
-def _draws(
-    args: argparse.Namespace,
-    method: str,
-    denoiser: Denoiser,
-    problems: list[Problem],
-    sampler: Sampler,
-    grid: TimeGrid,
-    kept: Path,
-) -> np.ndarray:
-    """[pictures, n, H, W, C]; each picture has the keys that it would have alone."""
-    calls, count, runs = len(grid.t), args.count, len(problems) * args.count
-    keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), count)
-    pictures = f", {len(problems)} pictures" if len(problems) > 1 else ""
-    title = f"{method}{pictures}, {count} draws" if count > 1 else f"{method}{pictures}"
+def _draws(plan: Plan, kept: Path) -> np.ndarray:
+    """``drawn``, with a progress bar and a file of the state."""
+    count, jobs, calls = plan.args.count, len(plan.jobs), len(plan.grid.t)
+    pictures = f", {jobs} pictures" if jobs > 1 else ""
+    title = f"{plan.chosen.method}{pictures}, {count} draws" if count > 1 else f"{plan.chosen.method}{pictures}"
     with progress() as bar:
-        outcome = restore_many(
-            keys[np.arange(runs) % count],
-            denoiser,
-            stack([problem for problem in problems for _ in range(count)]),
-            sampler,
-            steps=grid,
-            batch_size=check_batch_size(args.batch_size),
-            report=bar(title, runs * calls, calls),
-            resume=kept,
-        )
-    return outcome.x.reshape(len(problems), count, *outcome.x.shape[1:])
+        return drawn(plan, report=bar(title, jobs * count * calls, calls), resume=kept)
+
+
+def drawn(plan: Plan, **options: Any) -> np.ndarray:
+    """[pictures, n, H, W, C]; each picture has the keys that it would have alone. ``options`` are of ``restore_many``."""
+    count = plan.args.count
+    keys = batch_keys(jax.random.fold_in(jax.random.key(plan.args.seed), 1), count)
+    problems = [job.measured.problem for job in plan.jobs for _ in range(count)]
+    outcome = restore_many(
+        keys[np.arange(len(problems)) % count],
+        plan.denoiser,
+        stack(problems),
+        plan.sampler,
+        steps=plan.grid,
+        batch_size=check_batch_size(plan.args.batch_size),
+        **options,
+    )
+    return outcome.x.reshape(len(plan.jobs), count, *outcome.x.shape[1:])
 
 
 def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
@@ -211,7 +247,7 @@ def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = _results(job, images, partial(_of, job.args.image))
+        found, file = results_of(job, images, partial(_of, job.args.image))
         rows.append(found[-1] | {"image": job.args.image})
         files.append(file)
     if rows:
@@ -229,17 +265,26 @@ def _of(image: str, text: str) -> None:
 
 def _write(job: Job, draws: np.ndarray, method: str) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
-    if not np.isfinite(draws).all():
-        raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
+    check_finite(draws, method)
     notes: list[str] = []
-    rows, file = _results(job, draws, notes.append)
+    rows, file = results_of(job, draws, notes.append)
     show(_table(rows))
     for note in notes:
         say(note)
     open_first(file)
 
 
-def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
+def check_finite(draws: np.ndarray, method: str) -> None:
+    """Refuse draws that are not finite.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if not np.isfinite(draws).all():
+        raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
+
+
+def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
     """Write the files of one picture: their scores, and the file to open first."""
     args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)

@@ -18,6 +18,7 @@ LEVELS = (
     ("evaluation", "testing"),
     ("bench", "study", "tune"),
     ("__init__",),
+    ("app",),
     ("cli",),
     ("__main__",),
 )
@@ -30,6 +31,8 @@ FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}
 ALLOWED = {"cli/convert.py": "weights_convert", "hub.py": "weights_convert"}
 """The files that are the doors to another package."""
 HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax"}
+PAGE = {"gradio": "app/page.py"}
+"""The library of the web page, which is an extra, and the one file that may know it."""
 TERMINAL = {"rich", "argparse"}
 """Libraries of the command line."""
 
@@ -87,6 +90,22 @@ def test_no_torch_and_heavy_libraries_only_inside_functions():
         faults += [f"{path}: {name}" for name in imports(path) if name.split(".")[0] in forbidden]
         if room_of(path) != "training":
             faults += [f"{path}: {name}" for name in imports(path, top_level=True) if name.split(".")[0] in HEAVY]
+    assert not faults, "\n".join(faults)
+
+
+def test_only_one_file_knows_the_page_s_library():
+    faults = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if (place := PAGE.get(name.split(".")[0])) and place != path.relative_to(ROOT).as_posix()
+    ]
+    faults += [
+        f"{path.relative_to(ROOT)} imports {name} before it is needed"
+        for path in FILES
+        for name in imports(path, top_level=True)
+        if name.startswith("jaxdiff.app.page")
+    ]
     assert not faults, "\n".join(faults)
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "check what is installed, and that a small restoration is right",
     "sample": "draw images from a prior",
     "restore": "restore a picture, degraded here first or already degraded",
+    "app": "restore pictures on a web page of this machine",
     "tune": "search a method's settings for a task",
     "bench": "run a grid of images, tasks, methods and seeds",
     "reproduce": "make the study's tables, figures and claims",

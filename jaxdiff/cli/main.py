@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=about)
         if name == wanted:
             _fill(command, name)
-    return parser.parse_args(_spelled_out(argv[1:], wanted))
+    args = parser.parse_args(_spelled_out(argv[1:], wanted))
+    args.command_line = shlex.join(["jaxdiff", *argv[1:]])
+    return args
 
 
 def _spelled_out(words: Sequence[str], command: str | None) -> list[str]:

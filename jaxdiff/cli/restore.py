@@ -16,6 +16,7 @@ from jaxdiff.cli.options import (
     add_general,
     add_length,
     add_noise,
+    add_open,
     add_prior,
     add_run,
     at_least_one,
@@ -29,6 +30,7 @@ from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.network_calls import grid_within
+from jaxdiff.pages import settings_of
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, sample
@@ -83,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--count", type=int, default=1, help="how many restorations to draw (default 1)")
     group.add_argument("--out", default=None, help="folder for the results (default out/PICTURE-TASK-METHOD)")
+    add_open(group)
     add_prior(parser)
     add_general(parser, overwrite=True)
 
@@ -106,11 +109,18 @@ def run(args: argparse.Namespace) -> None:
     noise = both_scales(float(problem.noise_std), problem.noise)
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
     draws = _draws(args, chosen.method, denoiser, problem, sampler, grid, folder)
-    _write(args, folder, draws, problem, truth)
+    _write(args, folder, draws, problem, truth, _about(args, chosen.method, sampler, len(grid.t), noise))
 
 
 def _folder_name(args: argparse.Namespace, method: str) -> str:
     return f"{Path(args.image).stem}-{args.task.replace('/', '-')}-{method}"
+
+
+def _about(args: argparse.Namespace, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
+    """The settings that the report tells."""
+    what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
+    how = {"method": method, "sampler": sampler, "steps": steps, "seed": args.seed}
+    return settings_of(**what, **how, prior=args.prior, network=args.dtype)
 
 
 def _draws(
@@ -141,7 +151,12 @@ def _draws(
 
 
 def _write(
-    args: argparse.Namespace, folder: ResultsFolder, draws: np.ndarray, problem: Problem, truth: np.ndarray | None
+    args: argparse.Namespace,
+    folder: ResultsFolder,
+    draws: np.ndarray,
+    problem: Problem,
+    truth: np.ndarray | None,
+    about: dict[str, str],
 ) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     verdict = fit(draws, problem)
@@ -149,14 +164,14 @@ def _write(
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         say(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth)
+    written = write_restored(folder, draws, problem, truth, about=about)
     for state in folder.path.glob(".restore-*.npz"):
         state.unlink(missing_ok=True)
     show(_table(written.rows))
     for note in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
         say(note)
     say(f"{len(written.files)} files in {folder.path}")
-    open_first(folder.path / written.files[0])
+    open_first(folder.path / written.files[0], browser=args.open)
 
 
 def _method(args: argparse.Namespace) -> Default:

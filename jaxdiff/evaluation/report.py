@@ -56,7 +56,8 @@ def _pictures(
     if len(draws) > 1:
         shown.append(Picture("mean of the draws", draws.mean(0), _note(rows[-1])))
     shown += [
-        Picture(f"draw {i + 1}" if len(draws) > 1 else "restored", image, _note(rows[i])) for i, image in enumerate(draws)
+        Picture(f"draw {i + 1}" if len(draws) > 1 else "restored", image, _note(rows[i]))
+        for i, image in enumerate(draws)
     ]
     after = first + (len(draws) > 1)  # a draw looks like a picture; their mean is smoother than any
     return Section("Measured and restored", [Pictures(shown, compare=(0, after))])

@@ -12,8 +12,8 @@ from jaxdiff import plots
 from jaxdiff.engine import stack
 from jaxdiff.evaluation.calibration import coverage
 from jaxdiff.evaluation.folder import ResultsFolder
-from jaxdiff.evaluation.scores import misfits, scores
 from jaxdiff.evaluation.report import page_of
+from jaxdiff.evaluation.scores import misfits, scores
 from jaxdiff.files import save_image
 from jaxdiff.pages import REPORT, write_page
 from jaxdiff.problems import Problem

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 __all__ = ["Cell", "cells"]
 
-NUMBER = re.compile(r"\s*([-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*(?:±\s*(\d+(?:\.\d+)?(?:e[-+]?\d+)?))?\s*(?:%|×|s|dB)?\s*")
+NUMBER = re.compile(
+    r"\s*([-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*(?:±\s*(\d+(?:\.\d+)?(?:e[-+]?\d+)?))?\s*(?:%|×|s|dB)?\s*"
+)
 
 
 class Cell(NamedTuple):
@@ -56,8 +58,8 @@ def _span(column: Sequence[tuple[float, float | None] | None]) -> tuple[float, f
 
 def _bar(known: tuple[float, float | None] | None, span: tuple[float, float]) -> tuple[float, float, float] | None:
     low, high = span
-    if known is None or known[1] is None or high <= low:
+    value, error = known or (low, None)
+    if error is None or high <= low:
         return None
-    value, error = known
     place = [round(100 * (at - low) / (high - low), 1) for at in (value - error, value, value + error)]
     return place[0], place[1], place[2]

@@ -4,7 +4,6 @@ import base64
 import importlib.resources
 import io
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,13 +53,17 @@ def write_page(path: str | Path, page: Page) -> Path:
         {"title": s.title, "text": _paragraphs(s.text), "parts": [_view(part, shelf) for part in s.parts]}
         for s in page.sections
     ]
-    html = _environment().get_template("base.html").render(
-        page=page,
-        lead=_paragraphs(page.lead),
-        sections=sections,
-        plotly=script,
-        pictures=any(isinstance(part, Pictures) for part in parts),
-        **{name.replace(".", "_"): value for name, value in shared.items()},
+    html = (
+        _environment()
+        .get_template("base.html")
+        .render(
+            page=page,
+            lead=_paragraphs(page.lead),
+            sections=sections,
+            plotly=script,
+            pictures=any(isinstance(part, Pictures) for part in parts),
+            **{name.replace(".", "_"): value for name, value in shared.items()},
+        )
     )
     return write_text(path, html)
 
@@ -175,19 +178,21 @@ def _plot(part: Plot) -> dict[str, Any]:
         line = {"color": "#888", "dash": "dash", "width": 1}
         traces.append({"type": "scatter", "x": [0, 1], "y": [0, 1], "mode": "lines", "name": "x = y", "line": line})
     lines = [
-        [name, *(_figure(value) for value in (x, y, *([] if part_error is None else [part_error])))]
+        [name, _figure(x), _figure(y) + (f" ± {_figure(error)}" if math.isfinite(error) else "")]
         for name, series in part.series.items()
-        for x, y, part_error in zip(series.x, series.y, series.error or [None] * len(series.y), strict=True)
+        for x, y, error in zip(series.x, series.y, series.error or [math.nan] * len(series.y), strict=True)
     ]
-    errors = any(series.error is not None for series in part.series.values())
-    header = ["series", part.x, part.y, *(["error"] if errors else [])]
-    lines = [[*line, *[""] * (len(header) - len(line))] for line in lines]
-    figure = json.loads(json.dumps({"data": traces, "layout": layout}))
-    return {"kind": "plot", "title": part.title, "figure": figure, "table": _table(Table(header, lines))}
+    table = _table(Table(["series", part.x, part.y], lines))
+    return {"kind": "plot", "title": part.title, "figure": {"data": traces, "layout": layout}, "table": table}
 
 
 def _trace(name: str, series: Series) -> dict[str, Any]:
-    trace: dict[str, Any] = {"type": "scatter", "name": name, "x": [*map(_known, series.x)], "y": [*map(_known, series.y)]}
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "name": name,
+        "x": [*map(_known, series.x)],
+        "y": [*map(_known, series.y)],
+    }
     trace["mode"] = ("lines+markers" if len(series.y) <= 60 else "lines") if series.joined else "markers"
     if series.error is not None:
         trace["error_y"] = {"type": "data", "array": [_known(value) or 0 for value in series.error]}

@@ -23,6 +23,7 @@ from jaxdiff.plots import sheet
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
+from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
 from jaxdiff.training.state import (
     TrainState,
@@ -78,8 +79,8 @@ def train(
 ) -> Result:
     """Train a prior, or go on with the run that ``out`` holds.
 
-    Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``samples/`` and the priors
-    ``prior.safetensors`` (first average) and ``prior-NAME.safetensors`` (the others), which ``load_denoiser`` reads.
+    Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``report.html``, ``samples/`` and
+    the priors ``prior.safetensors`` (first average) and ``prior-NAME.safetensors`` (the others), which ``load_denoiser`` reads.
 
     Args:
         config: the run.
@@ -269,6 +270,7 @@ class _Run:
             (self.out / "samples").mkdir(exist_ok=True)
             save_image(self.out / "samples" / f"step_{self.done:08d}.png", sheet(images))
         draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
+        write_report(self.out, config, self._log, self._evaluation)
         self._clock += time.monotonic() - started
 
 

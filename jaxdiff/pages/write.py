@@ -129,7 +129,7 @@ def _url(pixels: np.ndarray) -> str:
         size = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
         picture = picture.resize(size, PILImage.Resampling.LANCZOS)
     held = io.BytesIO()
-    picture.save(held, "PNG", optimize=True)
+    picture.save(held, "PNG")
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 

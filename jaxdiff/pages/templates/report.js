@@ -29,6 +29,7 @@ for (const box of document.querySelectorAll(".compare")) {
   split.addEventListener("input", move);
   for (const chooser of [size, ...images.map((pair) => pair[1])]) chooser.addEventListener("change", choose);
   stage.addEventListener("pointerdown", (event) => {
+    event.preventDefault(); // else the browser drags the picture away
     stage.setPointerCapture(event.pointerId);
     drag(event);
   });

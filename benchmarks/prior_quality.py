@@ -37,6 +37,8 @@ from jaxdiff.training import denoising_scores
 from jaxdiff.training.data import open_images
 
 TIMES = (10, 50, 100, 250, 500, 750)
+DENOISING = {"denoising PSNR, t = {} [dB]": "PSNR of x̂₀ [dB]", "denoising ε-MSE, t = {}": "squared error of ε̂"}
+"""Name of a measure by timestep → title of its axis."""
 CACHE_BYTES = 2**31
 Row = tuple[str, float]
 
@@ -44,7 +46,7 @@ Row = tuple[str, float]
 def denoising(denoiser: jd.Denoiser, images: np.ndarray, draws: int) -> Iterator[Row]:
     """Means over images and draws of the noise, the same ones for every prior."""
     scores = np.mean([denoising_scores(denoiser, images, TIMES, seed=seed) for seed in range(draws)], axis=0)
-    for name, values in zip(("denoising PSNR, t = {} [dB]", "denoising ε-MSE, t = {}"), scores, strict=True):
+    for name, values in zip(DENOISING, scores, strict=True):
         yield from ((name.format(t), float(value)) for t, value in zip(TIMES, values, strict=True))
 
 
@@ -220,7 +222,6 @@ def page_of(
     table: dict[str, dict[str, float]], priors: list[str], count: int, args: argparse.Namespace, out: pathlib.Path
 ) -> Page:
     """The report: curves by noise level, the table, and the sheets that ``add_samples`` wrote."""
-    names = {"denoising PSNR, t = {} [dB]": "PSNR of x̂₀ [dB]", "denoising ε-MSE, t = {}": "squared error of ε̂"}
     plots = [
         Plot(
             "timestep t",
@@ -228,7 +229,7 @@ def page_of(
             {prior: Series(TIMES, [table[prior][name.format(t)] for t in TIMES]) for prior in priors},
             y,
         )
-        for name, y in names.items()
+        for name, y in DENOISING.items()
     ]
     measures = dict.fromkeys(name for rows in table.values() for name in rows)
     lines = [[name, *(f"{rows[name]:.5g}" if name in rows else "" for rows in table.values())] for name in measures]

@@ -170,7 +170,7 @@ def _table(part: Table) -> dict[str, Any]:
 
 def _plot(part: Plot) -> dict[str, Any]:
     def axis(title: str, log: bool) -> dict[str, Any]:
-        return {"title": {"text": title}, "type": "log" if log else "-"}
+        return {"title": {"text": title}, "type": "log", "tickformat": ".3~g"} if log else {"title": {"text": title}}
 
     layout = {"xaxis": axis(part.x, part.log_x), "yaxis": axis(part.y, part.log_y)}
     traces = [_trace(name, series) for name, series in part.series.items()]
@@ -193,6 +193,7 @@ def _trace(name: str, series: Series) -> dict[str, Any]:
         "x": [*map(_known, series.x)],
         "y": [*map(_known, series.y)],
     }
+    trace["marker"] = {"size": 7 if series.joined else 10}
     trace["mode"] = ("lines+markers" if len(series.y) <= 60 else "lines") if series.joined else "markers"
     if series.error is not None:
         trace["error_y"] = {"type": "data", "array": [_known(value) or 0 for value in series.error]}

@@ -8,7 +8,7 @@ from typing import Any
 from jaxdiff.bench.job import Job, Outcome
 from jaxdiff.bench.summary import table_of
 from jaxdiff.files import load_image
-from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
+from jaxdiff.pages import REPORT, Page, Part, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 
 __all__ = ["write_report"]
 
@@ -30,30 +30,31 @@ def write_report(job: Job, outcome: Outcome, command: str) -> Path:
     """
     grid = job.grid
     tasks = [*dict.fromkeys(line["task"] for line in outcome.summary)]
-    sections = [_scores(task, [line for line in outcome.summary if line["task"] == task]) for task in tasks]
-    if grid.pictures:
-        sections += [section for task in tasks if (section := _pictures(job, task)) is not None]
+    sections = [
+        Section(task, _scores([line for line in outcome.summary if line["task"] == task]) + _pictures(job, task))
+        for task in tasks
+    ]
     if left_out := _left_out(outcome):
         sections.append(Section("Left out", text="\n\n".join(left_out)))
     length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
     count = len(job.names) - len(outcome.unreadable)
-    lead = (
+    what = (
         f"{count} images, {len(grid.seeds)} seed(s) each, {len(tasks)} tasks, {length}, prior {Path(grid.prior).name}."
     )
     about = settings_of(
         command=command, prior=grid.prior, network=grid.dtype, seeds=", ".join(map(str, grid.seeds)), noise=grid.noise,
         noise_std=grid.noise_std, spacing=grid.spacing, settings=grid.settings or "recorded",
     )  # fmt: skip
-    return write_page(job.out / REPORT, Page("Methods side by side", lead, sections, about))
+    return write_page(job.out / REPORT, Page("Methods side by side", f"{what}\n\n{WORDS}", sections, about))
 
 
-def _scores(task: str, lines: Sequence[dict[str, Any]]) -> Section:
+def _scores(lines: Sequence[dict[str, Any]]) -> list[Part]:
     plots = [
         Plot(
             title,
             "PSNR dB",
             {line["method"]: _point(line, name) for line in lines},
-            f"{task}: quality against {what}",
+            f"Quality against {what}",
             log_x,
         )
         for name, title, what, log_x in (
@@ -62,7 +63,7 @@ def _scores(task: str, lines: Sequence[dict[str, Any]]) -> Section:
         )
         if not name.startswith("seconds") or all(line[name] > 0 for line in lines)
     ]
-    return Section(task, [Table(*table_of(lines)), *plots], WORDS)
+    return [Table(*table_of(lines)), *plots]
 
 
 def _point(line: dict[str, Any], across: str) -> Series:
@@ -70,7 +71,7 @@ def _point(line: dict[str, Any], across: str) -> Series:
     return Series([line[across]], [line["psnr_mean"]], None if math.isnan(error) else [error], joined=False)
 
 
-def _pictures(job: Job, task: str) -> Section | None:
+def _pictures(job: Job, task: str) -> list[Part]:
     """The first images, measured and by each method, first seed."""
     methods = [method for method in job.grid.methods if (task, method) not in job.refused]
     height, width, _ = job.denoiser.image_shape
@@ -82,9 +83,9 @@ def _pictures(job: Job, task: str) -> Section | None:
         truth = load_image(job.images[place], size=(height, width), resize=True).pixels
         shown.append(Picture("truth", truth, job.names[place]))
         shown += [Picture(name, load_image(file).pixels, job.names[place]) for name, file in files.items()]
-    if not shown or not methods:
-        return None
-    return Section(f"Pictures of {task}", [Pictures(shown, columns=2 + len(methods), compare=(1, 2))])
+    if not shown or not methods or not job.grid.pictures:
+        return []
+    return [Pictures(shown, columns=2 + len(methods), compare=(1, 2))]
 
 
 def _left_out(outcome: Outcome) -> list[str]:

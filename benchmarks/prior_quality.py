@@ -233,16 +233,14 @@ def page_of(
     ]
     measures = dict.fromkeys(name for rows in table.values() for name in rows)
     lines = [[name, *(f"{rows[name]:.5g}" if name in rows else "" for rows in table.values())] for name in measures]
-    sections = [
-        Section("All measures", [Table(["measure", *table], lines)]),
-        Section("Denoising by noise level", plots),
-    ]
+    sections = [Section("Denoising by noise level", plots)]
     kinds = {"samples": "Draws", "nearest": "Draws, each beside the nearest training image"}
     for kind, title in kinds.items():
         files = {prior: out / f"{kind}_{_slug(prior)}.png" for prior in priors}
         sheets = [Picture(prior, load_image(file).pixels) for prior, file in files.items() if _drawn(file, kind, args)]
         if sheets:
             sections.append(Section(title, [Pictures(sheets, columns=min(2, len(sheets)))]))
+    sections.append(Section("All measures", [Table(["measure", *table], lines)]))
     lead = f"{len(priors)} prior(s) on {count} held-out images, on the same noise and the same measurements."
     command = shlex.join(["python", "-m", "benchmarks.prior_quality", *sys.argv[1:]])
     return Page("How good is a prior?", lead, sections, settings_of(command=command, seed=0))

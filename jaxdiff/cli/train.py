@@ -173,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     if result.finished and not args.no_progress:
         print(f"{result.step} updates done; the prior is {Path(args.out) / 'prior.safetensors'}")
+    if result.finished and (args.open or not args.no_progress):
         open_first(Path(args.out) / REPORT, browser=args.open)
     return 0
 

@@ -185,6 +185,9 @@ class _Run:
         finished = self.done >= self.config.steps
         if finished and not (self._evaluation is not None and self._evaluated(self.done)):
             self._evaluate()
+        elif finished and self._log is not None and self._evaluation is not None:
+            # A kill may have come after the last evaluation and before its report.
+            write_report(self.out, self.config, self._log, self._evaluation)
         if not finished:
             self.progress.say(
                 f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Cell", "cells"]
+__all__ = ["Cell", "cells", "is_numeric"]
 
 NUMBER = re.compile(
     r"\s*([-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*(?:±\s*(\d+(?:\.\d+)?(?:e[-+]?\d+)?))?\s*(?:%|×|s|dB)?\s*"
@@ -39,6 +39,12 @@ def cells(lines: Sequence[Sequence[str]]) -> list[list[Cell]]:
         ]
         for marked, row, numbers in zip(lines, texts, found, strict=True)
     ]
+
+
+def is_numeric(column: Sequence[Cell]) -> bool:
+    """Whether a column holds numbers, and dashes or nothing in place of some."""
+    found = [cell.number is not None for cell in column if cell.text not in ("", "–")]
+    return bool(found) and all(found)
 
 
 def _number(text: str) -> tuple[float, float | None] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from jaxdiff.files import to_uint8, write_text
-from jaxdiff.pages.cells import cells
+from jaxdiff.pages.cells import cells, is_numeric
 from jaxdiff.pages.page import Page, Part, Pictures, Plot, Series, Table
 
 __all__ = ["REPORT", "write_page"]
@@ -163,7 +163,7 @@ def _pictures(part: Pictures, shelf: _Shelf) -> dict[str, Any]:
 def _table(part: Table) -> dict[str, Any]:
     lines = part.lines[:MOST_LINES]
     rows = cells(lines)
-    numeric = [any(row[i].number is not None for row in rows) for i in range(len(part.header))]
+    numeric = [is_numeric([row[i] for row in rows]) for i in range(len(part.header))]
     left_out = len(part.lines) - len(lines)
     return {"kind": "table", "header": part.header, "rows": rows, "numeric": numeric, "left_out": left_out}
 

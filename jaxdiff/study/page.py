@@ -13,6 +13,8 @@ from jaxdiff.tables import rounded
 
 __all__ = ["write_page_of_study"]
 
+LEAD = "The study's runs, tables and claims, and what was measured here."
+
 
 def write_page_of_study(
     out: Path, results: Results, study: Study, about: str, judged: Sequence[Claim], settings: Mapping[str, str]
@@ -41,9 +43,8 @@ def write_page_of_study(
     if len(results.samples):
         drawn = [Picture(f"draw {i + 1}", image) for i, image in enumerate(results.samples)]
         sections.append(Section(f"Unconditional draws, {study.steps} reverse steps", [Pictures(drawn)]))
-    return write_page(
-        out / REPORT, Page("Diffusion Models for Inverse Problems, reproduced", about, sections, settings)
-    )
+    sections.append(Section("What was run", text=about))
+    return write_page(out / REPORT, Page("Diffusion Models for Inverse Problems, reproduced", LEAD, sections, settings))
 
 
 def _denoised(results: Results, study: Study) -> Section:

@@ -24,7 +24,7 @@ from jaxdiff.pages import (
     write,
     write_page,
 )
-from jaxdiff.pages.cells import cells
+from jaxdiff.pages.cells import cells, is_numeric
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -132,6 +132,9 @@ def test_cells_know_their_numbers_and_error_bars():
     # From 20.5 to 24.0: 22 is at 42.9 %, 23 at 71.4 %.
     assert best.bar == (42.9, 71.4, 100.0)
     assert other.bar == (0.0, 14.3, 28.6)
+    assert is_numeric([best, other, dash]), "a dash stands for a number that is not known"
+    assert not is_numeric([text, name]), "one number among texts makes no column of numbers"
+    assert not is_numeric([dash])
     assert (dash.number, unknown.number, name.number, text.number, text.bar) == (None, None, None, 0.001, None)
 
 

@@ -18,4 +18,4 @@ def settings_of(**more: Any) -> dict[str, str]:
         "Python": platform.python_version(),
         "device": f"{jax.device_count()} × {jax.devices()[0].device_kind} ({jax.default_backend()})",
     }
-    return {name.replace("_", " "): str(value) for name, value in facts.items() if value is not None}
+    return {name: str(value) for name, value in facts.items() if value is not None}

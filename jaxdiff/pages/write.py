@@ -79,8 +79,8 @@ def _environment() -> jinja2.Environment:
 def _plotly() -> str:
     """The script that draws plots; empty where plotly is missing, and tables take their place.
 
-    Plotly needs two small packages and no compiler. Bokeh's script is a quarter of its 4.8 MB, but it brings pandas-sized
-    company (tornado, contourpy, xyzservices); Altair's needs a 30 MB converter to be put into a file.
+    Plotly needs two small packages, and its script of 4.8 MB fits. Bokeh's script is smaller, but it brings tornado, contourpy,
+    PyYAML and more. Altair needs a compiled converter to put its script into a file.
     """
     try:
         from plotly.offline import get_plotlyjs

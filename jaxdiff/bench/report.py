@@ -74,6 +74,8 @@ def _point(line: dict[str, Any], across: str) -> Series:
 def _pictures(job: Job, task: str) -> list[Part]:
     """The first images, measured and by each method, first seed."""
     methods = [method for method in job.grid.methods if (task, method) not in job.refused]
+    if not job.grid.pictures or not methods:
+        return []
     height, width, _ = job.denoiser.image_shape
     shown: list[Picture] = []
     for place in range(min(SHOWN, len(job.images))):
@@ -83,9 +85,7 @@ def _pictures(job: Job, task: str) -> list[Part]:
         truth = load_image(job.images[place], size=(height, width), resize=True).pixels
         shown.append(Picture("truth", truth, job.names[place]))
         shown += [Picture(name, load_image(file).pixels, job.names[place]) for name, file in files.items()]
-    if not shown or not methods or not job.grid.pictures:
-        return []
-    return [Pictures(shown, columns=2 + len(methods), compare=(1, 2))]
+    return [] if not shown else [Pictures(shown, columns=2 + len(methods), compare=(1, 2))]
 
 
 def _left_out(outcome: Outcome) -> list[str]:

@@ -1,7 +1,6 @@
 """A page as HTML: pictures become PNG inside the file, as many as fit, and styles and scripts are in it too."""
 
 import base64
-import importlib.resources
 import io
 import itertools
 import math
@@ -45,27 +44,15 @@ def write_page(path: str | Path, page: Page) -> Path:
     """
     parts = [part for section in page.sections for part in section.parts]
     script = _plotly() if any(isinstance(part, Plot) for part in parts) else ""
-    files = importlib.resources.files("jaxdiff.pages") / "templates"
-    shared = {name: (files / name).read_text("utf-8") for name in ("report.css", "report.js")}
-    text = sum(map(len, shared.values())) + sum(_length(part) for part in parts)
-    shelf = _Shelf(MOST_BYTES - len(script) - text)
+    shelf = _Shelf(MOST_BYTES - len(script) - sum(_length(part) for part in parts))
     sections = [
         {"title": s.title, "text": _paragraphs(s.text), "parts": [_view(part, shelf) for part in s.parts]}
         for s in page.sections
     ]
-    html = (
-        _environment()
-        .get_template("base.html")
-        .render(
-            page=page,
-            lead=_paragraphs(page.lead),
-            sections=sections,
-            plotly=script,
-            pictures=any(isinstance(part, Pictures) for part in parts),
-            **{name.replace(".", "_"): value for name, value in shared.items()},
-        )
-    )
-    return write_text(path, html)
+    pictures = any(isinstance(part, Pictures) for part in parts)
+    template = _environment().get_template("base.html")
+    lead = _paragraphs(page.lead)
+    return write_text(path, template.render(page=page, lead=lead, sections=sections, plotly=script, pictures=pictures))
 
 
 def _environment() -> jinja2.Environment:

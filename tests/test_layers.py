@@ -14,6 +14,7 @@ LEVELS = (
     ("problems", "denoisers"),
     ("samplers",),
     ("checkpoints", "engine", "export", "network_calls", "plots", "tables"),
+    ("pages",),
     ("tasks", "training"),
     ("evaluation", "testing"),
     ("bench", "study", "tune"),
@@ -29,7 +30,7 @@ ONLY = {"samplers": {"operators.base"}}
 FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}
 ALLOWED = {"cli/convert.py": "weights_convert", "hub.py": "weights_convert"}
 """The files that are the doors to another package."""
-HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax"}
+HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax", "plotly"}
 TERMINAL = {"rich", "argparse"}
 """Libraries of the command line."""
 

@@ -27,6 +27,7 @@ from jaxdiff.cli.options import (
     add_general,
     add_length,
     add_noise,
+    add_open,
     add_prior,
     add_run,
     at_least_one,
@@ -43,6 +44,7 @@ from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.files import load_image, out_folder
 from jaxdiff.network_calls import grid_within
+from jaxdiff.pages import settings_of
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, sample
@@ -102,8 +104,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--count", type=int, default=1, help="how many restorations to draw (default 1)")
     group.add_argument("--out", default=None, help="folder for the results (default out/PICTURE-TASK-METHOD)")
+    add_open(group)
     add_prior(parser)
     add_general(parser, overwrite=True)
+
+
+About = Callable[[argparse.Namespace], dict[str, str]]
+"""The settings that the report of a picture tells, from its options."""
 
 
 class Job(NamedTuple):
@@ -135,10 +142,11 @@ def run(args: argparse.Namespace) -> None:
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(args, chosen.method, denoiser, [job.measured.problem for job in jobs], sampler, grid, kept)
+    about = partial(_about, chosen.method, sampler, len(grid.t), noise)
     if _several(args):
-        _write_all(jobs, draws, chosen.method)
+        _write_all(jobs, draws, chosen.method, about)
     else:
-        _write(jobs[0], draws[0], chosen.method)
+        _write(jobs[0], draws[0], chosen.method, about)
     for state in here.glob(f"{kept.stem}-*.npz"):
         state.unlink(missing_ok=True)
 
@@ -176,6 +184,13 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
+def _about(method: str, sampler: Sampler, steps: int, noise: str, args: argparse.Namespace) -> dict[str, str]:
+    """The settings that the report of a picture tells."""
+    what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
+    how = {"method": method, "sampler": sampler, "steps": steps, "seed": args.seed}
+    return settings_of(**what, **how, prior=args.prior, network=args.dtype)
+
+
 def _draws(
     args: argparse.Namespace,
     method: str,
@@ -204,21 +219,21 @@ def _draws(
     return outcome.x.reshape(len(problems), count, *outcome.x.shape[1:])
 
 
-def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
+def _write_all(jobs: list[Job], draws: np.ndarray, method: str, about: About) -> None:
     """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
     rows, files, diverged = [], [], []
     for job, images in zip(jobs, draws, strict=True):
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = _results(job, images, partial(_of, job.args.image))
+        found, file = _results(job, images, about, partial(_of, job.args.image))
         rows.append(found[-1] | {"image": job.args.image})
         files.append(file)
     if rows:
         scores = [name for name in rows[0] if name != "image"]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in scores}
         show(_table([*rows, {"image": f"mean of {len(rows)} pictures"} | mean]))
-        open_first(files[0])
+        open_first(files[0], browser=jobs[0].args.open)
     if diverged:
         raise ValueError(f"{method} diverged on {', '.join(diverged)}; use a smaller step size or more steps.")
 
@@ -227,19 +242,21 @@ def _of(image: str, text: str) -> None:
     say(f"{image}: {text}")
 
 
-def _write(job: Job, draws: np.ndarray, method: str) -> None:
+def _write(job: Job, draws: np.ndarray, method: str, about: About) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     if not np.isfinite(draws).all():
         raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
     notes: list[str] = []
-    rows, file = _results(job, draws, notes.append)
+    rows, file = _results(job, draws, about, notes.append)
     show(_table(rows))
     for note in notes:
         say(note)
-    open_first(file)
+    open_first(file, browser=job.args.open)
 
 
-def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
+def _results(
+    job: Job, draws: np.ndarray, about: About, note: Callable[[str], Any]
+) -> tuple[list[dict[str, Any]], Path]:
     """Write the files of one picture: their scores, and the file to open first."""
     args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
@@ -247,7 +264,7 @@ def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[l
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth)
+    written = write_restored(folder, draws, problem, truth, about=about(args))
     files = written.files
     if photo.framing is not None:
         view = None if truth is None else np.asarray(problem.operator.view(problem.y))

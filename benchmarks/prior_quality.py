@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 import csv
 import pathlib
+import shlex
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator
 
 import jax
@@ -29,11 +31,14 @@ import jaxdiff as jd
 from jaxdiff import hosts
 from jaxdiff.engine import batch_keys, restore_many
 from jaxdiff.files import find_images, load_image, out_folder, save_image
+from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.plots import sheet
 from jaxdiff.training import denoising_scores
 from jaxdiff.training.data import open_images
 
 TIMES = (10, 50, 100, 250, 500, 750)
+DENOISING = {"denoising PSNR, t = {} [dB]": "PSNR of x̂₀ [dB]", "denoising ε-MSE, t = {}": "squared error of ε̂"}
+"""Name of a measure by timestep → title of its axis."""
 CACHE_BYTES = 2**31
 Row = tuple[str, float]
 
@@ -41,7 +46,7 @@ Row = tuple[str, float]
 def denoising(denoiser: jd.Denoiser, images: np.ndarray, draws: int) -> Iterator[Row]:
     """Means over images and draws of the noise, the same ones for every prior."""
     scores = np.mean([denoising_scores(denoiser, images, TIMES, seed=seed) for seed in range(draws)], axis=0)
-    for name, values in zip(("denoising PSNR, t = {} [dB]", "denoising ε-MSE, t = {}"), scores, strict=True):
+    for name, values in zip(DENOISING, scores, strict=True):
         yield from ((name.format(t), float(value)) for t, value in zip(TIMES, values, strict=True))
 
 
@@ -209,7 +214,41 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
             writer = csv.writer(file)
             writer.writerow(("prior", "measure", "value"))
             writer.writerows((prior, name, value) for prior, rows in table.items() for name, value in rows.items())
+        write_page(out / REPORT, page_of(table, [*denoisers], len(images), args, out))
     return table
+
+
+def page_of(
+    table: dict[str, dict[str, float]], priors: list[str], count: int, args: argparse.Namespace, out: pathlib.Path
+) -> Page:
+    """The report: curves by noise level, the table, and the sheets that ``add_samples`` wrote."""
+    plots = [
+        Plot(
+            "timestep t",
+            y,
+            {prior: Series(TIMES, [table[prior][name.format(t)] for t in TIMES]) for prior in priors},
+            y,
+        )
+        for name, y in DENOISING.items()
+    ]
+    measures = dict.fromkeys(name for rows in table.values() for name in rows)
+    lines = [[name, *(f"{rows[name]:.5g}" if name in rows else "" for rows in table.values())] for name in measures]
+    sections = [Section("Denoising by noise level", plots)]
+    kinds = {"samples": "Draws", "nearest": "Draws, each beside the nearest training image"}
+    for kind, title in kinds.items():
+        files = {prior: out / f"{kind}_{_slug(prior)}.png" for prior in priors}
+        sheets = [Picture(prior, load_image(file).pixels) for prior, file in files.items() if _drawn(file, kind, args)]
+        if sheets:
+            sections.append(Section(title, [Pictures(sheets, columns=min(2, len(sheets)))]))
+    sections.append(Section("All measures", [Table(["measure", *table], lines)]))
+    lead = f"{len(priors)} prior(s) on {count} held-out images, on the same noise and the same measurements."
+    command = shlex.join(["python", "-m", "benchmarks.prior_quality", *sys.argv[1:]])
+    return Page("How good is a prior?", lead, sections, settings_of(command=command, seed=0))
+
+
+def _drawn(file: pathlib.Path, kind: str, args: argparse.Namespace) -> bool:
+    """Whether this run, and no earlier one, wrote a sheet."""
+    return file.exists() and not args.only_denoising and (kind == "samples" or bool(args.train))
 
 
 def _slug(name: str) -> str:
@@ -230,13 +269,20 @@ def main() -> int:
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
     parser.add_argument("--only-denoising", action="store_true", help="leave out DPS and samples: a minute")
-    parser.add_argument("--out", help="folder for the table and sample sheets")
+    parser.add_argument("--out", help="folder for report.html, the table and sample sheets")
+    parser.add_argument("--open", action="store_true", help="show report.html in the browser when all is done")
+    args = parser.parse_args()
     hosts.use_all_cores()
     try:
-        print(markdown(evaluate(parser.parse_args())))
+        print(markdown(evaluate(args)))
     except ValueError as error:
         print(f"prior_quality: {error}", file=sys.stderr)
         return 2
+    if args.out:
+        report = pathlib.Path(args.out) / REPORT
+        print(f"open {report}", file=sys.stderr)
+        if args.open:
+            webbrowser.open(report.resolve().as_uri())
     return 0
 
 

@@ -14,6 +14,7 @@ LEVELS = (
     ("problems", "denoisers"),
     ("samplers",),
     ("checkpoints", "engine", "export", "network_calls", "plots", "tables"),
+    ("pages",),
     ("tasks", "training"),
     ("evaluation", "testing"),
     ("bench", "study", "tune"),
@@ -30,7 +31,7 @@ ONLY = {"samplers": {"operators.base"}}
 FORBIDDEN = {"torch", "torchvision", "weights_convert", "deepinv", "tensorflow"}
 ALLOWED = {"cli/convert.py": "weights_convert", "hub.py": "weights_convert"}
 """The files that are the doors to another package."""
-HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax"}
+HEAVY = {"matplotlib", "skimage", "grain", "orbax", "optax", "plotly"}
 PAGE = {"gradio": "app/page.py"}
 """The library of the web page, which is an extra, and the one file that may know it."""
 TERMINAL = {"rich", "argparse"}

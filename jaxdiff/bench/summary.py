@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdiff.tables import markdown, rounded
 
-__all__ = ["METRICS", "Interval", "interval", "latex", "markdown_tables", "summarise"]
+__all__ = ["METRICS", "Interval", "interval", "latex", "markdown_tables", "summarise", "table_of"]
 
 METRICS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "misfit": ("misfit", 4)}
 """Column → title and digits."""
@@ -76,25 +76,30 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown_tables(summary: Sequence[dict[str, Any]]) -> str:
-    """A table a task: mean ± standard error with the 95 % interval under PSNR; bold: the best of what never diverged."""
+    """A table a task, see ``table_of``."""
     parts = []
     for task in dict.fromkeys(line["task"] for line in summary):
-        lines = [line for line in summary if line["task"] == task]
-        header = ["method", *(title for title, _ in METRICS.values()), "95 % of PSNR", "calls", "s/image", "diverged"]
-        table: list[list[str]] = []
-        best = {metric: _best(lines, metric) for metric in METRICS}
-        for line in lines:
-            cells = [line["method"]]
-            for metric, (_, digits) in METRICS.items():
-                text = rounded(line[f"{metric}_mean"], digits, error=line[f"{metric}_error"])
-                cells.append(f"**{text}**" if line is best[metric] else text)
-            low, high = line["psnr_low"], line["psnr_high"]
-            cells.append("–" if math.isnan(low) else f"{low:.2f} … {high:.2f}")
-            cells += [str(line["network_calls"]), f"{line['seconds_per_image']:.2f}"]
-            cells.append(f"{line['diverged']} of {line['runs']}" if line["diverged"] else "–")
-            table.append(cells)
+        header, table = table_of([line for line in summary if line["task"] == task])
         parts.append(f"## {task}\n\n" + markdown(header, table))
     return "\n\n".join(parts) + "\n"
+
+
+def table_of(lines: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of one task: mean ± standard error, the 95 % interval of PSNR; ``**``: the best that never diverged."""
+    header = ["method", *(title for title, _ in METRICS.values()), "95 % of PSNR", "calls", "s/image", "diverged"]
+    table: list[list[str]] = []
+    best = {metric: _best(lines, metric) for metric in METRICS}
+    for line in lines:
+        cells = [line["method"]]
+        for metric, (_, digits) in METRICS.items():
+            text = rounded(line[f"{metric}_mean"], digits, error=line[f"{metric}_error"])
+            cells.append(f"**{text}**" if line is best[metric] else text)
+        low, high = line["psnr_low"], line["psnr_high"]
+        cells.append("–" if math.isnan(low) else f"{low:.2f} … {high:.2f}")
+        cells += [str(line["network_calls"]), f"{line['seconds_per_image']:.2f}"]
+        cells.append(f"{line['diverged']} of {line['runs']}" if line["diverged"] else "–")
+        table.append(cells)
+    return header, table
 
 
 def latex(summary: Sequence[dict[str, Any]]) -> str:

@@ -13,12 +13,14 @@ from rich.table import Table
 from jaxdiff import hosts, plots
 from jaxdiff.bench.job import Grid, Job, Outcome
 from jaxdiff.bench.parts import slug
+from jaxdiff.bench.report import write_report
 from jaxdiff.bench.summary import METRICS
 from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
     add_length,
     add_noise,
+    add_open,
     add_prior,
     add_run,
     at_least_one,
@@ -77,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--profile", metavar="DIR", help="write an xprof trace of three chunks of steps into this folder"
     )
+    add_open(group)
     add_prior(parser)
     add_general(parser, seed=False)
 
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
     if trace is not None:
         trace.close()
         say(trace.told())
-    _tell(job, outcome)
+    _tell(args, job, outcome)
 
 
 def _traced(report: Callable[[int], None], trace: Trace) -> Callable[[int], None]:
@@ -143,7 +146,7 @@ def _check(args: argparse.Namespace) -> int | str:
     return check_batch_size(args.batch_size)
 
 
-def _tell(job: Job, outcome: Outcome) -> None:
+def _tell(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
     for (task, method), why in outcome.refused.items():
         say(f"left out: {method} on {task}: {why}")
     for name, why in outcome.damaged.items():
@@ -160,9 +163,10 @@ def _tell(job: Job, outcome: Outcome) -> None:
         say(f"{diverged} of {len(outcome.rows)} runs diverged (status in results.csv); the others are unaffected.")
     _print(outcome)
     figures = _overviews(job) if job.grid.pictures else []
-    names = ["results.csv", "results.jsonl", "summary.md", "summary.csv", "summary.tex", *figures]
+    report = write_report(job, outcome, args.command_line)
+    names = [report.name, "results.csv", "results.jsonl", "summary.md", "summary.csv", "summary.tex", *figures]
     say(f"{len(outcome.rows)} rows; written to {job.out}: {', '.join(names)}")
-    open_first(job.out / (figures[0] if figures else "summary.md"))
+    open_first(report, browser=args.open)
 
 
 def _print(outcome: Outcome) -> None:

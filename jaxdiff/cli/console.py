@@ -1,5 +1,6 @@
 """What the commands print: messages on standard error, results on standard output."""
 
+import webbrowser
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,9 +22,11 @@ def show(table: Table) -> None:
     Console(highlight=False, width=Measurement.get(results, wide, table).maximum).print(table)
 
 
-def open_first(path: str | Path) -> None:
-    """The last line of a command: the file to look at first."""
+def open_first(path: str | Path, *, browser: bool = False) -> None:
+    """The last line of a command: the file to look at first; ``browser`` shows it, too."""
     say(f"open {path}")
+    if browser:
+        webbrowser.open(Path(path).resolve().as_uri())
 
 
 def both_scales(noise_std: float, model: NoiseModel | None = None) -> str:

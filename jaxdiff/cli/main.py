@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -45,7 +46,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     other = next((word for word in argv[1:] if not word.startswith("-")), None)
     if wanted is None and other is not None:
         parser.error(f"there is no command {other}{hint(other, COMMANDS)}")
-    return parser.parse_args(_spelled_out(argv[1:], wanted))
+    args = parser.parse_args(_spelled_out(argv[1:], wanted))
+    args.command_line = shlex.join(["jaxdiff", *argv[1:]])
+    return args
 
 
 def whole() -> Parser:

@@ -16,6 +16,7 @@ __all__ = [
     "add_general",
     "add_length",
     "add_noise",
+    "add_open",
     "add_prior",
     "add_run",
     "at_least_one",
@@ -64,6 +65,11 @@ def add_run(group: Group) -> None:
         "--spacing", default=None, help=f"how the steps are spread: {spacings}; the method's own by default"
     )
     group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
+
+
+def add_open(group: Group) -> None:
+    """``--open``."""
+    group.add_argument("--open", action="store_true", help="show report.html in the browser when all is done")
 
 
 def add_length(group: argparse._ArgumentGroup, default: str) -> None:

@@ -13,11 +13,21 @@ from rich.table import Table
 
 from jaxdiff import metrics, tasks
 from jaxdiff.cli.console import open_first, progress, results, say, show
-from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_batch_size, check_steps, load_prior
+from jaxdiff.cli.options import (
+    add_general,
+    add_open,
+    add_prior,
+    at_least_one,
+    check_batch_size,
+    check_steps,
+    load_prior,
+)
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.evaluation.pictures import Picture, from_folder, without_download
 from jaxdiff.files import check_folder, out_folder
+from jaxdiff.pages import settings_of
 from jaxdiff.study import claims, paper, report
+from jaxdiff.study.page import write_page_of_study
 from jaxdiff.study.paper import Study, plan, run_study
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
@@ -48,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
     group = parser.add_argument_group("output")
     group.add_argument("--out", default="out/study", help="folder for tables and figures (default out/study)")
+    add_open(group)
     add_prior(parser)
     add_general(parser)
 
@@ -72,12 +83,14 @@ def run(args: argparse.Namespace) -> None:
     judged = claims.claims(found, study, drift)
     about = _about(args, study, denoiser, pictures)
     written = report.write_report(out, found, study, about, judged)
+    settings = settings_of(command=args.command_line, prior=args.prior, network=args.dtype, seed=args.seed)
+    written = [write_page_of_study(out, found, study, about, judged, settings), *written]
     shutil.rmtree(out / ".runs", ignore_errors=True)
     _print(found, study, judged)
     if lost := report.diverged(found):
         say(f"note: {lost}")
     say(f"{time.monotonic() - begun:.0f} s in all; {len(written)} files in {out}")
-    open_first(written[0])
+    open_first(written[0], browser=args.open)
 
 
 def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:

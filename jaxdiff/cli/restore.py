@@ -27,6 +27,7 @@ from jaxdiff.cli.options import (
     add_general,
     add_length,
     add_noise,
+    add_open,
     add_prior,
     add_run,
     at_least_one,
@@ -43,6 +44,7 @@ from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.files import load_image, out_folder
 from jaxdiff.network_calls import grid_within
+from jaxdiff.pages import settings_of
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, sample
 from jaxdiff.schedules import TimeGrid
@@ -56,6 +58,7 @@ __all__ = [
     "ALIASES",
     "EXAMPLES",
     "USAGE",
+    "about_of",
     "add_arguments",
     "check_finite",
     "drawn",
@@ -113,8 +116,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--count", type=int, default=1, help="how many restorations to draw (default 1)")
     group.add_argument("--out", default=None, help="folder for the results (default out/PICTURE-TASK-METHOD)")
+    add_open(group)
     add_prior(parser)
     add_general(parser, overwrite=True)
+
+
+About = Callable[[argparse.Namespace], dict[str, str]]
+"""The settings that the report of a picture tells, from its options."""
 
 
 class Job(NamedTuple):
@@ -173,10 +181,11 @@ def run(args: argparse.Namespace) -> None:
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(plan.grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(plan, kept)
+    about = partial(about_of, plan)
     if _several(args):
-        _write_all(jobs, draws, chosen.method)
+        _write_all(jobs, draws, chosen.method, about)
     else:
-        _write(jobs[0], draws[0], chosen.method)
+        _write(jobs[0], draws[0], chosen.method, about)
     for state in here.glob(f"{kept.stem}-*.npz"):
         state.unlink(missing_ok=True)
 
@@ -214,6 +223,15 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
+def about_of(plan: Plan, args: argparse.Namespace) -> dict[str, str]:
+    """The settings that the report of a picture tells; ``args`` are those of its job."""
+    problem = plan.jobs[0].measured.problem
+    noise = both_scales(float(problem.noise_std), problem.noise)
+    what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
+    how = {"method": plan.chosen.method, "sampler": plan.sampler, "steps": len(plan.grid.t), "seed": args.seed}
+    return settings_of(**what, **how, prior=args.prior, network=args.dtype)
+
+
 def _draws(plan: Plan, kept: Path) -> np.ndarray:
     """``drawn``, with a progress bar and a file of the state."""
     count, jobs, calls = plan.args.count, len(plan.jobs), len(plan.grid.t)
@@ -240,21 +258,21 @@ def drawn(plan: Plan, **options: Any) -> np.ndarray:
     return outcome.x.reshape(len(plan.jobs), count, *outcome.x.shape[1:])
 
 
-def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
+def _write_all(jobs: list[Job], draws: np.ndarray, method: str, about: About) -> None:
     """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
     rows, files, diverged = [], [], []
     for job, images in zip(jobs, draws, strict=True):
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = results_of(job, images, partial(_of, job.args.image))
+        found, file = results_of(job, images, about, partial(_of, job.args.image))
         rows.append(found[-1] | {"image": job.args.image})
         files.append(file)
     if rows:
         scores = [name for name in rows[0] if name != "image"]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in scores}
         show(_table([*rows, {"image": f"mean of {len(rows)} pictures"} | mean]))
-        open_first(files[0])
+        open_first(files[0], browser=jobs[0].args.open)
     if diverged:
         raise ValueError(f"{method} diverged on {', '.join(diverged)}; use a smaller step size or more steps.")
 
@@ -263,15 +281,15 @@ def _of(image: str, text: str) -> None:
     say(f"{image}: {text}")
 
 
-def _write(job: Job, draws: np.ndarray, method: str) -> None:
+def _write(job: Job, draws: np.ndarray, method: str, about: About) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     check_finite(draws, method)
     notes: list[str] = []
-    rows, file = results_of(job, draws, notes.append)
+    rows, file = results_of(job, draws, about, notes.append)
     show(_table(rows))
     for note in notes:
         say(note)
-    open_first(file)
+    open_first(file, browser=job.args.open)
 
 
 def check_finite(draws: np.ndarray, method: str) -> None:
@@ -284,7 +302,9 @@ def check_finite(draws: np.ndarray, method: str) -> None:
         raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
 
 
-def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
+def results_of(
+    job: Job, draws: np.ndarray, about: About, note: Callable[[str], Any]
+) -> tuple[list[dict[str, Any]], Path]:
     """Write the files of one picture: their scores, and the file to open first."""
     args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
@@ -292,7 +312,7 @@ def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth)
+    written = write_restored(folder, draws, problem, truth, about=about(args))
     files = written.files
     if photo.framing is not None:
         view = None if truth is None else np.asarray(problem.operator.view(problem.y))

@@ -10,7 +10,9 @@ from typing import Any
 from jaxdiff import hosts
 from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.cli.console import Stage, open_first, progress, say
+from jaxdiff.cli.options import add_open
 from jaxdiff.files import check_folder
+from jaxdiff.pages import REPORT
 from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig, bundled, load_config
 from jaxdiff.training.report import Progress
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--profile", metavar="DIR", help="write an xprof trace of three updates into this folder")
     group.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
+    add_open(group)
     group = parser.add_argument_group("general")
     group.add_argument("--seed", type=int, help="decides everything random")
     group.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
@@ -188,8 +191,8 @@ def run(args: argparse.Namespace) -> int:
         say(trace.told())
     if result.finished and not args.no_progress:
         print(f"{result.step} updates done; the prior is {Path(args.out) / 'prior.safetensors'}")
-        curve = Path(args.out) / "loss.png"
-        open_first(curve if curve.exists() else curve.with_name("log.csv"))
+    if result.finished and (args.open or not args.no_progress):
+        open_first(Path(args.out) / REPORT, browser=args.open)
     return 0
 
 

@@ -14,6 +14,7 @@ from jaxdiff.cli.options import (
     add_general,
     add_length,
     add_noise,
+    add_open,
     add_prior,
     at_least_one,
     check_noise,
@@ -26,8 +27,10 @@ from jaxdiff.evaluation.pictures import from_folder
 from jaxdiff.files import check_folder, out_folder
 from jaxdiff.names import unknown
 from jaxdiff.network_calls import steps_within
+from jaxdiff.pages import settings_of
 from jaxdiff.samplers import METHODS
 from jaxdiff.tasks import get_task, measure
+from jaxdiff.tune.report import write_report
 from jaxdiff.tune.search import METRICS, Search, Trial, read_settings, tune
 from jaxdiff.typing import Key
 
@@ -69,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out", default="out/settings.json", help="file to write, or to add to (default out/settings.json)"
     )
+    add_open(group)
     add_prior(parser)
     add_general(parser)
 
@@ -113,8 +117,12 @@ def run(args: argparse.Namespace) -> None:
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
     pictures = f"{len(truths)} pictures" + (f" × {len(seeds)} seeds" if len(seeds) > 1 else "")
     say(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}")
-    say(f"use it: {_command(args, best, denoiser)}")
-    open_first(out)
+    use = _command(args, best, denoiser)
+    say(f"use it: {use}")
+    place = (args.prior, args.task, args.method)
+    open_first(
+        write_report(out, place, use, settings_of(command=args.command_line, network=args.dtype)), browser=args.open
+    )
 
 
 def _command(args: argparse.Namespace, best: Trial, denoiser: DenoiserLike) -> str:

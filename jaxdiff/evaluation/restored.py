@@ -1,6 +1,6 @@
 """What restorations of one picture say: files of each draw, scores, the fit, and what many draws say of what is certain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ from jaxdiff import plots
 from jaxdiff.engine import stack
 from jaxdiff.evaluation.calibration import Calibration, coverage
 from jaxdiff.evaluation.folder import ResultsFolder
+from jaxdiff.evaluation.report import page_of
 from jaxdiff.evaluation.scores import misfits, scores
 from jaxdiff.files import save_image
+from jaxdiff.pages import REPORT, write_page
 from jaxdiff.problems import Problem
 from jaxdiff.tables import rounded, write_rows
 
@@ -43,7 +45,7 @@ class Written(NamedTuple):
 
 def file_names(count: int, *, truth: bool) -> list[str]:
     """The names of the files that ``write_restored`` may write for so many draws."""
-    names = ["overview.png", "measured.png", *(f"restored_{i + 1}.png" for i in range(count)), "metrics.csv"]
+    names = [REPORT, "overview.png", "measured.png", *(f"restored_{i + 1}.png" for i in range(count)), "metrics.csv"]
     names += ["truth.png"] * truth + ["mean.png", "std.png"] * (count > 1)
     return names + ["calibration.png", "calibration.csv"] * (truth and count >= CALIBRATED)
 
@@ -96,15 +98,21 @@ def fit(draws: np.ndarray, problem: Problem) -> str | None:
 
 
 def write_restored(
-    folder: ResultsFolder, draws: np.ndarray, problem: Problem, truth: np.ndarray | None = None
+    folder: ResultsFolder,
+    draws: np.ndarray,
+    problem: Problem,
+    truth: np.ndarray | None = None,
+    *,
+    about: Mapping[str, str] | None = None,
 ) -> Written:
-    """Write what n draws [n, H, W, C] are: each, their mean and standard deviation, scores, calibration, an overview.
+    """Write what n draws [n, H, W, C] are: each, their mean and standard deviation, scores, calibration, a report.
 
     Args:
         folder: where; an earlier run's files go first.
         draws: the restorations.
         problem: what was measured.
         truth: [H, W, C], if it is known.
+        about: the run's settings (``pages.settings_of``), for the report.
     """
     view, rows = np.asarray(problem.operator.view(problem.y)), score_draws(draws, problem, truth)
     many, notes = len(draws) > 1, []
@@ -124,12 +132,16 @@ def write_restored(
         write["overview.png"] = partial(save_image, pixels=_sheet(view, draws, truth))
     if truth is not None and len(draws) >= CALIBRATED:
         write["calibration.csv"] = partial(write_rows, rows=_calibration_rows(draws, truth))
+    calibration = _coverage(draws, truth) if truth is not None and len(draws) >= CALIBRATED else None
+    deviation = _std(draws) if many else None
+    page = page_of(view, draws, truth, rows, deviation=deviation, calibration=calibration, about=about or {})
+    write[REPORT] = partial(write_page, page=page)
     folder.make()
     folder.clear()
     for name, save in write.items():
         save(folder.path / name)
         folder.wrote(name)
-    return Written(sorted(write, key=lambda name: name != "overview.png"), rows, notes)
+    return Written(sorted(write, key=lambda name: name != REPORT), rows, notes)
 
 
 def _figures(

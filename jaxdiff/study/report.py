@@ -40,6 +40,14 @@ STUDY_TABLE_2 = {
 }
 """(method, σ) → deconvolution PSNR, LPIPS, inpainting PSNR, LPIPS."""
 
+INTRODUCTIONS = {
+    1: "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
+    2: "The study does not give all of its settings. These were inferred from its figures:",
+    3: "SDEdit starts where a search found it best. The last columns hide a box of half the side. Other cells are those "
+    "of Table 2: DPS and Score ALD have the same settings there.",
+}
+"""What is said of a table."""
+
 Table = tuple[list[str], list[list[str]]]
 """A header and lines."""
 
@@ -153,15 +161,14 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
             about,
             *([lost] if (lost := diverged(results)) else []),
             "## Table 1: N forward steps, then N reverse steps",
-            "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
+            INTRODUCTIONS[1],
             markdown(*first),
             "## Table 2: deconvolution and inpainting",
             markdown(*second),
-            "The study does not give all of its settings. These were inferred from its figures:",
+            INTRODUCTIONS[2],
             markdown(["setting", "taken to be, and why"], [[name, why] for name, why in INFERRED.items()]),
             "## Table 3: our best settings, and a harder mask",
-            "SDEdit starts where a search found it best. The last columns hide a box of half the side. Other cells are those "
-            "of Table 2: DPS and Score ALD have the same settings there.",
+            INTRODUCTIONS[3],
             markdown(*third),
             "## Run time",
             "Warm: compilation is not counted.",

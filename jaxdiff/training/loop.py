@@ -25,6 +25,7 @@ from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
+from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
 from jaxdiff.training.state import (
     TrainState,
@@ -88,9 +89,9 @@ def train(
 ) -> Result:
     """Train a prior, or go on with the run that ``out`` holds.
 
-    Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``samples/`` and the priors
-    ``prior.safetensors`` (first average), ``prior-NAME.safetensors`` (the others) and ``prior-best.safetensors`` (the first
-    average where its held-out PSNR, averaged over the noise levels, was highest), which ``load_denoiser`` reads.
+    Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``report.html``, ``samples/`` and
+    the priors ``prior.safetensors`` (first average), ``prior-NAME.safetensors`` (the others) and ``prior-best.safetensors``
+    (the first average where its held-out PSNR, averaged over the noise levels, was highest), which ``load_denoiser`` reads.
 
     Args:
         config: the run.
@@ -210,6 +211,9 @@ class _Run:
         finished = self.done >= self.config.steps
         if finished and not (self._evaluation is not None and self._evaluated(self.done)):
             self._evaluate()
+        elif finished and self._log is not None and self._evaluation is not None:
+            # A kill may have come after the last evaluation and before its report.
+            write_report(self.out, self.config, self._log, self._evaluation)
         if not finished:
             self.progress.say(
                 f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."
@@ -308,6 +312,7 @@ class _Run:
             save_image(self.out / "samples" / f"step_{self.done:08d}.png", drawn)
             self._tell({}, {"samples": drawn})
         draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
+        write_report(self.out, config, self._log, self._evaluation)
         self._clock += time.monotonic() - started
 
 

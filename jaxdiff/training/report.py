@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdiff.files import atomic
 
-__all__ = ["Progress", "Table", "draw_curve"]
+__all__ = ["Progress", "Table", "draw_curve", "smoothed"]
 
 
 class Table:
@@ -56,6 +56,12 @@ class Progress:
         """A message to the user."""
 
 
+def smoothed(losses: np.ndarray) -> tuple[list[float], int]:
+    """The mean over a moving window, shorter at the beginning, where the loss falls fast; and the rows before each."""
+    width = max(1, len(losses) // 15)
+    return [float(losses[max(0, i - width) : i + 1].mean()) for i in range(len(losses))], width
+
+
 def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) -> bool:
     """Draw the loss and the held-out PSNR by noise level over images seen; False where matplotlib is missing."""
     try:
@@ -69,9 +75,7 @@ def draw_curve(path: Path, log: Table, evaluation: Table, times: Sequence[int]) 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=120, layout="constrained")
     losses = np.asarray(log.column("loss"))
     left.plot(log.column("images"), losses, linewidth=1, alpha=0.4, label="as logged")
-    width = max(1, len(losses) // 15)
-    # A mean over a moving window, shorter at the beginning, where the loss falls fast.
-    means = [losses[max(0, i - width) : i + 1].mean() for i in range(len(losses))]
+    means, width = smoothed(losses)
     left.plot(log.column("images"), means, linewidth=1.4, color="C0", label=f"mean of {width + 1} rows")
     left.set(xlabel="images seen", ylabel="loss", yscale="log")
     left.locator_params(axis="x", nbins=5)  # five-digit ticks would touch

@@ -492,12 +492,17 @@ def test_what_is_left_of_a_method_that_diverged_is_not_the_best(unbroken):
     assert rf"grayscale & dps (1 of {len(best)} diverged) & " in summary.latex(lines)
 
 
-def test_from_the_command_line(data, tmp_path, capsys):
+def test_from_the_command_line(data, tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
     arguments = ["--data", data, "--tasks", "grayscale", "--methods", "ddnm", "--steps", 2, "--num_images", 1]
     with pytest.raises(SystemExit) as stop:
-        cli.entry_point(["jaxdiff", "bench", *map(str, arguments), "--out", str(tmp_path / "out")])
+        cli.entry_point(["jaxdiff", "bench", *map(str, arguments), "--out", str(tmp_path / "out"), "--open"])
     assert not stop.value.code, capsys.readouterr().err
-    assert "ddnm" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "ddnm" in captured.out
+    assert captured.err.splitlines()[-1] == f"open {tmp_path / 'out' / 'report.html'}"
+    assert shown == [(tmp_path / "out" / "report.html").as_uri()]
     for name in ("results.csv", "summary.md", "summary.tex", "overview_grayscale.png"):
         assert (tmp_path / "out" / name).exists()
     for wrong, word in (

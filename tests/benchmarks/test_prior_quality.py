@@ -1,11 +1,15 @@
 """Priors side by side: the gain of one on another is judged image by image."""
 
+import argparse
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import prior_quality
 from benchmarks.prior_quality import paired
+from jaxdiff.files import save_image
+from jaxdiff.pages import write_page
 
 
 def test_gain_is_paired():
@@ -43,3 +47,16 @@ def test_nearest_training_image_may_be_a_mirror_image_and_damaged_files_are_skip
         file.unlink()
     with pytest.raises(ValueError, match=r"none of the images .* check --train"):
         prior_quality.nearest_training(wanted.reshape(2, -1), [str(tmp_path)], 8)
+
+
+def test_the_report_holds_every_measure_and_the_sheets_of_this_run(tmp_path):
+    names = [name.format(t) for name in prior_quality.DENOISING for t in prior_quality.TIMES]
+    table = {"a": dict.fromkeys(names, 1.25), "runs/<b>": dict.fromkeys(names, 2.5), "real": {"diversity": 0.125}}
+    for prior in ("a", "runs_<b>"):
+        save_image(tmp_path / f"samples_{prior}.png", np.zeros((8, 8, 3), np.float32))
+        save_image(tmp_path / f"nearest_{prior}.png", np.zeros((8, 8, 3), np.float32))
+    args = argparse.Namespace(only_denoising=False, train=[])
+    page = prior_quality.page_of(table, ["a", "runs/<b>"], 3, args, tmp_path)
+    text = write_page(tmp_path / "report.html", page).read_text("utf-8")
+    assert all(name in text for name in [*names, "diversity", "runs/&lt;b&gt;"])
+    assert text.count("<img id=") == 2, "no sheet of nearest images, which an earlier run wrote"

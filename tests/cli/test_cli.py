@@ -222,7 +222,9 @@ def test_tuned_settings_are_used(jaxdiff, tmp_path, face):
     assert '"seeds": 2' in settings.read_text("utf-8")
     used = f"--task inpaint_box --method ddnm --steps 2 --dtype bfloat16 --settings {settings}"
     assert f"jaxdiff restore PICTURE {used}" in error
-    assert error.splitlines()[-1] == f"open {settings}"
+    report = tmp_path / "settings.report.html"
+    assert error.splitlines()[-1] == f"open {report}"
+    assert "chosen" in report.read_text("utf-8")
     task = ("--task", "inpaint_box", "--settings", settings, "--out", tmp_path / "out")
     code, _, error = jaxdiff("restore", face, "--steps", 2, *task)
     assert not code, error

@@ -46,7 +46,7 @@ def done(tmp_path_factory, smooth):
     printed = {}
     with patch.context() as local:
         for name in ("say", "open_first"):
-            local.setattr(restore, name, lambda text, name=name: printed.setdefault(name, []).append(str(text)))
+            local.setattr(restore, name, lambda text, name=name, **_: printed.setdefault(name, []).append(str(text)))
         local.setattr(restore, "show", lambda table: printed.update(columns=[c.header for c in table.columns]))
         words = shlex.split("face.png --task inpaint_box --method ddnm --steps 2 --count 9")
         with pytest.raises(SystemExit) as stop:
@@ -59,10 +59,10 @@ def done(tmp_path_factory, smooth):
 def test_the_results_are_in_a_folder_named_after_the_run(done):
     folder, printed = done
     out = folder / "out" / "face-inpaint_box-ddnm"
-    wanted = {"measured.png", "truth.png", "mean.png", "std.png", "overview.png", "metrics.csv"}
+    wanted = {"report.html", "measured.png", "truth.png", "mean.png", "std.png", "overview.png", "metrics.csv"}
     wanted |= {"calibration.png", "calibration.csv", ".jaxdiff.json", *(f"restored_{i + 1}.png" for i in range(9))}
     assert {path.name for path in out.iterdir()} == wanted
-    assert printed["open_first"] == ["out/face-inpaint_box-ddnm/overview.png"]
+    assert printed["open_first"] == ["out/face-inpaint_box-ddnm/report.html"]
     np.testing.assert_array_equal(pixels(out / "truth.png"), pixels(folder / "face.png"))
     overview = pixels(out / "overview.png")
     assert overview.shape[1] > 5 * overview.shape[0], "eight panels in a row"
@@ -123,6 +123,7 @@ def test_overwrite_replaces_ours_and_never_the_users(jaxdiff, face, tmp_path, mo
     code, _, err = jaxdiff(*command, "--overwrite")
     assert code == 0, err
     kept = {"notes.txt", "restored_7.png", "restored_1.png", "measured.png", "truth.png", "overview.png", "metrics.csv"}
+    kept |= {"report.html"}
     assert {path.name for path in out.iterdir()} == kept | {".jaxdiff.json"}, "mean, std and the second draw are gone"
     (out / "truth.png").write_text("mine by now")
     code, _, err = jaxdiff(*command, "--overwrite")

@@ -49,7 +49,7 @@ def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatc
     written = restored.write_restored(ResultsFolder(tmp_path), draws, problem, truth)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {*written.files, ".jaxdiff.json"}
-    assert {"overview.png", "mean.png", "metrics.csv", "calibration.csv"} <= names
+    assert {"report.html", "overview.png", "mean.png", "metrics.csv", "calibration.csv"} <= names
     assert not names & {"std.png", "calibration.png"}
     with PILImage.open(tmp_path / "overview.png") as picture:
         assert picture.size == (6 * 32 + 5 * 2, 32)

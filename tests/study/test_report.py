@@ -1,5 +1,6 @@
 import argparse
 import csv
+import html
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from jaxdiff import tables, tasks
 from jaxdiff.cli import reproduce
 from jaxdiff.evaluation.pictures import Picture, from_folder
 from jaxdiff.study import cells, claims, paper, report
+from jaxdiff.study.page import write_page_of_study
 from jaxdiff.study.paper import Results, Study
 
 
@@ -192,6 +194,14 @@ def test_a_whole_study_on_a_tiny_prior(tiny, small_study, tmp_path, monkeypatch)
     # A second run takes every stage from where the first left it, and gives the same rows.
     again = paper.run_study(small_study, tiny, pictures(), resume=tmp_path)
     assert again.rows == results.rows
+    judged = claims.claims(results, small_study)
+    pages = [
+        write_page_of_study(out, found, small_study, "about", judged, {"seed": "0"}).read_text("utf-8")
+        for found in (results, again)
+    ]
+    assert pages[0] == pages[1]
+    assert pages[0].count("<img id=") == 3 * 2 * 2 + 2 * 2 * 5 + 2, "Table 1, Table 2 and the draws"
+    assert all(claim.sentence in html.unescape(pages[0]) for claim in judged)
 
 
 @pytest.mark.parametrize("prior", ["faces64", "another"])

@@ -136,6 +136,10 @@ def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
     assert [(row["step"], row["t"]) for row in evaluation] == [("4", "10"), ("4", "50")]
     assert float(evaluation[0]["psnr"]) > float(evaluation[1]["psnr"])
     assert (out / "loss.png").stat().st_size > 5000
+    report = (out / "report.html").read_text("utf-8")
+    assert f"<dd>jaxdiff train --config {out}/config.json --out ANOTHER</dd>" in report
+    assert f"{float(evaluation[0]['psnr']):.2f}</td>" in report
+    assert "after 4 updates" in report
     with Image.open(out / "samples" / "step_00000004.png") as sheet:
         assert sheet.size == (18, 18)
 

@@ -99,7 +99,7 @@ def test_pictures_are_restored_as_they_would_be_alone(jaxdiff, photo, face, grey
     np.testing.assert_array_equal(keys[2:], own_keys)
     for several, single in zip(jax.tree.leaves(problems), jax.tree.leaves(own), strict=True):
         np.testing.assert_array_equal(several[2:], single)
-    for path in (tmp_path / "alone").iterdir():
+    for path in set((tmp_path / "alone").iterdir()) - {tmp_path / "alone" / "report.html"}:  # it tells the command
         assert path.read_bytes() == (tmp_path / "both" / "face-inpaint_random-ddnm" / path.name).read_bytes(), path
 
 

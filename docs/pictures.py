@@ -1,7 +1,8 @@
 """The pictures of the README: restorations of faces that may be shown, by the embedded prior.
 
-Run:     make pictures        (python -m docs.pictures [--only strip quickstart])
+Run:     make pictures        (python -m docs.pictures [--only strip quickstart photo])
 Shows:   strip.png: three tasks, each measured once and drawn six times. quickstart.png: what the README's own code makes.
+         photo.png: a scratched photo, restored within its frame.
 Needs:   nothing. One face is Eileen Collins (NASA, public domain); two are draws of the prior, chosen among 24.
 Time:    four minutes on two CPU cores.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 import jaxdiff as jd
-from jaxdiff import assets
+from jaxdiff import assets, photos
 from jaxdiff.files import from_uint8, load_image, to_uint8
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -120,7 +121,34 @@ def quickstart() -> None:
     jd.plots.save_figure(DOCS / "quickstart.png", figure)
 
 
-PICTURES = {"strip": strip, "quickstart": quickstart}
+def photo() -> None:
+    """A photo larger than the prior: its frame, scratches on it, and the photo restored."""
+    from skimage import data
+
+    whole = from_uint8(data.astronaut())
+    known = np.ones((*whole.shape[:2], 1), np.float32)
+    rows, columns = np.mgrid[: whole.shape[0], : whole.shape[1]]
+    for a, b, c in ((0.6, -1.0, 0.0), (-0.25, -1.0, 145.0), (2.4, -1.0, -400.0), (-1.1, -1.0, 350.0)):
+        known[np.abs(a * columns + b * rows + c) < 3 * np.hypot(a, b)] = 0
+    known[:42] = known[176:] = 1  # all within the frame
+    known[:, :158] = known[:, 292:] = 1
+    framing, _ = photos.choose(photos.filled(whole, known))
+    denoiser = jd.load_denoiser("faces64")
+    size = denoiser.image_shape[0]
+    operator = jd.operators.inpaint_mask(
+        image_shape=denoiser.image_shape, mask=photos.crop(known, framing, size) > 0.999
+    )
+    problem = jd.Problem.of(operator, operator(photos.crop(whole, framing, size)), 2 / 255 / np.sqrt(12))
+    restored, _ = jd.sample(jax.random.key(0), denoiser, problem, SAMPLER, steps=100)
+    scratched = np.where(known > 0, whole, 1.0)
+    images = [photos.preview(whole, framing), scratched]
+    images.append(photos.paste_back(scratched, np.asarray(restored), framing, 0.0, where=1 - known))
+    lines = [[image[:256, 90:346] for image in images]]
+    titles = ["the frame of the face", "scratched", "restored"]
+    jd.plots.save_figure(DOCS / "photo.png", jd.plots.image_table(lines, column_titles=titles, cell=2.4))
+
+
+PICTURES = {"strip": strip, "quickstart": quickstart, "photo": photo}
 
 
 def main() -> None:

@@ -219,7 +219,13 @@ def _has_transparency(picture: PILImage.Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
-def load_mask(path: str | Path, size: tuple[int, int], *, of: tuple[int, int] | None = None) -> np.ndarray:
+def load_mask(
+    path: str | Path,
+    size: tuple[int, int],
+    *,
+    of: tuple[int, int] | None = None,
+    box: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
     """A mask [H, W, 1] of 0 and 1 from a picture (bright = measured) or a ``.npy`` array.
 
     Args:
@@ -227,6 +233,7 @@ def load_mask(path: str | Path, size: tuple[int, int], *, of: tuple[int, int] | 
         size: (H, W) that is needed.
         of: (H, W) of a picture that is centre-cropped and resized to ``size``; a mask of this size is treated alike. A
             pixel then counts as measured if all that it covers is.
+        box: (left, top, right, bottom) of the part of that picture that is resized, in place of its centre.
 
     Raises:
         ValueError: if it cannot be read or has another size.
@@ -243,7 +250,9 @@ def load_mask(path: str | Path, size: tuple[int, int], *, of: tuple[int, int] | 
         _check_size(path, "mask", values.shape, sizes)
     if values.shape != sizes[0]:  # that of the picture before it was resized
         whole = PILImage.fromarray(values.astype(np.float32))
-        values = np.asarray(ImageOps.fit(whole, (size[1], size[0]), PILImage.Resampling.BOX)) > 0.999
+        shape, averaged = (size[1], size[0]), PILImage.Resampling.BOX
+        part = ImageOps.fit(whole, shape, averaged) if box is None else whole.resize(shape, averaged, box=box)
+        values = np.asarray(part) > 0.999
     return values[..., None].astype(np.float32)
 
 
@@ -310,8 +319,8 @@ def find_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def check_folder(path: str | Path) -> Path:
-    """See that an output folder could be made, without making it.
+def check_folder(path: str | Path, option: str = "--out") -> Path:
+    """See that an output folder could be made, without making it; ``option`` names it.
 
     Raises:
         ValueError: if a file is in its way, or what is there of its path cannot be written to.
@@ -319,9 +328,9 @@ def check_folder(path: str | Path) -> Path:
     path = Path(path)
     there = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
     if not there.is_dir():
-        raise ValueError(f"cannot write to {path} ({there} is a file); choose another --out.")
+        raise ValueError(f"cannot write to {path} ({there} is a file); choose another {option}.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another --out.")
+        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another {option}.")
     return path
 
 

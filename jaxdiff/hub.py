@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxdiff.files import one_sentence
 
-__all__ = ["PREFIX", "Address", "Fetched", "converted", "fetch", "is_address", "parse_address"]
+__all__ = ["PREFIX", "Address", "Fetched", "cache_folder", "converted", "fetch", "is_address", "parse_address"]
 
 PREFIX = "hf:"
 FOLDER = "JAXDIFF_PRIORS"
@@ -78,7 +78,7 @@ def converted(text: str) -> pathlib.Path:
     found = fetch(address)
     part = "" if address.file is None else "-" + hashlib.sha256(address.file.encode()).hexdigest()[:8]
     owner, _, repo = address.repo.partition("/")
-    folder = _cache() / f"{owner}--{repo}" / f"{found.commit[:16]}{part}-{LAYOUT}"
+    folder = cache_folder() / f"{owner}--{repo}" / f"{found.commit[:16]}{part}-{LAYOUT}"
     if not (folder / "prior.json").is_file():
         convert_file(
             found.path, folder, name=address.file or repo, origin={"hub": str(address), "commit": found.commit}
@@ -195,7 +195,8 @@ def _explained(address: Address) -> Iterator[None]:
         raise ValueError(f"{address} {known}.") from error
 
 
-def _cache() -> pathlib.Path:
+def cache_folder() -> pathlib.Path:
+    """Where converted priors are kept: ``JAXDIFF_PRIORS``, or ``jaxdiff/priors`` in the user's cache folder."""
     if wish := os.environ.get(FOLDER):
         return pathlib.Path(wish).expanduser()
     home = os.environ.get("XDG_CACHE_HOME", "")

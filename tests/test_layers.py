@@ -7,9 +7,9 @@ ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
     ("typing", "names", "assets", "hosts", "_summary"),
-    ("numerics", "compilation_cache", "runtime"),
+    ("numerics", "compilation_cache", "runtime", "profiling"),
     ("linalg", "_checks", "files"),
-    ("schedules", "models", "operators", "metrics", "noise", "hub"),
+    ("schedules", "models", "operators", "metrics", "noise", "hub", "photos"),
     ("diffusion",),
     ("problems", "denoisers"),
     ("samplers",),

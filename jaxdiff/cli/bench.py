@@ -1,6 +1,7 @@
 """``jaxdiff bench``: a grid of images × tasks × methods × seeds, resumable, with a table of rows and summaries."""
 
 import argparse
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from jaxdiff.cli.options import (
     load_prior,
 )
 from jaxdiff.engine.placement import choose_devices
-from jaxdiff.files import load_image
+from jaxdiff.files import check_folder, load_image
+from jaxdiff.profiling import Trace
 from jaxdiff.tables import rounded
 from jaxdiff.tune.settings_file import read_settings
 
@@ -74,6 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--out", required=True, help="folder of the job; one that was stopped goes on")
     group.add_argument("--no-pictures", action="store_true", help="write no PNGs")
+    group.add_argument(
+        "--profile", metavar="DIR", help="write an xprof trace of three chunks of steps into this folder"
+    )
     add_open(group)
     add_prior(parser)
     add_general(parser, seed=False)
@@ -111,15 +116,33 @@ def run(args: argparse.Namespace) -> None:
     ends = list(accumulate(map(job.cost, todo)))
     say(f"{len(job.images)} images, {len(job.parts())} parts, {len(todo)} of them open for this process")
     steps = round(np.mean([len(job.grids[part.task, part.method].t) for part in todo])) if todo else 1
+    trace = None if args.profile is None else Trace(args.profile)
     with progress() as bar:
-        report = bar("bench", ends[-1], steps, ends) if todo else None
+        stage = bar("bench", ends[-1], steps, ends) if todo else None
+        report = _traced(stage, trace) if stage is not None and trace is not None else stage
         outcome = job.run(batch_size=batch_size, devices=args.devices, report=report)
+    if trace is not None:
+        trace.close()
+        say(trace.told())
     _tell(args, job, outcome)
+
+
+def _traced(report: Callable[[int], None], trace: Trace) -> Callable[[int], None]:
+    """``report``, and a step of the trace for each chunk that is done."""
+
+    def both(count: int) -> None:
+        report(count)
+        if count:
+            trace()
+
+    return both
 
 
 def _check(args: argparse.Namespace) -> int | str:
     at_least_one(args, "steps", "calls", "count", "part", "devices")
     check_noise(args)
+    if args.profile is not None:
+        check_folder(args.profile, "--profile")
     return check_batch_size(args.batch_size)
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import math
-import platform
 
 import jax
 from rich.table import Table
 
 import jaxdiff as jd
 from jaxdiff import checkpoints, runtime
+from jaxdiff.cli import inventory
 from jaxdiff.cli.console import results, show
 from jaxdiff.cli.measurement import MASK
 from jaxdiff.cli.options import add_general
@@ -23,10 +23,13 @@ ABOUT = (
     "List what is here: versions, devices, priors, and the names that --task, --method and --sampler take. Or say what a "
     "prior is."
 )
-EXAMPLES = ("jaxdiff info", "jaxdiff info checkpoints/edm-ffhq64", "jaxdiff info --verbose", "jaxdiff tasks")
-
-EXTENSIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
-"""Linux's names of what makes products fast, and what people call them."""
+EXAMPLES = (
+    "jaxdiff info",
+    "jaxdiff info checkpoints/edm-ffhq64",
+    "jaxdiff info --verbose",
+    "jaxdiff tasks",
+    "jaxdiff doctor",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +47,8 @@ def run(args: argparse.Namespace) -> None:
     if args.checkpoint is not None:
         _tell(args.checkpoint)
         return
-    results.print(f"jaxdiff {jd.__version__}, jax {jax.__version__}, Python {platform.python_version()}")
-    devices = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
-    results.print(f"devices: {devices}", soft_wrap=True)
+    results.print(inventory.versions())
+    results.print(f"devices: {inventory.devices()}", soft_wrap=True)
     _show_speed()
     known = [(name, jd.tasks.get_task(name)) for name in jd.tasks.names("default")]
     tasks = {name: f"{task.about}; σ = {task.noise_std:g}" for name, task in known}
@@ -70,11 +72,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _show_speed() -> None:
     """Kernels and memory in use, and what this processor could do more."""
-    now, here = runtime.in_use(), runtime.processor_flags()
-    has = [title for flag, title in EXTENSIONS.items() if flag in here]
-    kernels = "oneDNN for long commands (for all with JAXDIFF_FAST=on), else XLA's own" if now.onednn else "XLA's own"
-    results.print(f"processor: {', '.join(has) or platform.machine()}; kernels: {kernels}", soft_wrap=True)
-    results.print(f"memory that is freed: {'kept' if now.kept else 'given back to the system'}", soft_wrap=True)
+    results.print(f"processor: {inventory.processor()}", soft_wrap=True)
+    results.print(f"memory that is freed: {inventory.kept_memory()}", soft_wrap=True)
     if more := runtime.advice():
         results.print(f"faster: {more}", soft_wrap=True)
 

@@ -16,10 +16,11 @@ import jaxdiff
 from jaxdiff import compilation_cache, runtime
 from jaxdiff.cli.parser import Parser, hint
 
-__all__ = ["COMMANDS", "entry_point", "main", "parse"]
+__all__ = ["COMMANDS", "entry_point", "main", "parse", "whole"]
 
 COMMANDS = {
     "info": "list devices, priors, tasks and methods",
+    "doctor": "check what is installed, and that a small restoration is right",
     "sample": "draw images from a prior",
     "restore": "restore a picture, degraded here first or already degraded",
     "tune": "search a method's settings for a task",
@@ -29,29 +30,49 @@ COMMANDS = {
     "export": "write a restoration as one file that runs without jaxdiff",
     "train": "train a prior on pictures",
     "convert": "convert weights of other codes, or to them",
+    "completion": "print a script that lets your shell complete the command",
 }
 """Subcommand → its line of help. Its module of this folder has ``USAGE``, ``ABOUT``, ``EXAMPLES`` and ``add_arguments``."""
 
-LONG = {"bench", "info", "reproduce", "train", "tune"}
-"""Commands that run for minutes, where faster kernels are worth more than programs on disk, and ``info``, which tells."""
+LONG = {"bench", "doctor", "info", "reproduce", "train", "tune"}
+"""Commands that run for minutes, where faster kernels are worth more than programs on disk, and those that tell."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of a command line, whose first word is the program."""
-    parser = Parser(prog="jaxdiff", description="Restore images with diffusion priors.")
-    parser.add_argument("--version", action="version", version=f"jaxdiff {jaxdiff.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in argv[1:] if word in COMMANDS), None)  # flags of logging may come before it
+    parser = _parser([] if wanted is None else [wanted])
     other = next((word for word in argv[1:] if not word.startswith("-")), None)
     if wanted is None and other is not None:
         parser.error(f"there is no command {other}{hint(other, COMMANDS)}")
-    for name, about in COMMANDS.items():
-        command = commands.add_parser(name, help=about)
-        if name == wanted:
-            _fill(command, name)
     args = parser.parse_args(_spelled_out(argv[1:], wanted))
     args.command_line = shlex.join(["jaxdiff", *argv[1:]])
     return args
+
+
+def whole() -> Parser:
+    """The parser with the options of every command that can be imported here."""
+    return _parser([name for name in COMMANDS if _importable(name)])
+
+
+def _importable(name: str) -> bool:
+    try:
+        importlib.import_module(f"jaxdiff.cli.{name}")
+    except ImportError:
+        return False
+    return True
+
+
+def _parser(filled: Sequence[str]) -> Parser:
+    """All commands; those that are ``filled`` have their options."""
+    parser = Parser(prog="jaxdiff", description="Restore images with diffusion priors.")
+    parser.add_argument("--version", action="version", version=f"jaxdiff {jaxdiff.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        if name in filled:
+            _fill(command, name)
+    return parser
 
 
 def _spelled_out(words: Sequence[str], command: str | None) -> list[str]:

@@ -1,6 +1,7 @@
 """From options to a problem: which operator, how much noise, and whether the picture is measured here or was before."""
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import operators
-from jaxdiff.evaluation.restored import VISIBLE
+from jaxdiff import operators, photos
+from jaxdiff.cli.pictures import framing_of
+from jaxdiff.evaluation.restored import VISIBLE, as_rgb
 from jaxdiff.files import LoadedImage, load_image, load_kernel, load_mask
 from jaxdiff.noise import NoiseModel
 from jaxdiff.operators.base import Operator
+from jaxdiff.photos import Framing
 from jaxdiff.problems import Problem, observe
 from jaxdiff.tasks import Task, get_task
 from jaxdiff.tasks.task import LIGHT
@@ -21,14 +24,19 @@ from jaxdiff.typing import Key, Shape
 
 __all__ = [
     "Measured",
+    "Photo",
     "add_operator",
     "check_operator",
+    "hole_of",
     "noise_of",
     "operator_of",
     "pastes",
     "problem_of",
     "recorded_as",
 ]
+
+Note = Callable[[str], Any]
+"""Told what was done to a picture."""
 
 ROUNDING = 2 / 255 / math.sqrt(12)
 """σ of rounding to 8 bits, on [-1, 1]: the noise of a picture whose known pixels are right."""
@@ -37,11 +45,19 @@ MASK = "inpaint_mask"
 """The task of a mask of the user's own; its σ is 0.05 where the measurement is simulated."""
 
 
+class Photo(NamedTuple):
+    """Of a picture before it was resized: its size (H, W), and the square of it that is used (None: its centre)."""
+
+    size: tuple[int, int]
+    framing: Framing | None = None
+
+
 class Measured(NamedTuple):
-    """A problem, and the true image [H, W, C] if it was measured here."""
+    """A problem, the true image [H, W, C] if it was measured here, and the picture that it came from."""
 
     problem: Problem
     truth: np.ndarray | None
+    photo: Photo
 
 
 def add_operator(parser: argparse.ArgumentParser, *, task: str | None = None) -> None:
@@ -60,25 +76,27 @@ def add_operator(parser: argparse.ArgumentParser, *, task: str | None = None) ->
     group.add_argument("--factor", type=int, default=None, help="for super_resolution: by which both sides shrink")
 
 
-def _mask(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
-    return operators.inpaint_mask(image_shape=shape, mask=load_mask(args.mask, (shape[0], shape[1]), of=of))
+def _mask(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:
+    of, framing = (None, None) if photo is None else photo
+    box = None if framing is None else photos.box(framing)
+    return operators.inpaint_mask(image_shape=shape, mask=load_mask(args.mask, (shape[0], shape[1]), of=of, box=box))
 
 
-def _kernel(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+def _kernel(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:
     return operators.blur(image_shape=shape, kernel=load_kernel(args.kernel))
 
 
-def _blur(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+def _blur(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:
     most = 2 * min(shape[:2]) - 1  # what reflection can pad
     size = min(2 * math.ceil(4 * args.blur_std) + 1, most) if 0 < args.blur_std < math.inf else 1
     return operators.gaussian_blur(image_shape=shape, size=max(size, 3), std=args.blur_std)
 
 
-def _jpeg(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+def _jpeg(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:
     return operators.jpeg(image_shape=shape, quality=args.quality)
 
 
-def _small(args: argparse.Namespace, shape: Shape, of: tuple[int, int] | None) -> Operator:
+def _small(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:
     return operators.super_resolution(image_shape=shape, factor=args.factor)
 
 
@@ -126,22 +144,22 @@ def noise_of(args: argparse.Namespace) -> float | NoiseModel:
     return task.measured_with(args.noise, args.noise_std)
 
 
-def operator_of(args: argparse.Namespace, key: Key, shape: Shape, of: tuple[int, int] | None = None) -> Operator:
+def operator_of(args: argparse.Namespace, key: Key, shape: Shape, photo: Photo | None = None) -> Operator:
     """The operator for images of ``shape``.
 
     Args:
         args: the options.
         key: of what is random in the operator.
         shape: (H, W, C).
-        of: (H, W) of the picture before it was resized, for a mask of that size.
+        photo: the picture before it was resized, for a mask of its size.
     """
     for name, (_, make) in OWN.items():
         if getattr(args, name) is not None:
-            return make(args, shape, of)
+            return make(args, shape, photo)
     return get_task(args.task).make(key, shape)
 
 
-def problem_of(args: argparse.Namespace, shape: Shape, note: Callable[[str], Any]) -> Measured:
+def problem_of(args: argparse.Namespace, shape: Shape, note: Note) -> Measured:
     """Measure the picture, or take it as the measurement.
 
     Args:
@@ -153,16 +171,18 @@ def problem_of(args: argparse.Namespace, shape: Shape, note: Callable[[str], Any
         ValueError: if the picture or the options do not suit the task.
     """
     place, draw = jax.random.split(jax.random.key(args.seed))
+    framing = framing_of(args, note)
     if args.measured:
-        return Measured(_measured(args, place, shape, note), None)
-    loaded = _load(args, (shape[0], shape[1]), note)
-    operator = operator_of(args, place, shape, loaded.size)
-    return Measured(observe(draw, operator, jnp.asarray(loaded.pixels), noise_of(args)), loaded.pixels)
+        photo = Photo(load_image(args.image).size, framing)
+        return Measured(_measured(args, place, shape, photo, note), None, photo)
+    loaded = _load(args, (shape[0], shape[1]), framing, note)
+    photo = Photo(loaded.size, framing)
+    operator = operator_of(args, place, shape, photo)
+    return Measured(observe(draw, operator, jnp.asarray(loaded.pixels), noise_of(args)), loaded.pixels, photo)
 
 
-def _measured(args: argparse.Namespace, key: Key, shape: Shape, note: Callable[[str], Any]) -> Problem:
-    of = load_image(args.image).size
-    operator, noise = operator_of(args, key, shape, of), noise_of(args)
+def _measured(args: argparse.Namespace, key: Key, shape: Shape, photo: Photo, note: Note) -> Problem:
+    operator, noise = operator_of(args, key, shape, photo), noise_of(args)
     if all(getattr(args, name) is None for name in OWN):
         _refuse_random(args, operator, shape)
     size = _picture_size(operator)
@@ -171,8 +191,7 @@ def _measured(args: argparse.Namespace, key: Key, shape: Shape, note: Callable[[
             f"--measured takes a picture as the measurement, but {args.task} does not measure one: its measurement is an "
             f"array of shape {tuple(operator.measurement_shape)}. Use the Python interface."
         )
-    pixels = _load(args, size, note).pixels
-    y = jnp.asarray(pixels)
+    y = jnp.asarray(_load(args, size, photo.framing, note).pixels)
     if operator.measurement_shape[2] == 1 < y.shape[2]:
         y = jnp.mean(y, axis=2, keepdims=True)
     if isinstance(operator, operators.Mask):
@@ -188,11 +207,33 @@ def pastes(args: argparse.Namespace, problem: Problem) -> bool:
     return args.measured and isinstance(problem.operator, operators.Mask) and quiet
 
 
-def _load(args: argparse.Namespace, size: tuple[int, int], note: Callable[[str], Any]) -> LoadedImage:
-    loaded = load_image(args.image, size=size, resize=args.resize)
+def hole_of(args: argparse.Namespace, problem: Problem, photo: Photo) -> np.ndarray | None:
+    """[H, W, 1] of the photo: 1 where its pixels are not known, 0 where they stay; None where none are to stay."""
+    if not pastes(args, problem):
+        return None
+    if args.mask is not None:
+        with contextlib.suppress(ValueError):  # it has the size of the prior's images
+            return 1 - load_mask(args.mask, photo.size)
+    hole = np.zeros((*photo.size, 1), np.float32)
+    if photo.framing is not None:
+        top, left, side = photo.framing
+        unseen = np.asarray(problem.operator.keep_observed(jnp.ones_like(problem.y)))[..., :1] == 0
+        hole[top : top + side, left : left + side] = as_rgb(unseen, (side, side))[..., :1]
+    return hole
+
+
+def _load(args: argparse.Namespace, size: tuple[int, int], framing: Framing | None, note: Note) -> LoadedImage:
+    """The picture, or its frame, in the ``size`` = (h, w) that is needed."""
+    loaded = load_image(args.image, size=size if framing is None else None, resize=args.resize)
     for text in loaded.notes:
         note(f"note: {args.image} {text}")
-    return loaded
+    if framing is None:
+        return loaded
+    if size[0] != size[1]:
+        raise ValueError(
+            f"a frame is a square, but {args.task} needs {size[0]}×{size[1]} pixels; use --resize instead."
+        )
+    return loaded._replace(pixels=photos.crop(loaded.pixels, framing, size[0]))
 
 
 def _picture_size(operator: Operator) -> tuple[int, int] | None:

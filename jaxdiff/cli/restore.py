@@ -1,17 +1,28 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
+import os
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.table import Table
 
-from jaxdiff import tasks
+from jaxdiff import photos, tasks
 from jaxdiff.cli.console import both_scales, open_first, progress, say, show
-from jaxdiff.cli.measurement import add_operator, check_operator, noise_of, pastes, problem_of, recorded_as
+from jaxdiff.cli.measurement import (
+    Measured,
+    add_operator,
+    check_operator,
+    hole_of,
+    noise_of,
+    pastes,
+    problem_of,
+    recorded_as,
+)
 from jaxdiff.cli.options import (
     add_general,
     add_length,
@@ -25,10 +36,13 @@ from jaxdiff.cli.options import (
     check_steps,
     load_prior,
 )
+from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_of, spelled_out
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.evaluation.folder import ResultsFolder
+from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
+from jaxdiff.files import load_image, out_folder
 from jaxdiff.network_calls import grid_within
 from jaxdiff.pages import settings_of
 from jaxdiff.problems import Problem
@@ -40,16 +54,21 @@ from jaxdiff.tasks.choice import Default, default_for
 from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.tune.search import read_settings
 
-__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
+__all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run", "spelled_out"]
 
-USAGE = "PICTURE --task TASK [options]"
+USAGE = "PICTURE [PICTURE or FOLDER ...] --task TASK [options]"
 ABOUT = (
     "Restore a picture. Without --measured the picture is degraded first, as --task says, and then restored, so that the "
-    "result can be compared with the truth. With --measured the picture is taken as degraded already."
+    "result can be compared with the truth. With --measured the picture is taken as degraded already. Several pictures, or "
+    "a folder, are restored together, each into a folder of its own; each with the same --seed, as if it were alone, so "
+    "that neither their order nor their number matters."
 )
 EXAMPLES = (
     "jaxdiff restore face.png --task inpaint_box --count 8",
     "jaxdiff restore scratched.png --measured --task inpaint_mask --mask mask.png --resize",
+    "jaxdiff restore photo.jpg --task super_resolution --align",
+    "jaxdiff restore photo.jpg --measured --task inpaint_mask --mask scratches.png --frame 33,147,152",
+    "jaxdiff restore a.png b.png photos/ --task inpaint_box --align --calls 100",
     "jaxdiff restore face.png --task gaussian_blur --method dps --steps 100 --out out/dps",
 )
 ALIASES = {"--samples": "--count"}
@@ -62,11 +81,11 @@ LENGTH = 250
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("image", help="the picture")
+    parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="a picture, several, or folders of pictures")
     add_operator(parser)
     group = parser.add_argument_group("measurement")
     group.add_argument("--measured", action="store_true", help="the picture is the measurement already")
-    group.add_argument("--resize", action="store_true", help="centre-crop and resize to what the prior takes")
+    add_frame(group)
     add_noise(group, "the task's by default, or that of 8 bits for --measured with a mask")
     group = parser.add_argument_group("method")
     group.add_argument("--method", default=None, help="see jaxdiff info; the best known for the task by default")
@@ -90,33 +109,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_general(parser, overwrite=True)
 
 
+class Job(NamedTuple):
+    """A picture to restore: the options (its path is ``image``), what was measured of it, where its results go, its settings."""
+
+    args: argparse.Namespace
+    measured: Measured
+    folder: ResultsFolder
+    about: Mapping[str, str] = {}
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure, restore, score, write."""
     _check(args)
     chosen = _method(args)
     denoiser = load_prior(args)
     _check_lengths(args, denoiser)
-    problem, truth = problem_of(args, denoiser.image_shape, say)
+    jobs = _jobs(args, chosen.method, denoiser)
+    problem = jobs[0].measured.problem
     sampler = _sampler(args, chosen)
     grid = _grid(args, chosen, sampler, denoiser)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
-    folder = ResultsFolder(args.out or Path("out") / _folder_name(args, chosen.method))
-    names = file_names(args.count, truth=truth is not None)
-    folder.check(names, overwrite=args.overwrite, inputs=[args.image, args.mask, args.kernel, args.settings])
-    folder.make()  # after all that can be wrong with the input, so that nothing is left behind
-    if truth is not None:
-        say(f"simulating {args.task} of {args.image}; add --measured if the picture is degraded already")
+    collected(partial(_check_folder, job) for job in jobs)
+    here = _root(args) if _several(args) else jobs[0].folder.path
+    out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
+    if jobs[0].measured.truth is not None:
+        what = f"{len(jobs)} pictures" if _several(args) else jobs[0].args.image
+        say(f"simulating {args.task} of {what}; add --measured if the picture is degraded already")
     noise = both_scales(float(problem.noise_std), problem.noise)
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
-    draws = _draws(args, chosen.method, denoiser, problem, sampler, grid, folder)
-    _write(args, folder, draws, problem, truth, _about(args, chosen.method, sampler, len(grid.t), noise))
+    about = partial(_about, method=chosen.method, sampler=sampler, steps=len(grid.t), noise=noise)
+    jobs = [job._replace(about=about(job.args)) for job in jobs]
+    kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
+    draws = _draws(args, chosen.method, denoiser, [job.measured.problem for job in jobs], sampler, grid, kept)
+    if _several(args):
+        _write_all(jobs, draws, chosen.method)
+    else:
+        _write(jobs[0], draws[0], chosen.method)
+    for state in here.glob(f"{kept.stem}-*.npz"):
+        state.unlink(missing_ok=True)
 
 
-def _folder_name(args: argparse.Namespace, method: str) -> str:
-    return f"{Path(args.image).stem}-{args.task.replace('/', '-')}-{method}"
+def _jobs(args: argparse.Namespace, method: str, denoiser: Denoiser) -> list[Job]:
+    """What there is to restore; nothing is computed if any of it cannot be."""
+    paths = find(args.pictures)
+    each = [argparse.Namespace(**vars(args) | {"image": str(path)}) for path in paths]
+    measured = collected(partial(problem_of, one, denoiser.image_shape, say) for one in each)
+    folders = [_root(args) / f"{name}-{_run_name(args, method)}" for name in names_of(paths)]
+    if not _several(args) and args.out is not None:
+        folders = [Path(args.out)]
+    return [Job(*job) for job in zip(each, measured, map(ResultsFolder, folders), strict=True)]
 
 
-def _about(args: argparse.Namespace, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
+def _several(args: argparse.Namespace) -> bool:
+    """Whether each picture has a folder of its own within --out."""
+    return len(args.pictures) > 1 or os.path.isdir(args.pictures[0])
+
+
+def _root(args: argparse.Namespace) -> Path:
+    return Path(args.out or "out") if _several(args) else Path("out")
+
+
+def _run_name(args: argparse.Namespace, method: str) -> str:
+    return f"{args.task.replace('/', '-')}-{method}"
+
+
+def _check_folder(job: Job) -> None:
+    args, truth = job.args, job.measured.truth is not None
+    names = file_names(args.count, truth=truth)
+    if job.measured.photo.framing is not None:
+        names += photo_file_names(measured=truth)
+    inputs = [*find(args.pictures), args.mask, args.kernel, args.settings]
+    job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
+
+
+def _about(args: argparse.Namespace, *, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
     """The settings that the report tells."""
     what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
     how = {"method": method, "sampler": sampler, "steps": steps, "seed": args.seed}
@@ -127,51 +193,87 @@ def _draws(
     args: argparse.Namespace,
     method: str,
     denoiser: Denoiser,
-    problem: Problem,
+    problems: list[Problem],
     sampler: Sampler,
     grid: TimeGrid,
-    folder: ResultsFolder,
+    kept: Path,
 ) -> np.ndarray:
-    """[n, H, W, C]."""
-    calls = len(grid.t)
+    """[pictures, n, H, W, C]; each picture has the keys that it would have alone."""
+    calls, count, runs = len(grid.t), args.count, len(problems) * args.count
+    keys = batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), count)
+    pictures = f", {len(problems)} pictures" if len(problems) > 1 else ""
+    title = f"{method}{pictures}, {count} draws" if count > 1 else f"{method}{pictures}"
     with progress() as bar:
         outcome = restore_many(
-            batch_keys(jax.random.fold_in(jax.random.key(args.seed), 1), args.count),
+            keys[np.arange(runs) % count],
             denoiser,
-            stack([problem] * args.count),
+            stack([problem for problem in problems for _ in range(count)]),
             sampler,
             steps=grid,
             batch_size=check_batch_size(args.batch_size),
-            report=bar(f"{method}, {args.count} draws" if args.count > 1 else method, args.count * calls, calls),
-            resume=folder.path / ".restore.npz",
+            report=bar(title, runs * calls, calls),
+            resume=kept,
         )
-    if not np.isfinite(outcome.x).all():
-        raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
-    return outcome.x
+    return outcome.x.reshape(len(problems), count, *outcome.x.shape[1:])
 
 
-def _write(
-    args: argparse.Namespace,
-    folder: ResultsFolder,
-    draws: np.ndarray,
-    problem: Problem,
-    truth: np.ndarray | None,
-    about: dict[str, str],
-) -> None:
+def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
+    """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
+    rows, files, diverged = [], [], []
+    for job, images in zip(jobs, draws, strict=True):
+        if not np.isfinite(images).all():
+            diverged.append(job.args.image)
+            continue
+        found, file = _results(job, images, partial(_of, job.args.image))
+        rows.append(found[-1] | {"image": job.args.image})
+        files.append(file)
+    if rows:
+        scores = [name for name in rows[0] if name != "image"]
+        mean = {name: float(np.mean([row[name] for row in rows])) for name in scores}
+        show(_table([*rows, {"image": f"mean of {len(rows)} pictures"} | mean]))
+        open_first(files[0], browser=jobs[0].args.open)
+    if diverged:
+        raise ValueError(f"{method} diverged on {', '.join(diverged)}; use a smaller step size or more steps.")
+
+
+def _of(image: str, text: str) -> None:
+    say(f"{image}: {text}")
+
+
+def _write(job: Job, draws: np.ndarray, method: str) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
+    if not np.isfinite(draws).all():
+        raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
+    notes: list[str] = []
+    rows, file = _results(job, draws, notes.append)
+    show(_table(rows))
+    for note in notes:
+        say(note)
+    open_first(file, browser=job.args.open)
+
+
+def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
+    """Write the files of one picture: their scores, and the file to open first."""
+    args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
     if pastes(args, problem):
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
-        say(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth, about=about)
-    for state in folder.path.glob(".restore-*.npz"):
-        state.unlink(missing_ok=True)
-    show(_table(written.rows))
-    for note in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
-        say(note)
-    say(f"{len(written.files)} files in {folder.path}")
-    open_first(folder.path / written.files[0], browser=args.open)
+        note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
+    written = write_restored(folder, draws, problem, truth, about=job.about)
+    files = written.files
+    if photo.framing is not None:
+        view = None if truth is None else np.asarray(problem.operator.view(problem.y))
+        whole, hole = load_image(args.image).pixels, hole_of(args, problem, photo)
+        files = write_in_photo(folder, whole, photo.framing, draws[0], view=view, hole=hole) + files
+        if hole is not None and (left_out := photos.outside(hole, photo.framing)) > 0:
+            note(f"warning: {left_out:.0%} of the missing pixels are outside the frame and stay as they are")
+        if photo.framing.side < draws.shape[1]:
+            note(f"restored_1.png is larger than its frame in the photo, which has {photo.framing.side} pixels a side")
+    for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
+        note(text)
+    note(f"{len(files)} files in {folder.path}")
+    return written.rows, folder.path / written.files[0]
 
 
 def _method(args: argparse.Namespace) -> Default:
@@ -226,6 +328,7 @@ def _check(args: argparse.Namespace) -> None:
     check_batch_size(args.batch_size)
     check_noise(args)
     check_operator(args)
+    check_frame(args)
 
 
 def _check_lengths(args: argparse.Namespace, denoiser: Denoiser) -> None:

@@ -11,9 +11,12 @@ from jaxdiff import hosts
 from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.cli.console import Stage, open_first, progress, say
 from jaxdiff.cli.options import add_open
+from jaxdiff.files import check_folder
 from jaxdiff.pages import REPORT
+from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig, bundled, load_config
 from jaxdiff.training.report import Progress
+from jaxdiff.training.writers import WRITERS, writer_named
 
 __all__ = ["ABOUT", "EXAMPLES", "MORE", "Told", "USAGE", "add_arguments", "config_from", "run"]
 
@@ -25,6 +28,7 @@ ABOUT = "Train a prior on folders or zips of images, or go on with a run that wa
 EXAMPLES = (
     "jaxdiff train --config faces64_minutes --data faces.zip --out runs/first",
     "jaxdiff train --config runs/first/config.json --out runs/first",
+    "jaxdiff train --config faces64_hours --data faces/ --out runs/long --log-to tensorboard --profile runs/trace",
     "jaxdiff train --init checkpoints/ffhq256 --data photos/ --data more.zip=4 --out runs/tuned",
 )
 MORE = (f"\nThe second goes on with a run. Configurations that come with jaxdiff: {', '.join(bundled())}.",)
@@ -56,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--out", required=True, help="folder of the run; a run that it holds is continued")
     group.add_argument("--show-config", action="store_true", help="print the configuration and stop")
+    group.add_argument(
+        "--log-to",
+        action="append",
+        default=[],
+        metavar="WRITER",
+        help=f"send numbers and sample sheets to {' or '.join(WRITERS)} too; may be given several times",
+    )
+    group.add_argument("--profile", metavar="DIR", help="write an xprof trace of three updates into this folder")
     group.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
     add_open(group)
     group = parser.add_argument_group("general")
@@ -162,15 +174,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from jaxdiff.training.loop import train
 
+    writers = [writer_named(name, args.out) for name in dict.fromkeys(args.log_to)]
+    trace = None if args.profile is None else Trace(check_folder(args.profile, "--profile"))
     fresh = not Path(args.out).exists()
     try:
         with progress() as bar:
-            result = train(config, args.out, progress=None if args.no_progress else Told(bar))
+            result = train(
+                config, args.out, progress=None if args.no_progress else Told(bar), writers=writers, trace=trace
+            )
     except ValueError:
         # Refused before the first update: leave nothing half-written behind in a folder that is ours.
         if fresh and not (Path(args.out) / "log.csv").exists():
             shutil.rmtree(args.out, ignore_errors=True)
         raise
+    if trace is not None:
+        say(trace.told())
     if result.finished and not args.no_progress:
         print(f"{result.step} updates done; the prior is {Path(args.out) / 'prior.safetensors'}")
     if result.finished and (args.open or not args.no_progress):

@@ -19,7 +19,7 @@ from jaxdiff.pages import REPORT, write_page
 from jaxdiff.problems import Problem
 from jaxdiff.tables import rounded, write_rows
 
-__all__ = ["CALIBRATED", "Written", "file_names", "fit", "paste", "score_draws", "write_restored"]
+__all__ = ["CALIBRATED", "Written", "as_rgb", "file_names", "fit", "paste", "score_draws", "write_restored"]
 
 CALIBRATED = 8
 """Fewest draws for a calibration curve: with n of them, coverage moves in steps of 2/(n + 1)."""
@@ -162,7 +162,7 @@ def _sheet(view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None) -> np.
     """The overview without matplotlib: its pictures in a row."""
     mean = [draws.mean(0)] if len(draws) > 1 else []
     shown = [view, *([] if truth is None else [truth]), *draws[:SHOWN], *mean]
-    return plots.sheet([_as_rgb(picture, draws.shape[1:]) for picture in shown], columns=len(shown))
+    return plots.sheet([as_rgb(picture, draws.shape[1:]) for picture in shown], columns=len(shown))
 
 
 def _std(draws: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ def _overview(view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None, row
         return f"{name}\n{rows[row]['psnr']:.2f} dB, LPIPS {rounded(rows[row]['lpips'], 3)}" if known else name
 
     shape, count = draws.shape[1:], len(draws)
-    images = [(f"measured\n{view.shape[0]}×{view.shape[1]}", _as_rgb(view, shape))]
+    images = [(f"measured\n{view.shape[0]}×{view.shape[1]}", as_rgb(view, shape))]
     if truth is not None:
         images.append((f"truth\n{shape[0]}×{shape[1]}", truth))
     for i, image in enumerate(draws[:SHOWN]):
@@ -209,7 +209,7 @@ def _levels(draws: int, most: int = 20) -> np.ndarray:
     return exact[:: -(-len(exact) // most)]
 
 
-def _as_rgb(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def as_rgb(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A view in the size and channels of the image, nearest neighbour."""
     picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
     rows = np.arange(shape[0]) * picture.shape[0] // shape[0]

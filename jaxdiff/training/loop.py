@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import atomic, out_folder, save_image
 from jaxdiff.models import PriorConfig
 from jaxdiff.plots import sheet
+from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
@@ -36,6 +38,7 @@ from jaxdiff.training.state import (
     schedule_of,
 )
 from jaxdiff.training.storage import Checkpoints
+from jaxdiff.training.writers import Writer
 from jaxdiff.typing import PyTree
 
 __all__ = ["Result", "denoiser_of", "train"]
@@ -75,18 +78,27 @@ def denoiser_of(config: TrainConfig, params: PyTree) -> Denoiser:
 
 
 def train(
-    config: TrainConfig, out: str | Path, *, progress: Progress | None = None, stop_at: int | None = None
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    stop_at: int | None = None,
+    writers: Sequence[Writer] = (),
+    trace: Trace | None = None,
 ) -> Result:
     """Train a prior, or go on with the run that ``out`` holds.
 
     Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``report.html``, ``samples/`` and
-    the priors ``prior.safetensors`` (first average) and ``prior-NAME.safetensors`` (the others), which ``load_denoiser`` reads.
+    the priors ``prior.safetensors`` (first average), ``prior-NAME.safetensors`` (the others) and ``prior-best.safetensors`` (the
+    first average where its held-out PSNR, averaged over the noise levels, was highest), which ``load_denoiser`` reads.
 
     Args:
         config: the run.
         out: its folder.
         progress: who is told how it goes; nobody by default.
         stop_at: stop after this many updates, as if told to by Ctrl-C.
+        writers: who gets numbers and pictures besides the files, on the first process.
+        trace: told of each update.
 
     Raises:
         ValueError: a configuration that cannot work, no images, or ``out`` holds another run, or other files of these names.
@@ -94,7 +106,7 @@ def train(
     mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
     out = out_folder(out)
-    for path in _prior_paths(config, out):
+    for path in [*_prior_paths(config, out).values(), _best_path(out)]:
         check_target(path, overwrite=True)  # now, and not when the training is over
     checkpoints = _claim(config, out)
     if progress is None or jax.process_index() > 0:
@@ -117,15 +129,22 @@ def train(
     if done:
         state, place = checkpoints.restore(done, state)
         batches.set_state(place)
+    told = list(writers) if jax.process_index() == 0 else []
     try:
+        for writer in told:
+            writer.begin(done, config.to_dict())
         with _Stop() as stop:
             progress.say(_summary(config, data, state, mesh.size, done))
             if start is not None and (unlike := _unlike(config.prior, start.config)):
                 progress.say(f"{config.init} was trained otherwise, and has to change: {unlike}")
-            run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress)
+            run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress, told, trace)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:
         checkpoints.close()
+        for writer in told:
+            writer.close()
+        if trace is not None:
+            trace.close()
 
 
 class _Run:
@@ -142,9 +161,12 @@ class _Run:
         batches: Stream,
         mesh: Any,
         progress: Progress,
+        writers: Sequence[Writer],
+        trace: Trace | None,
     ) -> None:
         self.config, self.out, self.data, self.state, self.done = config, out, data, state, done
         self.checkpoints, self.batches, self.progress = checkpoints, batches, progress
+        self.writers, self.trace = writers, trace
         self._update = make_update(config, mesh, _teachers(config))
         self._split = NamedSharding(mesh, P("data"))
         self._main = jax.process_index() == 0
@@ -170,6 +192,9 @@ class _Run:
             elif len(self._recent) > 1:
                 # At most one update waits in the queue: memory stays bounded and the clock means something.
                 jax.block_until_ready(self._recent[-2])
+            if self.trace is not None:
+                jax.block_until_ready(metrics)
+                self.trace()
             if self.done % report.log_every == 0 or self.done == self.config.steps:
                 self._write_log()
             else:
@@ -222,19 +247,24 @@ class _Run:
         rate = updates * self.config.optimizer.batch_size / (spent - self._untimed) if updates else float("nan")
         self._recent, self._untimed = [], 0.0
         if self._log is not None:
-            loss, mse, vlb, grad_norm = values.mean(0)
-            self._log.add(
-                step=self.done,
-                images=self.done * self.config.optimizer.batch_size,
-                loss=float(loss),
-                mse=float(mse),
-                vlb=float(vlb),
-                grad_norm=float(grad_norm),
-                learning_rate=float(self._rate(self.done - 1)),
-                images_per_second=rate,
-                seconds=self._seconds,
-            )
+            loss, mse, vlb, grad_norm = map(float, values.mean(0))
+            row = {
+                "images": self.done * self.config.optimizer.batch_size,
+                "loss": loss,
+                "mse": mse,
+                "vlb": vlb,
+                "grad_norm": grad_norm,
+                "learning_rate": float(self._rate(self.done - 1)),
+                "images_per_second": rate,
+                "seconds": self._seconds,
+            }
+            self._log.add(step=self.done, **row)
+            self._tell({f"train/{name}": value for name, value in row.items()})
             self._advance(line=True)
+
+    def _tell(self, scalars: dict[str, float], images: dict[str, np.ndarray] | None = None) -> None:
+        for writer in self.writers:
+            writer.write(self.done, scalars, images or {})
 
     def _save(self) -> None:
         started = time.monotonic()
@@ -242,7 +272,7 @@ class _Run:
             self._write_log()  # refuses, so that a broken state never replaces a good checkpoint
         self.checkpoints.save(self.done, self.state, self.batches.get_state())
         if self._main:
-            _export(self.config, self.state, self.out)
+            _export(self.config, self.state, _prior_paths(self.config, self.out))
         self._clock += time.monotonic() - started
 
     def _evaluate(self) -> None:
@@ -256,6 +286,7 @@ class _Run:
         if len(self.data.holdout):
             images = self.data.holdout.astype(np.float32) / 127.5 - 1
             scores = denoising_scores(denoiser, images, config.report.times, labels=self.data.holdout_labels)
+            best = _best(self._evaluation)
             for t, psnr, eps in zip(config.report.times, *scores, strict=True):
                 self._evaluation.add(
                     step=self.done,
@@ -264,6 +295,11 @@ class _Run:
                     psnr=float(psnr),
                     eps_mse=float(eps),
                 )
+            mean = float(np.mean(scores.psnr))
+            if mean > best:  # NaN is not
+                _export(config, self.state, {config.ema[0]: _best_path(self.out)})
+            psnrs = {f"held_out/psnr_t{t}": float(p) for t, p in zip(config.report.times, scores.psnr, strict=True)}
+            self._tell(psnrs | {"held_out/psnr": mean})
             text = ", ".join(f"{psnr:.2f} at {t}" for t, psnr in zip(config.report.times, scores.psnr, strict=True))
             self.progress.say(f"held-out PSNR of x̂₀ after {self.done} updates [dB]: {text}")
         if config.report.samples:
@@ -271,7 +307,9 @@ class _Run:
             wanted = None if classes is None else jnp.arange(config.report.samples) % classes
             images = draw(denoiser, config.report.samples, steps=config.report.sample_steps, labels=wanted)
             (self.out / "samples").mkdir(exist_ok=True)
-            save_image(self.out / "samples" / f"step_{self.done:08d}.png", sheet(images))
+            drawn = sheet(images)
+            save_image(self.out / "samples" / f"step_{self.done:08d}.png", drawn)
+            self._tell({}, {"samples": drawn})
         draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
         write_report(self.out, config, self._log, self._evaluation)
         self._clock += time.monotonic() - started
@@ -414,14 +452,27 @@ def _unlike(here: PriorConfig, there: PriorConfig) -> str:
     return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
-def _prior_paths(config: TrainConfig, out: Path) -> list[Path]:
+def _prior_paths(config: TrainConfig, out: Path) -> dict[float, Path]:
     """Where the prior of each moving average goes; the first is the one to use."""
-    return [out / f"prior{f'-{ema_name(decay)}' if i else ''}.safetensors" for i, decay in enumerate(config.ema)]
+    return {decay: out / f"prior{f'-{ema_name(decay)}' if i else ''}.safetensors" for i, decay in enumerate(config.ema)}
 
 
-def _export(config: TrainConfig, state: TrainState, out: Path) -> None:
-    """Write each moving average as a prior that ``load_denoiser`` reads."""
-    for decay, path in zip(config.ema, _prior_paths(config, out), strict=True):
+def _best_path(out: Path) -> Path:
+    """Where the prior goes that has denoised held-out images best."""
+    return out / "prior-best.safetensors"
+
+
+def _best(evaluation: Table) -> float:
+    """The highest held-out PSNR so far, averaged over the noise levels; -inf where there is none."""
+    by_step: dict[float, list[float]] = {}
+    for step, psnr in zip(evaluation.column("step"), evaluation.column("psnr"), strict=True):
+        by_step.setdefault(step, []).append(psnr)
+    return max((float(np.mean(values)) for values in by_step.values()), default=-np.inf)
+
+
+def _export(config: TrainConfig, state: TrainState, paths: Mapping[float, Path]) -> None:
+    """Write moving averages, by their decay, as priors that ``load_denoiser`` reads."""
+    for decay, path in paths.items():
         updates = int(state.step)
         training = {
             "updates": updates,

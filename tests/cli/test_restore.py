@@ -27,6 +27,7 @@ def pixels(path):
 
 def options(*words):
     args = parse(["jaxdiff", "restore", *map(str, words)])
+    (args.image,) = args.pictures
     measurement.check_operator(args)
     return args
 

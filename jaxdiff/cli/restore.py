@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Job(NamedTuple):
-    """A picture to restore: the options (its path is ``image``), what was measured of it, where its results go, its settings."""
+    """A picture to restore: options (its path is ``image``), what was measured of it, where its results go, its settings."""
 
     args: argparse.Namespace
     measured: Measured

@@ -89,8 +89,8 @@ def train(
     """Train a prior, or go on with the run that ``out`` holds.
 
     Writes ``config.json``, ``checkpoints/``, ``log.csv``, ``evaluation.csv``, ``loss.png``, ``report.html``, ``samples/`` and
-    the priors ``prior.safetensors`` (first average), ``prior-NAME.safetensors`` (the others) and ``prior-best.safetensors`` (the
-    first average where its held-out PSNR, averaged over the noise levels, was highest), which ``load_denoiser`` reads.
+    the priors ``prior.safetensors`` (first average), ``prior-NAME.safetensors`` (the others) and ``prior-best.safetensors``
+    (the first average where its held-out PSNR, averaged over the noise levels, was highest), which ``load_denoiser`` reads.
 
     Args:
         config: the run.

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,16 +109,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_general(parser, overwrite=True)
 
 
-About = Callable[[argparse.Namespace], dict[str, str]]
-"""The settings that the report of a picture tells, from its options."""
-
-
 class Job(NamedTuple):
-    """A picture to restore: the options, with its path as ``image``; what was measured of it; where its results go."""
+    """A picture to restore: options (its path is ``image``), what was measured of it, where its results go, its settings."""
 
     args: argparse.Namespace
     measured: Measured
     folder: ResultsFolder
+    about: Mapping[str, str] = {}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -140,13 +137,14 @@ def run(args: argparse.Namespace) -> None:
         say(f"simulating {args.task} of {what}; add --measured if the picture is degraded already")
     noise = both_scales(float(problem.noise_std), problem.noise)
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(grid.t)} steps, {noise}")
+    about = partial(_about, method=chosen.method, sampler=sampler, steps=len(grid.t), noise=noise)
+    jobs = [job._replace(about=about(job.args)) for job in jobs]
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(args, chosen.method, denoiser, [job.measured.problem for job in jobs], sampler, grid, kept)
-    about = partial(_about, chosen.method, sampler, len(grid.t), noise)
     if _several(args):
-        _write_all(jobs, draws, chosen.method, about)
+        _write_all(jobs, draws, chosen.method)
     else:
-        _write(jobs[0], draws[0], chosen.method, about)
+        _write(jobs[0], draws[0], chosen.method)
     for state in here.glob(f"{kept.stem}-*.npz"):
         state.unlink(missing_ok=True)
 
@@ -184,8 +182,8 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
-def _about(method: str, sampler: Sampler, steps: int, noise: str, args: argparse.Namespace) -> dict[str, str]:
-    """The settings that the report of a picture tells."""
+def _about(args: argparse.Namespace, *, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
+    """The settings that the report tells."""
     what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
     how = {"method": method, "sampler": sampler, "steps": steps, "seed": args.seed}
     return settings_of(**what, **how, prior=args.prior, network=args.dtype)
@@ -219,14 +217,14 @@ def _draws(
     return outcome.x.reshape(len(problems), count, *outcome.x.shape[1:])
 
 
-def _write_all(jobs: list[Job], draws: np.ndarray, method: str, about: About) -> None:
+def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
     """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
     rows, files, diverged = [], [], []
     for job, images in zip(jobs, draws, strict=True):
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = _results(job, images, about, partial(_of, job.args.image))
+        found, file = _results(job, images, partial(_of, job.args.image))
         rows.append(found[-1] | {"image": job.args.image})
         files.append(file)
     if rows:
@@ -242,21 +240,19 @@ def _of(image: str, text: str) -> None:
     say(f"{image}: {text}")
 
 
-def _write(job: Job, draws: np.ndarray, method: str, about: About) -> None:
+def _write(job: Job, draws: np.ndarray, method: str) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     if not np.isfinite(draws).all():
         raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
     notes: list[str] = []
-    rows, file = _results(job, draws, about, notes.append)
+    rows, file = _results(job, draws, notes.append)
     show(_table(rows))
     for note in notes:
         say(note)
     open_first(file, browser=job.args.open)
 
 
-def _results(
-    job: Job, draws: np.ndarray, about: About, note: Callable[[str], Any]
-) -> tuple[list[dict[str, Any]], Path]:
+def _results(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
     """Write the files of one picture: their scores, and the file to open first."""
     args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
@@ -264,7 +260,7 @@ def _results(
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth, about=about(args))
+    written = write_restored(folder, draws, problem, truth, about=job.about)
     files = written.files
     if photo.framing is not None:
         view = None if truth is None else np.asarray(problem.operator.view(problem.y))
@@ -277,7 +273,7 @@ def _results(
     for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
         note(text)
     note(f"{len(files)} files in {folder.path}")
-    return written.rows, folder.path / files[0]
+    return written.rows, folder.path / written.files[0]
 
 
 def _method(args: argparse.Namespace) -> Default:

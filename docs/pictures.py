@@ -149,7 +149,7 @@ def photo() -> None:
         image_shape=denoiser.image_shape, mask=photos.crop(known, framing, size) > 0.999
     )
     problem = jd.Problem.of(operator, operator(photos.crop(whole, framing, size)), 2 / 255 / np.sqrt(12))
-    restored, _ = jd.sample(jax.random.key(0), denoiser, problem, SAMPLER, steps=100)
+    restored, _ = jd.sample(jax.random.key(0), denoiser, problem, SAMPLER, steps=40)
     scratched = np.where(known > 0, whole, 1.0)
     images = [photos.preview(whole, framing), scratched]
     images.append(photos.paste_back(scratched, np.asarray(restored), framing, 0.0, where=1 - known))

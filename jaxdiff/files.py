@@ -327,8 +327,8 @@ def find_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def check_folder(path: str | Path) -> Path:
-    """See that an output folder could be made, without making it.
+def check_folder(path: str | Path, option: str = "--out") -> Path:
+    """See that an output folder could be made, without making it; ``option`` names it.
 
     Raises:
         ValueError: if a file is in its way, or what is there of its path cannot be written to.
@@ -336,9 +336,9 @@ def check_folder(path: str | Path) -> Path:
     path = Path(path)
     there = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
     if not there.is_dir():
-        raise ValueError(f"cannot write to {path} ({there} is a file); choose another --out.")
+        raise ValueError(f"cannot write to {path} ({there} is a file); choose another {option}.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another --out.")
+        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another {option}.")
     return path
 
 

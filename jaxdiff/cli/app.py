@@ -9,7 +9,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from jaxdiff.cli.console import say
 from jaxdiff.cli.main import parse
 from jaxdiff.cli.measurement import check_operator, pastes, problem_of
 from jaxdiff.cli.options import add_general, add_prior, check_noise, load_prior
-from jaxdiff.cli.restore import about_of, check_finite, drawn, planned, results_of
+from jaxdiff.cli.restore import check_finite, drawn, planned, results_of
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import Glimpse
 from jaxdiff.problems import Problem
@@ -86,7 +85,7 @@ def commands(denoiser: Denoiser) -> Commands:
         check_finite(draws, plan.chosen.method)
         notes: list[str] = []
         job.folder.make()
-        rows, _ = results_of(job, draws, partial(about_of, plan), notes.append)
+        rows, _ = results_of(job, draws, notes.append)
         problem = job.measured.problem
         return Restored(problem, pastes(job.args, problem), rows, notes, plan.chosen.method + plan.chosen.why)
 

@@ -142,7 +142,7 @@ def _check(args: argparse.Namespace) -> int | str:
     at_least_one(args, "steps", "calls", "count", "part", "devices")
     check_noise(args)
     if args.profile is not None:
-        check_folder(args.profile)
+        check_folder(args.profile, "--profile")
     return check_batch_size(args.batch_size)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +58,6 @@ __all__ = [
     "ALIASES",
     "EXAMPLES",
     "USAGE",
-    "about_of",
     "add_arguments",
     "check_finite",
     "drawn",
@@ -121,16 +120,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_general(parser, overwrite=True)
 
 
-About = Callable[[argparse.Namespace], dict[str, str]]
-"""The settings that the report of a picture tells, from its options."""
-
-
 class Job(NamedTuple):
-    """A picture to restore: the options, with its path as ``image``; what was measured of it; where its results go."""
+    """A picture to restore: options (its path is ``image``), what was measured of it, where its results go, its settings."""
 
     args: argparse.Namespace
     measured: Measured
     folder: ResultsFolder
+    about: Mapping[str, str] = {}
 
 
 class Plan(NamedTuple):
@@ -164,6 +160,9 @@ def planned(args: argparse.Namespace, denoiser: Denoiser | None = None, note: Ca
     sampler = _sampler(args, chosen)
     grid = _grid(args, chosen, sampler, denoiser)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
+    noise = both_scales(float(problem.noise_std), problem.noise)
+    about = partial(_about, method=chosen.method, sampler=sampler, steps=len(grid.t), noise=noise)
+    jobs = [job._replace(about=about(job.args)) for job in jobs]
     return Plan(args, chosen, denoiser, jobs, sampler, grid)
 
 
@@ -181,11 +180,10 @@ def run(args: argparse.Namespace) -> None:
     say(f"{args.task} by {chosen.method}{chosen.why}, {len(plan.grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(plan, kept)
-    about = partial(about_of, plan)
     if _several(args):
-        _write_all(jobs, draws, chosen.method, about)
+        _write_all(jobs, draws, chosen.method)
     else:
-        _write(jobs[0], draws[0], chosen.method, about)
+        _write(jobs[0], draws[0], chosen.method)
     for state in here.glob(f"{kept.stem}-*.npz"):
         state.unlink(missing_ok=True)
 
@@ -223,12 +221,10 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
-def about_of(plan: Plan, args: argparse.Namespace) -> dict[str, str]:
-    """The settings that the report of a picture tells; ``args`` are those of its job."""
-    problem = plan.jobs[0].measured.problem
-    noise = both_scales(float(problem.noise_std), problem.noise)
+def _about(args: argparse.Namespace, *, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
+    """The settings that the report tells."""
     what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
-    how = {"method": plan.chosen.method, "sampler": plan.sampler, "steps": len(plan.grid.t), "seed": args.seed}
+    how = {"method": method, "sampler": sampler, "steps": steps, "seed": args.seed}
     return settings_of(**what, **how, prior=args.prior, network=args.dtype)
 
 
@@ -258,14 +254,14 @@ def drawn(plan: Plan, **options: Any) -> np.ndarray:
     return outcome.x.reshape(len(plan.jobs), count, *outcome.x.shape[1:])
 
 
-def _write_all(jobs: list[Job], draws: np.ndarray, method: str, about: About) -> None:
+def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
     """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
     rows, files, diverged = [], [], []
     for job, images in zip(jobs, draws, strict=True):
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = results_of(job, images, about, partial(_of, job.args.image))
+        found, file = results_of(job, images, partial(_of, job.args.image))
         rows.append(found[-1] | {"image": job.args.image})
         files.append(file)
     if rows:
@@ -281,11 +277,11 @@ def _of(image: str, text: str) -> None:
     say(f"{image}: {text}")
 
 
-def _write(job: Job, draws: np.ndarray, method: str, about: About) -> None:
+def _write(job: Job, draws: np.ndarray, method: str) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     check_finite(draws, method)
     notes: list[str] = []
-    rows, file = results_of(job, draws, about, notes.append)
+    rows, file = results_of(job, draws, notes.append)
     show(_table(rows))
     for note in notes:
         say(note)
@@ -302,9 +298,7 @@ def check_finite(draws: np.ndarray, method: str) -> None:
         raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
 
 
-def results_of(
-    job: Job, draws: np.ndarray, about: About, note: Callable[[str], Any]
-) -> tuple[list[dict[str, Any]], Path]:
+def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
     """Write the files of one picture: their scores, and the file to open first."""
     args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
@@ -312,7 +306,7 @@ def results_of(
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth, about=about(args))
+    written = write_restored(folder, draws, problem, truth, about=job.about)
     files = written.files
     if photo.framing is not None:
         view = None if truth is None else np.asarray(problem.operator.view(problem.y))
@@ -325,7 +319,7 @@ def results_of(
     for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
         note(text)
     note(f"{len(files)} files in {folder.path}")
-    return written.rows, folder.path / files[0]
+    return written.rows, folder.path / written.files[0]
 
 
 def _method(args: argparse.Namespace) -> Default:

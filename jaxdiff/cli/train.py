@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxdiff.training.loop import train
 
     writers = [writer_named(name, args.out) for name in dict.fromkeys(args.log_to)]
-    trace = None if args.profile is None else Trace(check_folder(args.profile))
+    trace = None if args.profile is None else Trace(check_folder(args.profile, "--profile"))
     fresh = not Path(args.out).exists()
     try:
         with progress() as bar:

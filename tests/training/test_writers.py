@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdiff import load_denoiser
+from jaxdiff import cli, load_denoiser
+from jaxdiff.cli import bench
 from jaxdiff.profiling import Trace
 from jaxdiff.training import loop, train
 from jaxdiff.training import state as state_module
@@ -176,3 +177,37 @@ def test_a_trace_that_has_begun_ends_with_the_run(tmp_path):
     trace.close()
     trace.close()
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_bench_traces_chunks_that_are_done(tmp_path):
+    told, trace = [], Trace(tmp_path / "trace", skip=1, count=1)
+    report = bench._traced(told.append, trace)
+    for count in (0, 5, 0, 5):
+        report(count)
+    assert told == [0, 5, 0, 5]
+    assert "xprof" in trace.told()
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("train", ("--config", "faces64_minutes", "--data", ".")), ("bench", ("--images", ".", "--tasks", "denoise"))],
+)
+def test_a_trace_needs_a_folder(tmp_path, capsys, command, words):
+    (tmp_path / "file").write_text("x")
+    more = ("--methods", "ddnm") if command == "bench" else ()
+    command_line = [
+        "jaxdiff",
+        command,
+        *words,
+        *more,
+        "--out",
+        str(tmp_path / "o"),
+        "--profile",
+        str(tmp_path / "file"),
+    ]
+    with pytest.raises(SystemExit) as stop:
+        cli.entry_point(command_line)
+    assert stop.value.code == 2
+    assert "is a file); choose another --profile." in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

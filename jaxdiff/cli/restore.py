@@ -11,18 +11,17 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from jaxdiff import photos, tasks
+from jaxdiff import photos
 from jaxdiff.cli.console import both_scales, open_first, progress, say, show
 from jaxdiff.cli.measurement import (
     Measured,
     add_operator,
     check_operator,
     hole_of,
-    noise_of,
     pastes,
     problem_of,
-    recorded_as,
 )
+from jaxdiff.cli.method import LENGTH, check_lengths, grid_of, method_of, sampler_of
 from jaxdiff.cli.options import (
     add_general,
     add_length,
@@ -33,7 +32,6 @@ from jaxdiff.cli.options import (
     at_least_one,
     check_batch_size,
     check_noise,
-    check_steps,
     load_prior,
 )
 from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_of, spelled_out
@@ -43,15 +41,12 @@ from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.files import load_image, out_folder
-from jaxdiff.network_calls import grid_within
 from jaxdiff.pages import settings_of
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import grid_for, sample
+from jaxdiff.samplers.loop import sample
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tables import rounded
-from jaxdiff.tasks.choice import Default, default_for
-from jaxdiff.tasks.recorded import defaults_of
-from jaxdiff.tune.search import read_settings
+from jaxdiff.tasks.choice import Default
 
 __all__ = [
     "ABOUT",
@@ -83,11 +78,6 @@ EXAMPLES = (
     "jaxdiff restore face.png --task gaussian_blur --method dps --steps 100 --out out/dps",
 )
 ALIASES = {"--samples": "--count"}
-
-IMPLIED = {"zeta": "dps", "norm": "dps", "strength": "score_ald", "start": "sdedit"}
-"""Options that belong to one method: naming them names it."""
-LENGTH = 250
-"""Network calls, or steps of a method that is named, where neither is given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,13 +142,13 @@ def planned(args: argparse.Namespace, denoiser: Denoiser | None = None, note: Ca
         ValueError: if options, pictures, prior and method do not go together.
     """
     _check(args)
-    chosen = _method(args)
+    chosen = method_of(args)
     denoiser = load_prior(args) if denoiser is None else denoiser
-    _check_lengths(args, denoiser)
+    check_lengths(args, denoiser)
     jobs = _jobs(args, chosen.method, denoiser, note)
     problem = jobs[0].measured.problem
-    sampler = _sampler(args, chosen)
-    grid = _grid(args, chosen, sampler, denoiser)
+    sampler = sampler_of(args, chosen)
+    grid = grid_of(args, chosen, sampler, denoiser)
     jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
     noise = both_scales(float(problem.noise_std), problem.noise)
     about = partial(_about, method=chosen.method, sampler=sampler, steps=len(grid.t), noise=noise)
@@ -322,67 +312,12 @@ def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple
     return written.rows, folder.path / written.files[0]
 
 
-def _method(args: argparse.Namespace) -> Default:
-    """The method that is asked for, the one that the settings are for, or the best known for the task."""
-    if args.method is not None:
-        return Default(args.method, None, "")
-    for option, method in IMPLIED.items():
-        if getattr(args, option) is not None:
-            return Default(method, None, "")
-    task = recorded_as(args.task)
-    if args.settings not in (None, "defaults", "recorded"):
-        held = sorted(read_settings(args.settings).get(args.prior, {}).get(task, {}))
-        if len(held) > 1:
-            raise ValueError(
-                f"{args.settings} holds settings of {', '.join(held)} for {task}; choose one with --method."
-            )
-        if held:
-            return Default(held[0], None, " (the settings' method)")
-    best = default_for(task, args.prior, args.steps or args.calls or LENGTH, noise=noise_of(args))
-    return best._replace(why=f" ({best.why})")
-
-
-def _named(args: argparse.Namespace) -> bool:
-    """Whether the user named the method, by --method or by an option that only one method has."""
-    return args.method is not None or any(getattr(args, option) is not None for option in IMPLIED)
-
-
-def _sampler(args: argparse.Namespace, chosen: Default) -> Sampler:
-    settings = args.settings or ("defaults" if _named(args) else "recorded")
-    table: dict[str, Any] | None = None
-    if settings == "defaults":
-        table = defaults_of(chosen.method, args.prior)
-    elif settings != "recorded":
-        table = read_settings(settings)
-    elif chosen.options is not None:  # these and no others: it won with them
-        table = {args.prior: {"default": {chosen.method: chosen.options}}}
-    options = {name: value for name in IMPLIED if (value := getattr(args, name)) is not None}
-    task, noise = recorded_as(args.task), noise_of(args)
-    return tasks.sampler(chosen.method, task, args.prior, table=table, noise=noise, **options)
-
-
-def _grid(args: argparse.Namespace, chosen: Default, sampler: Sampler, denoiser: Denoiser) -> TimeGrid:
-    """--steps are steps; --calls, and what is spent on the best known method, are network calls."""
-    if args.steps is not None or (args.calls is None and _named(args)):
-        steps = min(LENGTH, denoiser.schedule.num_steps) if args.steps is None else args.steps
-        return grid_for(denoiser, sampler, steps, args.spacing)
-    return grid_within(sampler, denoiser, chosen.calls or args.calls or LENGTH, args.spacing)
-
-
 def _check(args: argparse.Namespace) -> None:
     at_least_one(args, "count", "calls")
     check_batch_size(args.batch_size)
     check_noise(args)
     check_operator(args)
     check_frame(args)
-
-
-def _check_lengths(args: argparse.Namespace, denoiser: Denoiser) -> None:
-    if args.steps is not None:
-        check_steps(denoiser, args.steps)
-    total = denoiser.schedule.num_steps
-    if args.start is not None and args.start > total:
-        raise ValueError(f"--start {args.start} is beyond this prior's {total} forward steps; choose at most {total}.")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

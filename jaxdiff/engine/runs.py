@@ -305,7 +305,10 @@ class _Engine:
 
     def _pieces(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         height, width = self.denoiser.image_shape[:2]
-        return chunks(self.grid, chunk_size(len(self.grid.t), height * width * size))
+        steps = chunk_size(len(self.grid.t), height * width * size)
+        if self.watch is not None:  # ten glimpses or more, of chunks that are scans all the same
+            steps = min(steps, max(2, len(self.grid.t) // 10))
+        return chunks(self.grid, steps)
 
     def _state(self, keys: Any, problem: Any) -> Any:
         """Shapes of the states of a batch."""

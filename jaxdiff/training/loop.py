@@ -16,10 +16,9 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdiff.checkpoints import Checkpoint, check_target, load_checkpoint, load_denoiser, save_checkpoint
+from jaxdiff.checkpoints import check_target, save_checkpoint
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import atomic, out_folder, save_image
-from jaxdiff.models import PriorConfig
 from jaxdiff.plots import sheet
 from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig
@@ -27,6 +26,7 @@ from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
 from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
+from jaxdiff.training.start import initial, teachers_of, unlike
 from jaxdiff.training.state import (
     TrainState,
     data_mesh,
@@ -116,7 +116,7 @@ def train(
     sharding = NamedSharding(mesh, P())
     done = checkpoints.latest() or 0
     # A run that goes on no longer needs the weights that it started from.
-    start = None if done else _initial(config)
+    start = None if done else initial(config)
     state = jax.device_put(init_state(config, None if start is None else start.params), sharding)
     batches = stream(
         data,
@@ -136,8 +136,8 @@ def train(
             writer.begin(done, config.to_dict())
         with _Stop() as stop:
             progress.say(_summary(config, data, state, mesh.size, done))
-            if start is not None and (unlike := _unlike(config.prior, start.config)):
-                progress.say(f"{config.init} was trained otherwise, and has to change: {unlike}")
+            if start is not None and (other := unlike(config.prior, start.config)):
+                progress.say(f"{config.init} was trained otherwise, and has to change: {other}")
             run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress, told, trace)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:
@@ -168,7 +168,7 @@ class _Run:
         self.config, self.out, self.data, self.state, self.done = config, out, data, state, done
         self.checkpoints, self.batches, self.progress = checkpoints, batches, progress
         self.writers, self.trace = writers, trace
-        self._update = make_update(config, mesh, _teachers(config))
+        self._update = make_update(config, mesh, teachers_of(config))
         self._split = NamedSharding(mesh, P("data"))
         self._main = jax.process_index() == 0
         self._rate = learning_rate(config.optimizer, config.steps)
@@ -407,56 +407,6 @@ def _read_data(config: TrainConfig, progress: Progress) -> Dataset:
     if not len(data):
         raise ValueError("every image is held out and none is left to train on; lower data.holdout.")
     return data
-
-
-def _teachers(config: TrainConfig) -> tuple[Denoiser, ...]:
-    """The priors that stand for part of the target."""
-    return tuple(_teacher(config, teacher.path) for teacher in config.loss.teachers)
-
-
-def _teacher(config: TrainConfig, name: str) -> Denoiser:
-    teacher, unet = load_denoiser(name), config.prior.unet
-    wanted = (unet.image_size, unet.image_size, unet.in_channels)
-    if teacher.image_shape != wanted:
-        raise ValueError(
-            f"{name} of loss.teachers is of images {teacher.image_shape}, the prior to be trained of {wanted}; choose "
-            "one of the same size."
-        )
-    there, here = teacher.schedule.alpha_bar, schedule_of(config.prior).alpha_bar
-    if there.shape != here.shape or not np.allclose(there, here, rtol=1e-4, atol=1e-7):
-        raise ValueError(
-            f"{name} of loss.teachers has another noise schedule; choose one with prior.schedule and prior.num_steps."
-        )
-    return teacher
-
-
-def _initial(config: TrainConfig) -> Checkpoint | None:
-    """What the run starts from: a checkpoint of its architecture."""
-    if config.init is None:
-        return None
-    loaded = load_checkpoint(config.init)
-    if loaded.config.network != config.prior.network:
-        raise ValueError(
-            f"{config.init} is of the family {loaded.config.network}, the prior to be trained of {config.prior.network}; "
-            "leave out --config to take over the checkpoint's own, or change prior.network."
-        )
-    there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
-    # The same weights serve any image size, with or without dropout.
-    other = [name for name in here if there[name] != here[name] and name not in ("image_size", "dropout")]
-    if other:
-        raise ValueError(
-            f"{config.init} has another architecture ({other[0]} is {there[other[0]]} there, {here[other[0]]} here); "
-            "leave out --config to take over the checkpoint's own, or change prior.unet."
-        )
-    return loaded
-
-
-def _unlike(here: PriorConfig, there: PriorConfig) -> str:
-    """In which fields of the diffusion process two priors differ; the same weights then mean something else."""
-    fields = ("prediction", "schedule", "num_steps", "schedule_range", "rescale_timesteps", "preconditioning")
-    old, new = there.to_dict(), here.to_dict()
-    pairs = {name: (json.dumps(old[name]), json.dumps(new[name])) for name in fields}
-    return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
 def _prior_paths(config: TrainConfig, out: Path) -> dict[float, Path]:

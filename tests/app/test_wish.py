@@ -11,7 +11,7 @@ import jaxdiff as jd
 from jaxdiff.app import texts
 from jaxdiff.app.wish import MASK, Wish, command, script, wanted, words
 from jaxdiff.cli.main import parse
-from jaxdiff.cli.restore import _method
+from jaxdiff.cli.method import method_of
 from jaxdiff.photos import Framing
 from jaxdiff.samplers import METHODS
 from jaxdiff.tasks import names
@@ -46,7 +46,7 @@ def test_the_script_takes_the_command_line_s_method_and_settings(task, calls):
     wish = ask(calls=calls)._replace(task=task)
     lines = script(wish, problem, (64, 64, 3), exact=False)
     compile(lines, "repeat.py", "exec")
-    chosen = _method(parsed(wish))
+    chosen = method_of(parsed(wish))
     assert f"jd.samplers.{chosen.method}(" in lines
     assert f"grid_within(sampler, denoiser, {chosen.calls})" in lines
     assert all(f"{name}={value!r}" in lines for name, value in (chosen.options or {}).items())
@@ -82,7 +82,7 @@ def test_a_page_can_name_neither_options_nor_functions(task, method):
 def test_every_method_and_task_has_a_sentence():
     assert [name for _, name in texts.methods()] == ["", *METHODS]
     assert [name for _, name in texts.tasks()] == [*names("default"), MASK]
-    said = [texts.of_method(name) for _, name in texts.methods()] + [texts.of_task(name) for _, name in texts.tasks()]
+    said = [texts.ofmethod_of(name) for _, name in texts.methods()] + [texts.of_task(name) for _, name in texts.tasks()]
     assert not any(sentence[0].islower() for sentence in said), said
     assert all(sentence.endswith((".", ")")) for sentence in said), said
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import cli, samplers
-from jaxdiff.cli import measurement, restore
+from jaxdiff.cli import measurement, method, restore
 from jaxdiff.cli.main import parse
 from jaxdiff.engine import Outcome
 from jaxdiff.operators import gaussian_blur, jpeg, super_resolution
@@ -265,7 +265,7 @@ def test_steps_are_steps_and_calls_are_calls(jaxdiff, face, tmp_path, monkeypatc
 
 def sampler_of(*words):
     args = options("a.png", *words)
-    return restore._sampler(args, restore._method(args))
+    return method.sampler_of(args, method.method_of(args))
 
 
 def same(a, b):

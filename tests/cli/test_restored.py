@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import operators, plots
-from jaxdiff.cli import restore
+from jaxdiff.cli import method
 from jaxdiff.evaluation import coverage, restored
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.problems import observe
@@ -59,14 +59,14 @@ def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatc
 def test_restore_takes_the_winning_settings_and_no_others():
     """Settings of the search are not laid under published ones that won."""
     table = json.loads(resources.files("jaxdiff.tasks").joinpath("best.json").read_text("utf-8"))
-    own = dict.fromkeys(restore.IMPLIED)
+    own = dict.fromkeys(method.IMPLIED)
     args = argparse.Namespace(settings=None, prior="faces64", task="", method=None, noise=None, noise_std=None, **own)
     for task, entries in table["faces64"].items():
         args.task = task
         for entry in entries:
             chosen = default_for(task, "faces64", entry["calls"])
             assert chosen.calls == entry["network_calls"] <= entry["calls"]
-            ours, won = restore._sampler(args, chosen), METHODS[entry["method"]](**entry["options"])
+            ours, won = method.sampler_of(args, chosen), METHODS[entry["method"]](**entry["options"])
             assert jax.tree.structure(ours) == jax.tree.structure(won)
             jax.tree.map(np.testing.assert_array_equal, ours, won)
 

@@ -22,7 +22,7 @@ from jaxdiff import load_denoiser
 from jaxdiff.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from jaxdiff.cli.console import progress
 from jaxdiff.cli.train import Told, _absolute, add_arguments, config_from, run
-from jaxdiff.training import TrainConfig, denoising_scores, loop, train
+from jaxdiff.training import TrainConfig, denoising_scores, loop, start, train
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.data import Stream
@@ -321,12 +321,12 @@ def test_starting_from_weights(tiny, tmp_path):
     params = init_state(source).params
     save_checkpoint(tmp_path / "given.safetensors", params, source.prior)
     config = tiny(init=str(tmp_path / "given.safetensors"))
-    assert _same(loop._initial(config).params, params)
-    assert loop._initial(tiny()) is None
+    assert _same(start.initial(config).params, params)
+    assert start.initial(tiny()) is None
     bigger = tiny(init=str(tmp_path / "given.safetensors"), prior__unet__image_size=16)
-    assert _same(loop._initial(bigger).params, params)
+    assert _same(start.initial(bigger).params, params)
     with pytest.raises(ValueError, match="model_channels is 32 there, 64 here"):
-        loop._initial(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
+        start.initial(tiny(init=str(tmp_path / "given.safetensors"), prior__unet__model_channels=64))
     assert safetensors.numpy.load_file(tmp_path / "given.safetensors")["out_2/bias"].dtype == np.float32
 
 
@@ -365,7 +365,7 @@ def test_weights_of_another_family_are_refused(tiny, tmp_path):
     given = tmp_path / "given"
     convert_file(FAMILIES / "edm_ddpmpp.pkl", given, name="given", origin={})
     with pytest.raises(ValueError, match="is of the family song, the prior to be trained of adm"):
-        loop._initial(tiny(init=str(given)))
+        start.initial(tiny(init=str(given)))
 
 
 @pytest.mark.slow
@@ -373,7 +373,7 @@ def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monk
     _quick(monkeypatch, small_network)
     source = tiny(prior__prediction="edm")
     given = Checkpoint(init_state(source).params, source.prior, {})
-    monkeypatch.setattr(loop, "load_checkpoint", lambda _: given)
+    monkeypatch.setattr(start, "load_checkpoint", lambda _: given)
     told = {"v": Progress(), "edm": Progress()}
     said = {name: [] for name in told}
     for name, listener in told.items():
@@ -390,7 +390,7 @@ def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeyp
     config = tiny(init="given")
     given = Checkpoint(init_state(config).params, config.prior, {})
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "load_checkpoint", lambda _: given)
+        patched.setattr(start, "load_checkpoint", lambda _: given)
         train(config, tmp_path / "run", stop_at=3)
     assert train(config, tmp_path / "run").finished
 
@@ -415,12 +415,12 @@ def test_a_teacher_of_another_size_or_schedule_is_refused(tiny, tmp_path):
     config = tiny()
     path = str(tmp_path / "teacher.safetensors")
     save_checkpoint(path, init_state(config).params, config.prior)
-    assert loop._teachers(tiny()) == ()
-    assert loop._teachers(tiny(loss__teachers=(Teacher(path),)))[0].image_shape == (8, 8, 3)
+    assert start.teachers_of(tiny()) == ()
+    assert start.teachers_of(tiny(loss__teachers=(Teacher(path),)))[0].image_shape == (8, 8, 3)
     with pytest.raises(ValueError, match="same size"):
-        loop._teachers(tiny(loss__teachers=(Teacher(path),), prior__unet__image_size=16))
+        start.teachers_of(tiny(loss__teachers=(Teacher(path),), prior__unet__image_size=16))
     with pytest.raises(ValueError, match="another noise schedule"):
-        loop._teachers(tiny(loss__teachers=(Teacher(path),), prior__schedule="cosine"))
+        start.teachers_of(tiny(loss__teachers=(Teacher(path),), prior__schedule="cosine"))
 
 
 def test_unwritable_folder(tiny, tmp_path):

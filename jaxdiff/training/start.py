@@ -1,0 +1,71 @@
+"""What a run starts from: weights of its architecture, and teachers of its images and noise levels."""
+
+import json
+
+import numpy as np
+
+from jaxdiff.checkpoints import Checkpoint, load_checkpoint, load_denoiser
+from jaxdiff.denoisers import Denoiser
+from jaxdiff.models import PriorConfig
+from jaxdiff.training.config import TrainConfig
+from jaxdiff.training.state import schedule_of
+
+__all__ = ["initial", "teachers_of", "unlike"]
+
+
+def teachers_of(config: TrainConfig) -> tuple[Denoiser, ...]:
+    """The priors that stand for part of the target.
+
+    Raises:
+        ValueError: if one is of other images or noise levels.
+    """
+    return tuple(_teacher(config, teacher.path) for teacher in config.loss.teachers)
+
+
+def _teacher(config: TrainConfig, name: str) -> Denoiser:
+    teacher, unet = load_denoiser(name), config.prior.unet
+    wanted = (unet.image_size, unet.image_size, unet.in_channels)
+    if teacher.image_shape != wanted:
+        raise ValueError(
+            f"{name} of loss.teachers is of images {teacher.image_shape}, the prior to be trained of {wanted}; choose "
+            "one of the same size."
+        )
+    there, here = teacher.schedule.alpha_bar, schedule_of(config.prior).alpha_bar
+    if there.shape != here.shape or not np.allclose(there, here, rtol=1e-4, atol=1e-7):
+        raise ValueError(
+            f"{name} of loss.teachers has another noise schedule; choose one with prior.schedule and prior.num_steps."
+        )
+    return teacher
+
+
+def initial(config: TrainConfig) -> Checkpoint | None:
+    """What the run starts from: a checkpoint of its architecture.
+
+    Raises:
+        ValueError: if it is of another one.
+    """
+    if config.init is None:
+        return None
+    loaded = load_checkpoint(config.init)
+    if loaded.config.network != config.prior.network:
+        raise ValueError(
+            f"{config.init} is of the family {loaded.config.network}, the prior to be trained of {config.prior.network}; "
+            "leave out --config to take over the checkpoint's own, or change prior.network."
+        )
+    there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
+    # The same weights serve any image size, with or without dropout.
+    other = [name for name in here if there[name] != here[name] and name not in ("image_size", "dropout")]
+    if other:
+        raise ValueError(
+            f"{config.init} has another architecture ({other[0]} is {there[other[0]]} there, {here[other[0]]} here); "
+            "leave out --config to take over the checkpoint's own, or change prior.unet."
+        )
+    return loaded
+
+
+def unlike(here: PriorConfig, there: PriorConfig) -> str:
+    """In which fields of the diffusion process two priors differ; the same weights then mean something else."""
+    fields = ("prediction", "schedule", "num_steps", "schedule_range", "rescale_timesteps", "preconditioning")
+    old, new = there.to_dict(), here.to_dict()
+    pairs = {name: (json.dumps(old[name]), json.dumps(new[name])) for name in fields}
+    return ", ".join(f"prior.{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)

@@ -39,8 +39,7 @@ INFERRED = {
     "SDEdit has 20 dB on both tasks at every σ: little of the measurement is left.",
     "σ": "On the [-1, 1] scale. The study's DPS loses 1 dB on inpainting from σ = 0.01 to 0.1. On [0, 1] the noise would be "
     "twice as strong.",
-    "step sizes": "Those of DPS and Score ALD are from a recorded search on other faces: of this blur, and over all tasks for "
-    "the box.",
+    "step sizes": "Those of DPS and Score ALD are from recorded searches on other faces, of this blur and of this box.",
 }
 """What the study does not say of Table 2, and what it is taken to be, and why."""
 

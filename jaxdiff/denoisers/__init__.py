@@ -1,6 +1,7 @@
-"""Denoisers: a network with its schedule, a network of one's own, and priors whose denoiser is exact."""
+"""Denoisers: a network with its schedule, one of one's own, one guided by a weaker one, and priors that are exact."""
 
 from jaxdiff.denoisers.exact import GaussianMixturePrior, GaussianPrior, gaussian_mixture_prior, gaussian_prior
+from jaxdiff.denoisers.guided import Autoguided, autoguided
 from jaxdiff.denoisers.network import PREDICTIONS, VARIANCES, Denoiser, DenoiserLike, Prediction
 from jaxdiff.denoisers.own import from_function, from_module
 from jaxdiff.models.preconditioning import Preconditioning
@@ -8,12 +9,14 @@ from jaxdiff.models.preconditioning import Preconditioning
 __all__ = [
     "PREDICTIONS",
     "VARIANCES",
+    "Autoguided",
     "Denoiser",
     "DenoiserLike",
     "GaussianMixturePrior",
     "GaussianPrior",
     "Preconditioning",
     "Prediction",
+    "autoguided",
     "from_function",
     "from_module",
     "gaussian_mixture_prior",

@@ -6,12 +6,14 @@ A block that needs files or hardware is marked ```python no-run. Runs are cut to
 
 import pathlib
 import re
+import shlex
 from contextlib import contextmanager
 
 import matplotlib
 import pytest
 
 import jaxdiff as jd
+from jaxdiff.cli.main import parse
 from tests.support.networks import tiny_denoiser
 
 matplotlib.use("Agg")
@@ -20,6 +22,8 @@ from matplotlib import pyplot
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^(jaxdiff (?:[^'\n]|'[^']*')+)|&& (jaxdiff [^\"\n]+)", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 STEPS = re.compile(r"\bsteps=\d+")
 
@@ -73,6 +77,28 @@ def test_tutorial_runs(tutorial, tmp_path, monkeypatch):
     with tiny_faces64():
         exec(compile(STEPS.sub("steps=2", tutorial.read_text("utf-8")), str(tutorial), "exec"), {"__name__": "page"})
     pyplot.close("all")
+
+
+def commands(page):
+    """The ``jaxdiff`` command lines of a page's blocks; those with a placeholder (…) are left out."""
+    for mark, block in FENCED.findall(page.read_text("utf-8")):
+        if mark not in ("", "bash", "text"):
+            continue
+        joined = re.sub(r"\\\n\s*|\s# .*", "", block)
+        yield from ("".join(found) for found in COMMAND.findall(joined) if "…" not in "".join(found))
+
+
+def test_commands_have_the_options_that_pages_give_them(capsys):
+    found = [(page.name, line) for page in PAGES for line in commands(page)]
+    assert len(found) > 20
+    wrong = []
+    for page, line in found:
+        try:
+            parse(shlex.split(line))
+        except SystemExit as stop:
+            if stop.code:
+                wrong.append(f"{page}: {line}: {capsys.readouterr().err.strip().splitlines()[-1]}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_quick_start_is_short():

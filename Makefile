@@ -51,7 +51,8 @@ test-quick: $(VENV)/.dev
 test-floors: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/floors
-	$(BIN)/uv pip install --quiet --python $(VENV)/floors --resolution lowest-direct --editable '.[test]'
+	$(BIN)/uv pip install --quiet --python $(VENV)/floors --resolution lowest-direct \
+		--editable '.[demo,export,hub,train]' 'pytest>=8' 'pytest-xdist>=3.6' 'scipy>=1.13'
 	$(VENV)/floors/bin/python -m pytest -n $(JOBS) --dist loadgroup $(QUICK) tests/training tests/test_export.py -m "not slow"
 
 lint: $(VENV)/.dev

@@ -29,6 +29,8 @@ ABOUT = (
 )
 EXAMPLES = ("jaxdiff doctor", "jaxdiff doctor --quick", "jaxdiff doctor --verbose")
 
+EXACT, CHEAP = jd.samplers.METHODS["mmps"], jd.samplers.METHODS["ddnm"]
+"""Methods of the two checks: one whose draws follow a Gaussian posterior, one without a gradient through the network."""
 ENOUGH = 2**30
 """Bytes of memory that a restoration at 64×64 needs, with room to spare."""
 
@@ -156,7 +158,7 @@ def closed_form() -> tuple[bool, str]:
     prior = jd.GaussianPrior(jnp.zeros(shape), jnp.eye(16), jnp.ones(16), jd.schedules.linear(1000))
     operator = jd.operators.denoise(image_shape=shape)
     problem = jd.Problem.of(operator, jnp.ones(shape), 0.5)
-    found = jd.posterior(jax.random.key(0), prior, problem, jd.samplers.mmps(iterations=3), n=draws, steps=100)
+    found = jd.posterior(jax.random.key(0), prior, problem, EXACT(iterations=3), n=draws, steps=100)
     mean, std = float(np.mean(found.samples)), float(np.std(found.samples))
     wrong = not (abs(mean - 0.8) < 5 * math.sqrt(0.2 / 1024) and abs(std / math.sqrt(0.2) - 1) < 0.15)
     return wrong, f"mean {mean:.3f} (0.800), deviation {std:.3f} ({math.sqrt(0.2):.3f})"
@@ -168,7 +170,7 @@ def with_faces64() -> tuple[bool, str]:
     face = jnp.asarray(load_image(assets.path("astronaut.png"), size=(64, 64), resize=True).pixels)
     operator = jd.operators.inpaint_box(image_shape=face.shape, size=24)
     problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
-    run = jax.jit(lambda key, prior, problem: jd.sample(key, prior, problem, jd.samplers.ddnm(), steps=10)[0])
+    run = jax.jit(lambda key, prior, problem: jd.sample(key, prior, problem, CHEAP(), steps=10)[0])
     restored = run(jax.random.key(1), denoiser, problem)
     grey, ours = (float(jd.metrics.psnr(jnp.clip(x, -1, 1), face)) for x in (problem.y, restored))
     return not ours > grey, f"{ours:.1f} dB, where grey has {grey:.1f} dB"  # NaN is not more

@@ -83,7 +83,13 @@ def test_free_memory_is_a_number():
 def test_a_network_that_cannot_save_memory_is_still_tried(tiny, monkeypatch):
     monkeypatch.setattr(placement, "available_memory", lambda device: 1.0)
     engine = runs._Engine(
-        tiny, jd.samplers.ddpm(), runs.grid_for(tiny, jd.samplers.ddpm(), 4), placement.choose_devices(1, 4), None, None
+        tiny,
+        jd.samplers.ddpm(),
+        runs.grid_for(tiny, jd.samplers.ddpm(), 4),
+        placement.choose_devices(1, 4),
+        None,
+        None,
+        None,
     )
     engine._settle(None, 4, "auto")
     assert engine.size == 1

@@ -141,7 +141,7 @@ def photo() -> None:
     for a, b, c in ((0.6, -1.0, 0.0), (-0.25, -1.0, 145.0), (2.4, -1.0, -400.0), (-1.1, -1.0, 350.0)):
         known[np.abs(a * columns + b * rows + c) < 3 * np.hypot(a, b)] = 0
     known[:42] = known[176:] = 1  # all within the frame
-    known[:, :158] = known[:, 292:] = 1
+    known[:, :158] = known[:, 280:] = 1
     framing, _ = photos.choose(photos.filled(whole, known))
     denoiser = jd.load_denoiser("faces64")
     size = denoiser.image_shape[0]

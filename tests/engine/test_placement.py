@@ -66,7 +66,9 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     sizes = []
     original = runs.largest_batch
     monkeypatch.setattr(runs, "largest_batch", lambda *a: sizes.append(original(*a)) or sizes[-1])
-    engine = runs._Engine(tiny, sampler, runs.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12), None, None)
+    engine = runs._Engine(
+        tiny, sampler, runs.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12), None, None, None
+    )
     needed = engine._needs(runs.stack(made), 12)
     assert needed > 12 * 2 * 32 * 32 * 3 * 4, "at least images and measurements"
     monkeypatch.setattr(placement, "available_memory", lambda device: 0.6 * needed)

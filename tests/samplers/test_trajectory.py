@@ -5,13 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff import samplers, schedules
+from jaxdiff import operators, samplers, schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.problems import observe
 from jaxdiff.samplers import sample
 from jaxdiff.samplers.loop import grid_for, run, start, whole
 from tests.contracts.test_samplers import TABLE
-from tests.support.operators import Dense
 from tests.support.tiers import fast_only
 
 SHAPE = (4, 4, 1)
@@ -23,7 +22,8 @@ KEY = jax.random.key(5)
 def world():
     rng = np.random.default_rng(2)
     prior = gaussian_prior(jnp.asarray(rng.normal(size=SHAPE) / 3, jnp.float32), jnp.eye(16) * 0.2, SCHEDULE)
-    operator = Dense(jnp.asarray(rng.normal(size=(8, 16)) / 3, jnp.float32), image_shape=SHAPE)
+    mask = jnp.asarray(rng.permutation(16).reshape(4, 4) < 9, jnp.float32)
+    operator = operators.inpaint_mask(mask, image_shape=SHAPE)
     return prior, observe(jax.random.key(1), operator, prior.mean.reshape(SHAPE), 0.1)
 
 

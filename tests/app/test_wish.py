@@ -82,7 +82,7 @@ def test_a_page_can_name_neither_options_nor_functions(task, method):
 def test_every_method_and_task_has_a_sentence():
     assert [name for _, name in texts.methods()] == ["", *METHODS]
     assert [name for _, name in texts.tasks()] == [*names("default"), MASK]
-    said = [texts.ofmethod_of(name) for _, name in texts.methods()] + [texts.of_task(name) for _, name in texts.tasks()]
+    said = [texts.of_method(name) for _, name in texts.methods()] + [texts.of_task(name) for _, name in texts.tasks()]
     assert not any(sentence[0].islower() for sentence in said), said
     assert all(sentence.endswith((".", ")")) for sentence in said), said
 

@@ -15,7 +15,7 @@ DEMO_FLAGS ?=
 JOBS ?= auto
 TUTORIALS ?= 0
 QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: demo test test-all test-quick test-floors lint docs pictures clean wheel
 .DELETE_ON_ERROR:
@@ -53,7 +53,7 @@ test-floors: $(VENV)/.dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/floors
 	$(BIN)/uv pip install --quiet --python $(VENV)/floors --resolution lowest-direct \
 		--editable '.[demo,export,hub,train]' 'pytest>=8' 'pytest-xdist>=3.6' 'scipy>=1.13'
-	$(VENV)/floors/bin/python -m pytest -n $(JOBS) --dist loadgroup $(QUICK) tests/training tests/test_export.py -m "not slow"
+	$(VENV)/floors/bin/python -m pytest -n $(JOBS) $(QUICK) tests/training tests/test_export.py -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -100,7 +100,7 @@ def _edm(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
     vectors, classes = arrays.get("labels"), None
     if vectors is not None:
         classes = jnp.asarray(vectors.argmax(1), jnp.int32)
-    output = denoiser.module.apply({"params": denoiser.params}, arrays["net_x"], arrays["net_t"].ravel(), vectors)
+    output = _output(denoiser, arrays["net_x"], arrays["net_t"].ravel(), vectors)
     yield "F", error(output, arrays["F"])
     yield "D", error(_denoise(denoiser, arrays["x"], arrays["sigma"], classes), arrays["D"])
     if "D_nolabel" in arrays:
@@ -109,7 +109,7 @@ def _edm(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
 
 def _consistency(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
     classes = jnp.asarray(arrays["y"], jnp.int32) if "y" in arrays else None
-    output = denoiser.module.apply({"params": denoiser.params}, arrays["net_x"], arrays["net_t"].ravel(), classes)
+    output = _output(denoiser, arrays["net_x"], arrays["net_t"].ravel(), classes)
     yield "F", error(output, arrays["F"])
     for kind in ("edm", "cd"):
         form = consistency.prior(denoiser.module.config, kind).preconditioning
@@ -125,18 +125,24 @@ def _timed(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
     seen, divisor = (np.log(labels), labels[:, None, None, None]) if exploding else (labels, 1)
     for key, shift in (("out", 0.0), ("out_tfrac", 0.25)):
         if key in arrays:
-            output = denoiser.module.apply({"params": denoiser.params}, x, jnp.asarray(seen + shift, jnp.float32))
+            output = _output(denoiser, x, jnp.asarray(seen + shift, jnp.float32))
             yield {"out": "output", "out_tfrac": "output at fractional t"}[key], error(output / divisor, arrays[key])
     if "x0" in arrays:
         yield "D", error(_denoise(denoiser, 2 * x - 1, 2 * labels), 2 * arrays["x0"] - 1)
 
 
+@jax.jit  # op by op, every operation of the network is compiled by itself: three times as long
+def _output(denoiser: Denoiser, *inputs: Any) -> Any:
+    return denoiser.module.apply({"params": denoiser.params}, *inputs)
+
+
+@jax.jit
 def _denoise(denoiser: Denoiser, x: np.ndarray, sigma: np.ndarray, classes: Any = None) -> Any:
     @functools.partial(jax.vmap, in_axes=(0, 0, None if classes is None else 0))
     def denoise(x: Any, sigma: Any, label: Any) -> Any:
         return denoiser.replace(label=label).denoise(x, sigma)
 
-    return denoise(jnp.asarray(x), jnp.asarray(sigma.ravel()), classes)
+    return denoise(x, sigma.ravel(), classes)
 
 
 def error(found: Any, expected: np.ndarray) -> float:

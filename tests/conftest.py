@@ -38,17 +38,30 @@ MOST_MEMORY = 3 * 2**30
 """Bytes a worker may hold after a module; compiled programs are dropped above it (Linux tells, others go on)."""
 
 
-TABLES = pathlib.Path(__file__).parent / "contracts"
-"""Tests of one name (an operator, a method) there share compiled programs; elsewhere those of one file do."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker runs all tests of a file, which share compiled programs and fixtures; in contracts/ all of one name.
+
+    ``--dist loadgroup`` would do the same, but from pytest 9.2 on its groups are lost without a word.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return together(nodeid)
+
+    return Together(config, log)
 
 
-def pytest_collection_modifyitems(items):
-    """With ``--dist loadgroup``, tests that share programs or module fixtures run in one worker."""
-    for item in items:
-        shared = [item.nodeid.partition("::")[0]]
-        if TABLES in item.path.parents and hasattr(item, "callspec"):
-            shared.append(item.callspec.params.get("name", ""))
-        item.add_marker(pytest.mark.xdist_group(":".join(shared)))
+def together(nodeid):
+    """The file, and in contracts/ the first word of the row, which is a method's or an operator's name.
+
+    >>> together("tests/contracts/test_pairs.py::test_a_pair[dps-blur]")
+    'tests/contracts/test_pairs.py:dps'
+    """
+    file, _, test = nodeid.partition("::")
+    row = test.partition("[")[2].rstrip("]").partition("-")[0]
+    return f"{file}:{row}" if file.startswith("tests/contracts/") else file
 
 
 @pytest.fixture(scope="module", autouse=True)

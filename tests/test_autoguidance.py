@@ -23,7 +23,11 @@ def shrunk(x, sigma, variance):
 
 
 @pytest.mark.parametrize(
-    "weak_schedule", [schedules.linear(100), schedules.karras(40, sigma_min=0.002, sigma_max=80.0)]
+    "weak_schedule",
+    [
+        schedules.linear(100),
+        pytest.param(schedules.karras(40, sigma_min=0.002, sigma_max=80.0), marks=pytest.mark.slow),
+    ],
 )
 def test_it_goes_on_from_the_weak_prior_at_the_same_noise_level(weak_schedule):
     strong = gaussian(0.5, schedules.linear(100))
@@ -58,6 +62,7 @@ def test_estimates_are_clipped_after_the_guidance_and_only_there():
     assert float(jnp.abs(a).max()) > 1
 
 
+@pytest.mark.slow
 def test_methods_restore_with_it_and_weights_are_batched():
     strong, weak = gaussian(0.5, schedules.linear(100)), gaussian(2.0, schedules.linear(100))
     operator = jd.operators.inpaint_box(image_shape=SHAPE, size=1)

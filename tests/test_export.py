@@ -118,6 +118,7 @@ class Small(nn.Module):
         return nn.Conv(x.shape[-1], (3, 3))(x)
 
 
+@pytest.mark.slow
 def test_the_recipe_in_the_description_runs(tmp_path, monkeypatch):
     module = Small()
     params = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))["params"]

@@ -61,7 +61,11 @@ hosts.use_all_cores()  # after JAX has started: nothing happens
 
 @pytest.mark.parametrize(
     ("said", "devices"),
-    [({}, "3"), ({"JAX_NUM_CPU_DEVICES": "2"}, "2"), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, "5")],
+    [
+        ({}, "3"),
+        pytest.param({"JAX_NUM_CPU_DEVICES": "2"}, "2", marks=pytest.mark.slow),
+        pytest.param({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, "5", marks=pytest.mark.slow),
+    ],
 )
 def test_a_cpu_is_one_device_a_core_unless_said_otherwise(said, devices):
     plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}

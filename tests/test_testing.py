@@ -17,7 +17,7 @@ RIGHT = [*METHODS, *UNCONDITIONAL]
 OPTIONS = {"sdedit": {"start": 80}, "sitcom": {"iterations": 3}, "tds": {"particles": 3}, "fps": {"particles": 3}}
 
 
-@pytest.mark.parametrize("name", fast_only(["dps", "heun"], RIGHT))
+@pytest.mark.parametrize("name", fast_only(["heun"], RIGHT))
 def test_our_methods_pass(name):
     method = (METHODS | UNCONDITIONAL)[name]
     testing.check_sampler(lambda: method(**OPTIONS.get(name, {})))

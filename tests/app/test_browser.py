@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from PIL import Image as PILImage
 
 from jaxdiff.assets import path
 
-pytest.importorskip("gradio", reason="the page needs gradio: pip install 'jaxdiff[app]'")
-api = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH"),
+    # Looked for, not imported: that takes seconds, of every run that collects this file.
+    pytest.mark.skipif(find_spec("gradio") is None, reason="the page needs gradio: pip install 'jaxdiff[app]'"),
 ]
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -59,6 +60,7 @@ def address(prior, tmp_path):
 def visit(address):
     """Open the page as a new visitor; at the end no visitor's browser has complained or asked another machine."""
     complaints, requests = [], []
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright, which drives the browser")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
 

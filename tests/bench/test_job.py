@@ -258,6 +258,7 @@ def test_a_run_that_diverges_is_marked_and_the_others_are_untouched(data, tiny, 
     assert all(np.isfinite(line["psnr_mean"]) for line in outcome.summary)
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_do_a_task_is_left_out_with_its_reason(data, tiny, tmp_path):
     grid = bench.Grid(tasks=("jpeg", "denoise"), methods=("ddrm",), seeds=(0,), steps=3, prior="none", part=5)
     outcome = bench.Job(grid, data, tmp_path, tiny).run()
@@ -266,6 +267,7 @@ def test_a_method_that_cannot_do_a_task_is_left_out_with_its_reason(data, tiny, 
     assert "ddrm cannot do jpeg" in (tmp_path / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_method_whose_spacing_has_not_so_many_steps_is_left_out(data, tiny, tmp_path):
     grid = bench.Grid(
         tasks=("denoise",), methods=("diffpir", "ddnm"), seeds=(0,), steps=40, prior="none", pictures=False

@@ -68,6 +68,7 @@ def best_of(rows, task):
     return max((row for row in rows if row["task"] == task and row["status"] == "ok"), key=lambda r: float(r["psnr"]))
 
 
+@pytest.mark.slow
 def test_cells_are_matched_refused_kept_and_settled(run, tmp_path):
     rows, started = run(*FLAGS, "--settle")
     assert started == len(rows) == 6

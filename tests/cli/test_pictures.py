@@ -85,6 +85,7 @@ def test_align_finds_the_face(jaxdiff, grey, tmp_path):
     assert "the frame is the face, --frame 3" in err
 
 
+@pytest.mark.slow
 def test_pictures_are_restored_as_they_would_be_alone(jaxdiff, photo, face, grey, tmp_path):
     flags = ("--task", "inpaint_random", "--align", "centre", *FAST, "--count", 2)
     code, printed, err = jaxdiff("restore", photo, face, *flags, "--out", tmp_path / "both")

@@ -68,6 +68,7 @@ def test_the_results_are_in_a_folder_named_after_the_run(done):
     assert overview.shape[1] > 5 * overview.shape[0], "eight panels in a row"
 
 
+@pytest.mark.slow
 def test_what_is_simulated_is_said(done):
     said = done[1]["say"]
     assert any(text.startswith("simulating inpaint_box of face.png") and "--measured" in text for text in said)
@@ -146,6 +147,7 @@ def test_a_fit_that_failed_is_told(jaxdiff, face, tmp_path, monkeypatch, shift, 
     assert words is None or words in err
 
 
+@pytest.mark.slow
 def test_known_pixels_of_a_photo_stay_as_they_are(jaxdiff, face, tmp_path, monkeypatch):
     mask = np.full((64, 64), 255, np.uint8)
     mask[20:40, 20:40] = 0

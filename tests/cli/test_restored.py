@@ -17,11 +17,12 @@ from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.problems import observe
 from jaxdiff.samplers import METHODS
 from jaxdiff.tasks.choice import default_for
+from tests.support.tiers import fast_only
 
 SHAPE = (32, 32, 3)
 
 
-@pytest.mark.parametrize("count", [8, 9, 16, 64, 101])
+@pytest.mark.parametrize("count", fast_only([9], [8, 9, 16, 64, 101]))
 def test_draws_from_the_truths_own_distribution_are_on_the_diagonal(count):
     key = jax.random.key(count)
     draws, truth = jax.random.normal(key, (count, 64, 64, 3)), jax.random.normal(jax.random.key(1), (64, 64, 3))

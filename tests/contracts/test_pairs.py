@@ -215,6 +215,7 @@ def test_every_pair_is_finite_and_new_numbers_change_it(name, family):
     assert bool(jnp.any(again != x))
 
 
+@pytest.mark.slow
 @a_few
 def test_a_batch_is_its_images_and_gradients_flow(name, family):
     """In one program. Gradients of y, the operator's numbers, the prior and the hyper-parameters: finite, and y's not zero."""

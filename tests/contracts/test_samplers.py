@@ -147,6 +147,7 @@ def test_a_batch_is_its_images(name):
         np.testing.assert_allclose(batch[i], alone, atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fast_only(["ddrm"], EAGER))
 def test_jit_changes_nothing(name):
     key, prior, measured, sampler = arguments(name)
@@ -231,7 +232,7 @@ def test_computes_in_the_precision_of_the_prior(name):
 SMOOTH = ["dps", "mmps", "pigdm", "tmpd", "ddrm", "diffpir", "heun", "daps"]
 
 
-@pytest.mark.parametrize("name", fast_only(["mmps", "ddrm", "heun"], SMOOTH))
+@pytest.mark.parametrize("name", fast_only(["mmps", "heun"], SMOOTH))
 def test_gradients_agree_with_finite_differences_in_float64(name):
     measured, sampler = None if name in UNCONDITIONAL else problem(), TABLE[name]()
     with jax.enable_x64(True):

@@ -19,6 +19,7 @@ def problems(count):
     return made
 
 
+@pytest.mark.slow
 def test_any_batch_size_equals_single_runs(tiny):
     """In float64: √ᾱ is 0.003 at the first step, and x̂₀ divides by it what rounding two programs of float32 differ by."""
     with jax.enable_x64(True):
@@ -61,6 +62,7 @@ def test_every_problem_is_looked_at_and_none_may_be_missing(tiny):
         jd.restore(KEY, tiny, iter(made), sampler, steps=4, batch_size=2, count=5)
 
 
+@pytest.mark.slow
 def test_draws_need_no_problem(tiny):
     outcome = runner.restore_many(runner.batch_keys(KEY, 3), tiny, None, jd.samplers.ddpm(), steps=5, batch_size=2)
     assert outcome.x.shape == (3, 32, 32, 3)

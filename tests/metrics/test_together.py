@@ -13,6 +13,7 @@ def pair(side, count=2):
     return x, truth
 
 
+@pytest.mark.slow
 def test_each_measure_is_that_of_its_own_function():
     x, truth = pair(32)
     together = metrics.evaluate(x, truth)

@@ -15,6 +15,7 @@ from jax.test_util import check_grads
 from jaxdiff import runtime
 from jaxdiff.models import convolution
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
+from tests.support.tiers import fast_only
 
 
 def plain(x, kernel, stride=1, padding=((1, 1), (1, 1))):
@@ -88,7 +89,7 @@ def how(request, monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "padding"), [(3, ((1, 1), (1, 1))), (2, ((1, 0), (0, 1))), (1, ((0, 0), (0, 0)))])
-@pytest.mark.parametrize("height", [8, 7])
+@pytest.mark.parametrize("height", fast_only([7], [8, 7]))
 def test_the_gradient_of_the_kernel(float64, how, size, padding, height):
     """It is XLA's own, and by finite differences it has the right derivatives itself."""
     generator = np.random.default_rng(1)
@@ -102,6 +103,7 @@ def test_the_gradient_of_the_kernel(float64, how, size, padding, height):
     check_grads(partial(gradient, ours), (x, v), order=1, modes=("fwd", "rev"))
 
 
+@pytest.mark.slow
 def test_a_gradient_for_each_image(float64):
     """What per-example clipping needs."""
     generator = np.random.default_rng(2)

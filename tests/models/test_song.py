@@ -1,5 +1,7 @@
 """The network of DDPM and NCSN++: its parameters, types, memory option, derivatives and refusals (parity: test_families)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,18 +39,21 @@ VARIANTS = {
 
 def made(name, **changes):
     config = SongConfig(**BASE | VARIANTS[name] | changes)
-    shapes = parameter_shapes(config)
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    flat = {
-        n: jax.random.normal(k, s) / max(1, np.prod(s[:-1])) ** 0.5
-        for k, (n, s) in zip(keys, shapes.items(), strict=True)
-    }
-    flat = {n: 1 + 0.1 * v if n.endswith("scale") else v for n, v in flat.items()}
+    random, flat = np.random.default_rng(0), {}
+    for n, s in parameter_shapes(config).items():
+        v = random.standard_normal(s).astype(np.float32) / np.float32(max(1, np.prod(s[:-1])) ** 0.5)
+        flat[n] = 1 + np.float32(0.1) * v if n.endswith("scale") else v
     return config, traverse_util.unflatten_dict(flat, sep="/")
 
 
 def inputs(height=16, width=8):
     return jax.random.normal(jax.random.key(1), (2, height, width, 3)), jnp.array([0.3, 2.0])
+
+
+@partial(jax.jit, static_argnums=0)
+def applied(module, params, x, t):
+    """One program: op by op, every operation is compiled by itself."""
+    return module.apply({"params": params}, x, t)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -64,9 +69,9 @@ def test_shapes_are_those_that_the_network_makes(name):
 def test_remat_is_the_same_and_bfloat16_is_near(name):
     config, params = made(name)
     x, t = inputs()
-    plain = Song(config).apply({"params": params}, x, t)
-    np.testing.assert_allclose(Song(config, remat=True).apply({"params": params}, x, t), plain, rtol=1e-5, atol=1e-5)
-    half = module_of(config, jnp.bfloat16).apply({"params": params}, x, t)
+    plain = applied(Song(config), params, x, t)
+    np.testing.assert_allclose(applied(Song(config, remat=True), params, x, t), plain, rtol=1e-5, atol=1e-5)
+    half = applied(module_of(config, jnp.bfloat16), params, x, t)
     assert half.dtype == jnp.float32
     assert np.linalg.norm(half - plain) < 0.1 * np.linalg.norm(plain)
 
@@ -80,6 +85,7 @@ def test_derivatives_are_finite_differences_and_each_others_transpose(name):
         x, t = (jnp.asarray(a, jnp.float64) for a in inputs())
         x, t = x[:1], t[:1]
 
+        @jax.jit
         def apply(x):
             return Song(config, jnp.float64).apply({"params": params}, x, t)
 

@@ -96,6 +96,7 @@ def test_presets_trace_at_their_size(name):
     assert UNetConfig.from_json(config.to_json()) == config
 
 
+@pytest.mark.slow
 def test_batch_equals_each_alone(params):
     whole = run(UNet(SMALL), params, X, T)
     for i in range(3):
@@ -109,6 +110,7 @@ def test_jit_equals_no_jit(tiny):
     np.testing.assert_allclose(plain, run(UNet(TINY), tiny, X, T), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_see_each_other(tiny):
     gradient = jax.jit(jax.grad(lambda x, params: jnp.sum(UNet(TINY).apply({"params": params}, x, T)[0])))(X, tiny)
     assert float(jnp.abs(gradient[0]).max()) > 0
@@ -139,6 +141,7 @@ def test_bfloat16_computes_near_float32_and_keeps_its_output_wide(tiny):
     assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.slow
 def test_float64_is_kept_out_and_can_be_asked_for(tiny):
     expected = run(UNet(TINY), tiny, X, T)
     with jax.enable_x64(True):
@@ -168,6 +171,7 @@ def test_group_norm_against_float64_even_far_from_zero(offset, film):
     np.testing.assert_allclose(found, expected, atol=1e-4 if offset < 100 else 5e-3)
 
 
+@pytest.mark.slow
 def test_group_norm_second_derivatives():
     with jax.enable_x64(True):
         generator = np.random.default_rng(2)
@@ -206,6 +210,7 @@ def test_heads():
     assert dataclasses.replace(config, num_heads_upsample=None).heads(64, up=True) == 2
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_alone(tiny):
     module = UNet(dataclasses.replace(TINY, dropout=0.5))
     plain = run(module, tiny, X, T)

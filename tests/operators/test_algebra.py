@@ -186,6 +186,7 @@ def _spectrum(x):
 COMPLEX = ops.from_linear_function(_spectrum, image_shape=SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operator",
     fast_only(

@@ -135,6 +135,7 @@ def test_gradient_with_respect_to_the_kernel():
             np.testing.assert_allclose(gradient[0, 2], (high - low) / 2e-5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_varying_blur_with_one_kernel_is_a_blur():
     kernel = np.random.default_rng(3).uniform(size=(5, 3))
     x = jnp.asarray(_image((9, 11, 3)))

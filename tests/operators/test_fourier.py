@@ -80,6 +80,7 @@ def test_radial_and_spiral_masks_pass_through_the_middle():
     assert np.asarray(ops.radial_mask(shape=(8, 8), spokes=1))[4].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", fast_only([2], [1, 2]))
 def test_the_pseudo_inverse_has_a_gradient_in_the_mask(channels):
     """At frequencies of which neither side is seen too, where a singular value is √0."""

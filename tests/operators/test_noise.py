@@ -93,6 +93,7 @@ def test_poisson_equals_the_reference_code():
     np.testing.assert_allclose(np.moveaxis(y[0], 0, -1), expected, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_leaves_vmap_and_strict_promotion():
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         for make in MODELS.values():
@@ -101,6 +102,7 @@ def test_leaves_vmap_and_strict_promotion():
             assert np.isfinite(value(pair, _clean())).all()
 
 
+@pytest.mark.slow
 def test_no_light_has_a_finite_gradient():
     clean = jnp.asarray([-1.0, -1.2])
     for model in (MODELS["poisson"](), MODELS["poisson_gaussian"]()):

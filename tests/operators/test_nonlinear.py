@@ -105,6 +105,7 @@ def test_jpeg_equals_pillow_within_half_a_level(channels, subsampling, size):
         assert np.abs(found - levels).mean() > 2 * np.abs(found - expected).mean()  # compression itself does much more
 
 
+@pytest.mark.slow
 def test_jpeg_gradients():
     x = jnp.asarray(_image((16, 16, 3)) * 0.5)
     operator = ops.jpeg(image_shape=x.shape, quality=60)

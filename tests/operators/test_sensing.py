@@ -36,6 +36,7 @@ def test_single_pixel_patterns_go_from_coarse_to_fine():
     assert changes == sorted(changes) == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_gaussian_sensing_has_unit_variance_rows():
     operator = ops.gaussian_sensing(jax.random.key(0), image_shape=(16, 16, 1), ratio=0.5)
     assert operator.measurement_shape == (128, 1)
@@ -61,6 +62,7 @@ def test_matrix_acts_on_the_flattened_image_or_each_channel():
     ],
     ids=["color", "matrix", "separable"],
 )
+@pytest.mark.slow
 def test_gradients_reach_a_traced_matrix_and_lists_are_matrices(make):
     matrix = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     operator = make(matrix.tolist())

@@ -42,6 +42,7 @@ def test_non_square_images_keep_every_ray():
     np.testing.assert_allclose(y.sum(axis=0), x.sum(), rtol=0.02)  # each view sees all of the mass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(21, 12), *(pytest.param(s, marks=pytest.mark.slow) for s in ((12, 21), (20, 13)))])
 def test_the_circle_of_a_non_square_image_is_scikit_images(shape):
     x = np.random.default_rng(2).uniform(size=shape)

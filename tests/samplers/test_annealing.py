@@ -9,10 +9,9 @@ from jaxdiff import operators as ops
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import observe
-from jaxdiff.samplers import annealed_langevin, daps, fps, karras_grid, log_snr_grid, sample, tds
+from jaxdiff.samplers import annealed_langevin, daps, fps, karras_grid, log_snr_grid, particles, sample, tds
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.continuous import ode_ve
-from jaxdiff.samplers.particles import effective_sample_size, pick, resample, systematic_indices
 from jaxdiff.schedules import linear
 from tests.support.tiers import fast_only
 
@@ -52,6 +51,7 @@ def test_daps_hmc_starts_with_a_velocity(world, x_t, momentum):
     assert variance == pytest.approx(expected, rel=5 * np.sqrt(2 / (count * centre.size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", fast_only([0.0], [0.0, 0.005]))
 @pytest.mark.parametrize("inner", ["langevin", "hmc"])
 @pytest.mark.parametrize("operator", fast_only(["dynamic range"], ["mask", "dynamic range"]))
@@ -80,6 +80,7 @@ def test_annealed_langevin_reports_the_residual_of_the_clean_estimate(world, x_t
     np.testing.assert_allclose(info.residual, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_daps_flow_ends_where_the_ode_does(world, x_t):
     prior, sigma = world().prior, jnp.asarray(0.8)
     gain = jnp.sqrt(prior.eigenvalues / (prior.eigenvalues + sigma**2))
@@ -122,6 +123,9 @@ def test_annealed_langevin_of_the_code_weighs_by_norms(world, x_t):
 
 
 def test_particle_tools():
+    resample, pick, systematic_indices = map(
+        jax.jit, (particles.resample, particles.pick, particles.systematic_indices)
+    )
     weights = jnp.asarray([0.5, 0.25, 0.125, 0.125])
     lost = jnp.log(weights).at[3].set(jnp.nan)
     indices, after, ess = resample(jax.random.key(0), lost, jnp.asarray(1.0))
@@ -131,7 +135,7 @@ def test_particle_tools():
     _, after, ess = resample(jax.random.key(0), jnp.full(5, -jnp.inf), jnp.asarray(0.5))
     assert float(ess) == pytest.approx(5)
     assert bool(jnp.isfinite(after).all())
-    assert effective_sample_size(jnp.log(weights)) == pytest.approx(1 / float(jnp.sum(weights**2)), rel=1e-5)
+    assert particles.effective_sample_size(jnp.log(weights)) == pytest.approx(1 / float(jnp.sum(weights**2)), rel=1e-5)
     many = jnp.tile(weights, 25) / 25
     for seed in range(5):
         copies = jnp.bincount(systematic_indices(jax.random.key(seed), jnp.log(many) + 3.0), length=100)
@@ -160,6 +164,7 @@ def test_particles_draw_the_posterior(world, sampler, sigma):
     assert bool(jnp.all((info.ess >= 1) & (info.ess <= 32 * (1 + 1e-5))))
 
 
+@pytest.mark.slow
 def test_restart_moves_every_particle(world, x_t):
     here = world("mask")
     for sampler in (tds(particles=3), fps(particles=3)):

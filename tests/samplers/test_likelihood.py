@@ -85,6 +85,7 @@ class Unitary(SpectralOperator):
     measurement_to_spectral = pinv = adjoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "linear"),
     fast_only(
@@ -142,6 +143,7 @@ def test_proximal_is_the_regularised_least_squares(world, x_t, kind):
     np.testing.assert_allclose(proximal(problem, x_t, 0.3).ravel(), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_proximal_of_a_nonlinear_operator_is_stationary(world, x_t):
     problem = world("cubic").problem
 

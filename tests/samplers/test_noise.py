@@ -17,6 +17,7 @@ from jaxdiff.samplers.base import State
 from jaxdiff.samplers.likelihood import log_likelihood, squared_misfit, towards_data
 from jaxdiff.samplers.step import Step
 from tests.samplers.conftest import SCHEDULE, SHAPE, make_operator, make_prior
+from tests.support.tiers import fast_only
 
 MODELS = {
     "poisson": lambda: noise.poisson(0.2),
@@ -30,7 +31,7 @@ def _problem(model, kind="mask", seed=0):
     return jd.observe(jax.random.key(seed + 1), make_operator(kind), image, model)
 
 
-@pytest.mark.parametrize("extra", [0.0, 0.05])
+@pytest.mark.parametrize("extra", fast_only([0.05], [0.0, 0.05]))
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_likelihoods_equal_finite_differences(name, extra):
     with jax.enable_x64(True):
@@ -54,6 +55,7 @@ def test_gradients_of_likelihoods_equal_finite_differences(name, extra):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_more_noise_is_as_if_y_had_more_noise(name):
     """The softened likelihood is near that of y with Gaussian noise of the extra variance: here, of its average."""

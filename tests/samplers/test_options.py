@@ -32,6 +32,7 @@ def test_an_unconditional_sampler_lends_its_transition(name):
     assert make(transition=jd.samplers.ddpm(variance="fixed_large")).transition.variance == "fixed_large"
 
 
+@pytest.mark.slow
 def test_a_lent_transition_gives_the_same_images(world):
     here = world("mask")
     images = [
@@ -63,7 +64,7 @@ def test_methods_that_steer_by_noise_refuse_a_transition_without(make, silent):
     assert make(transition=transitions.ddim(eta=0.5)).transition.eta == 0.5
 
 
-@pytest.mark.parametrize("fractional", [False, True])
+@pytest.mark.parametrize("fractional", fast_only([False], [False, True]))
 @pytest.mark.parametrize("name", fast_only(["dps"], sorted(SCHEDULED)))
 def test_a_constant_schedule_equals_its_number(world, name, fractional):
     here, make = world("mask"), SCHEDULED[name]
@@ -152,6 +153,7 @@ def test_runs_that_would_change_their_precision_are_refused(world):
             sample(jax.random.key(0), here.prior, problem, jd.samplers.dps(), steps=2)
 
 
+@pytest.mark.slow
 def test_sigma_may_be_a_python_number(world):
     here = world("blur")
     sigma = float(here.problem.noise_std)
@@ -241,6 +243,7 @@ def test_impossible_runs_are_refused_in_a_sentence(world):
             call()
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_numpy_are_whole_numbers(world):
     here = world("mask")
     for spacing in ("dps", "karras"):

@@ -19,6 +19,7 @@ from jaxdiff.schedules import TimeGrid
 from tests.support.tiers import fast_only
 
 
+@pytest.mark.slow
 def test_mean_and_std_are_those_of_the_posterior(world):
     here = world("mask")
     run = jax.jit(
@@ -82,7 +83,7 @@ def test_other_numbers_compile_nothing(world, caplog):
     assert bool(jnp.any(first != second))
 
 
-@pytest.mark.parametrize("n", fast_only([2, 7], [1, 2, 7, 8, 63]))
+@pytest.mark.parametrize("n", fast_only([7], [1, 2, 7, 8, 63]))
 def test_coverage_has_no_bias_for_few_draws(n):
     """Right draws: all n + 1 ranks of the truth are equally likely, so a picture that has each once covers by its level."""
     samples = jnp.broadcast_to(jnp.arange(n, dtype=jnp.float32).reshape(n, 1, 1, 1), (n, n + 1, 1, 1))
@@ -133,6 +134,7 @@ def test_a_truth_of_another_shape_and_no_levels_are_refused():
         coverage(draws, draws[0], 1.7)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_standard_deviation_is_finite_where_there_is_none(world, x_t):
     here = world("mask")
 
@@ -157,6 +159,7 @@ def test_impossible_grids_are_refused_and_depths_are_cut(world):
     assert checkpoint_depth(np.int64(2), 1000) == 2
 
 
+@pytest.mark.slow
 def test_calibration_of_right_and_wrong_draws():
     """Truth and draws from one Gaussian lie on the diagonal; draws of half the width cover as erf says."""
     key_a, key_b = jax.random.split(jax.random.key(0))
@@ -224,6 +227,7 @@ def test_nested_scans_visit_every_step_once_and_in_order(checkpoint, count):
         np.testing.assert_allclose(ours, theirs)
 
 
+@pytest.mark.slow
 def test_mixture_posterior_is_bayes(world):
     """Against importance weights over many draws of the prior, and one component against the Gaussian's closed form."""
     here = world("mask", sigma=0.6)
@@ -269,6 +273,7 @@ def test_closed_forms_without_noise(world):
     np.testing.assert_allclose(np.log(given.weights[0] / given.weights[1]), (far[1] - far[0]) / 0.2, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_sliced_wasserstein_of_a_shift():
     """A shift by d moves every projection by ⟨u, d⟩, whose mean square over directions is ‖d‖²/D."""
     draws = jax.random.normal(jax.random.key(0), (500, 8))

@@ -44,6 +44,7 @@ def steps_from_the_truth(keys, sampler, operator, oracle, s):
     return jax.vmap(one)(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "sampler"),
     fast_only(
@@ -80,6 +81,7 @@ def test_ddnm_plus_is_ddrm_with_full_trust_and_simple_is_spectral_for_masks(worl
     np.testing.assert_allclose(run(ddnm(eta=0.5)), run(ddrm(eta=0.5, eta_b=1.0)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_noise_the_result_has_the_measurement(world):
     for kind, sampler in (("mask", ddnm()), ("dense", ddnm()), ("mask", repaint(jump_length=2, jump_samples=2))):
         here = world(kind, sigma=0.0)

@@ -48,6 +48,7 @@ def test_second_order_solvers_follow_the_flow(prior, make, grid_of):
     assert fine < coarse / 2.8, "a second-order method gains about 4 when steps are doubled"
 
 
+@pytest.mark.slow
 def test_second_order_beats_first_at_equal_network_calls(prior):
     x_t = jax.random.normal(jax.random.key(1), SHAPE)
     truth = flow(prior, x_t, 999)

@@ -19,6 +19,7 @@ def test_tasks_build_and_measure(origin):
         assert setup.about
 
 
+@pytest.mark.slow
 def test_a_size_of_256_is_the_papers():
     blur = tasks.get("dps/gaussian_blur").operator
     expected = ops.gaussian_blur(image_shape=(256, 256, 3), size=61, std=3.0)

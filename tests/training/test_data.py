@@ -220,6 +220,7 @@ def test_what_is_refused(tmp_path):
             prepare(DataConfig(good, holdout_path=str(path)), 4)
 
 
+@pytest.mark.slow
 def test_what_would_fill_memory_is_skipped(tmp_path, monkeypatch):
     folder = _flat(tmp_path / "a", range(3))
     Image.new("1", (8192, 8200)).save(tmp_path / "a" / "bomb.png")

@@ -111,6 +111,7 @@ def test_vlb_of_the_true_posterior_is_zero():
     np.testing.assert_allclose(vlb_term(schedule, x0, x_t, x0, log_variance, t), 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_vlb_is_the_integral_of_the_divergence():
     with jax.enable_x64(True):
         schedule, t = schedules.linear(100), jnp.asarray(40)
@@ -137,6 +138,7 @@ def test_8bit_likelihood_sums_to_one(mean, log_std):
     np.testing.assert_allclose(np.exp(logs)[near], inner[near], rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_8bit_likelihood_far_away_is_finite_with_a_finite_gradient():
     def total(mean, log_std):
         x = jnp.asarray([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -148,6 +150,7 @@ def test_8bit_likelihood_far_away_is_finite_with_a_finite_gradient():
         assert np.isfinite(slopes).all()
 
 
+@pytest.mark.slow
 def test_hybrid_loss_leaves_the_mean_to_the_squared_error():
     schedule, (x0, noise) = schedules.linear(100), _draws(dtype=np.float32)
     output = jnp.concatenate([noise + 0.1, jnp.zeros(SHAPE)], -1)
@@ -196,6 +199,7 @@ def test_gradient_of_the_loss_by_finite_differences():
                 np.testing.assert_allclose(jnp.vdot(slope, along), numeric, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, small_network):
     monkeypatch.setattr(state_module, "network", lambda config: small_network(config).clone(dtype=jnp.float64))
     config = tiny()
@@ -260,6 +264,7 @@ def test_a_teacher_is_asked_at_its_timesteps_only(tiny):
     assert (first.tolist(), count.tolist()) == ([0, 0, 0], [100, 100, 100])
 
 
+@pytest.mark.slow
 def test_strict_types(tiny):
     config = tiny(prior__variance="learned_range", prior__unet__out_channels=6, dtype="bfloat16")
     params = jax.eval_shape(lambda: init_state(config).params)
@@ -312,6 +317,7 @@ def test_min_snr_weighs_the_error_of_the_image_whatever_the_form(form, data_rang
         np.testing.assert_allclose(found.total, min(1 / sigma**2 + 0.1, 5.0) * error, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_told_sigma_learns_what_its_denoiser_will_give(tiny, monkeypatch, small_network):
     monkeypatch.setattr(state_module, "network", small_network)
     monkeypatch.setattr(loop, "network", small_network)
@@ -331,6 +337,7 @@ def test_a_network_that_is_told_sigma_learns_what_its_denoiser_will_give(tiny, m
         np.testing.assert_allclose(found.total[i], jnp.minimum(1 / sigma**2, 5.0) * error, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_log_normal_levels_have_their_mean_and_deviation_in_any_stretch():
     schedule = schedules.karras(100, sigma_min=1e-4, sigma_max=1e4)
     for first in (0, 12345):

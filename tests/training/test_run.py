@@ -144,6 +144,7 @@ def test_a_whole_run_of_a_real_network(pictures, tiny, tmp_path, capfd):
         assert sheet.size == (18, 18)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", fast_only([True], [False, True]))
 def test_held_out_images_are_denoised_with_their_own_classes(
     tiny, pictures, tmp_path, monkeypatch, small_network, apart
@@ -171,6 +172,7 @@ def test_held_out_images_are_denoised_with_their_own_classes(
     np.testing.assert_allclose([float(row["psnr"]) for row in rows[2:]], expected.psnr, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
 
@@ -245,6 +247,7 @@ def test_sigterm_saves_and_stops(tiny, tmp_path, monkeypatch, small_network, cap
     assert "images/s" in err
 
 
+@pytest.mark.slow
 def test_runs_outside_the_main_thread(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     results = []
@@ -294,6 +297,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tiny, tmp_pat
     assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("checkpoint_every", "advice"), [(8, "clip_norm.$"), (1, "from the last weights with --init")])
 def test_what_to_do_after_a_loss_that_is_not_finite(
     tiny, tmp_path, monkeypatch, small_network, checkpoint_every, advice
@@ -385,6 +389,7 @@ def test_what_weights_to_start_from_have_to_unlearn_is_said(tiny, tmp_path, monk
     assert "has to change" not in "".join(said["edm"])
 
 
+@pytest.mark.slow
 def test_going_on_does_not_need_the_weights_of_the_start(tiny, tmp_path, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(init="given")
@@ -448,6 +453,7 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
     assert config.init == "faces64"
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_same_for_every_split_into_batches(tiny, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     from jaxdiff.training.evaluate import draw

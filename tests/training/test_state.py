@@ -103,6 +103,7 @@ def test_average_reaches_its_decay():
     np.testing.assert_allclose(late["w"], 0.9, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_whole_batch(tiny, trail_of):
     whole, parts = trail_of(tiny()), _updates(tiny(optimizer__accumulate=4))
     for (a, in_one), (b, in_four) in zip(whole, parts, strict=True):

@@ -59,6 +59,7 @@ def test_a_writer_gets_what_the_files_get(tiny, tmp_path, quick):
     assert [(step, list(images)) for step, _, images in kept.rows if images] == [(2, ["samples"]), (4, ["samples"])]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_begins_its_writer_where_it_is(tiny, tmp_path, quick):
     train(tiny(), tmp_path, stop_at=3)
     kept = Kept()
@@ -156,6 +157,7 @@ def test_an_unknown_writer_is_refused(tmp_path):
         writer_named("mlflow", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_trace_of_three_updates(tiny, tmp_path, quick):
     trace = Trace(tmp_path / "trace")
     train(tiny(steps=6), tmp_path / "run", trace=trace)

@@ -66,6 +66,7 @@ def one_by_one(search, prior, options, seeds=1):
     return float(np.mean(values))
 
 
+@pytest.mark.slow
 def test_settings_side_by_side_equal_single_runs(search, prior):
     settings = [{"zeta": zeta} for zeta in (0.1, 1.0, 3.0, 30.0)]
     trials = last(run_trials(search, prior, settings))
@@ -76,6 +77,7 @@ def test_settings_side_by_side_equal_single_runs(search, prior):
     assert chosen["psnr"] == max(trial["psnr"] for trial in trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", fast_only([4], [12, 4]))
 def test_seeds_run_side_by_side_too_and_are_averaged(search, prior, monkeypatch, batch_size):
     """Two settings × two seeds × three images: one call where the batch holds them, in pieces of its size where not."""
@@ -105,6 +107,7 @@ def test_settings_that_shape_the_program_run_too(search, prior):
         assert trial["psnr"] == pytest.approx(one_by_one(search, prior, trial["options"]), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_exact_setting_is_as_good_as_theory_says(prior):
     """ΠGDM told the data's own standard deviation is exact: a draw from the posterior errs by twice its variance."""
     truths = STD * jax.random.normal(jax.random.key(3), (6, *SHAPE))
@@ -133,6 +136,7 @@ def test_what_diverges_is_the_worst_and_never_crashes(search, prior, tmp_path):
     assert best_of(trials, "lpips")["options"] == {"zeta": 1.0}
 
 
+@pytest.mark.slow
 def test_images_too_small_for_lpips_are_tuned_by_the_other_scores(search, prior, tmp_path):
     shape = (16, 16, 3)
     truths = STD * jax.random.normal(jax.random.key(3), (2, *shape))
@@ -181,6 +185,7 @@ def test_killed_and_taken_up_gives_the_same_file(search, prior, tmp_path, monkey
     assert len(calls) == count, "what is recorded is not run again"
 
 
+@pytest.mark.slow
 def test_another_budget_keeps_what_was_found(search, prior, tmp_path, monkeypatch):
     path = tmp_path / "settings.json"
     best = tune(path, search, prior, **options_of(path))
@@ -207,6 +212,7 @@ def test_an_exact_restoration_is_the_best_and_not_diverged(search, prior):
     assert 100 < trials[0]["psnr"] <= 150
 
 
+@pytest.mark.slow
 def test_another_search_is_kept_beside_and_restore_reads_both(search, prior, tmp_path):
     path = tmp_path / "settings.json"
     tune(path, search, prior, **options_of(path))

@@ -17,10 +17,30 @@ def test_gain_is_paired():
     other = {"PSNR [dB]": first["PSNR [dB]"] + np.array([1.0, 2.0, 1.0, 2.0]), "LPIPS": first["LPIPS"]}
     assert dict(paired(first, first, 1)) == {"PSNR [dB]": 25.0, "LPIPS": pytest.approx(0.25)}
     found = dict(paired(other, first, 1))
-    assert found["PSNR [dB]: gain"] == 1.5
+    assert found["PSNR [dB]: difference"] == 1.5
     # Differences of ±0.5 about their mean: s² = 4 · 0.25 / 3, of four.
-    assert found["PSNR [dB]: standard error of the gain"] == pytest.approx((1 / 3) ** 0.5 / 2)
-    assert "LPIPS: gain" not in found
+    assert found["PSNR [dB]: standard error"] == pytest.approx((1 / 3) ** 0.5 / 2)
+    assert (found["LPIPS: difference"], found["LPIPS: standard error"]) == (0, 0)
+
+
+def test_denoising_is_scored_draw_by_draw(monkeypatch):
+    def scores(denoiser, images, times, *, seed):
+        return np.stack([np.add.outer(100.0 * np.asarray(times), 10 * seed + np.arange(len(images)))] * 2)
+
+    monkeypatch.setattr(prior_quality, "denoising_scores_each", scores)
+    found = dict(prior_quality.denoising(None, np.zeros((3, 8, 8, 3)), 2))
+    np.testing.assert_array_equal(found["denoising PSNR, t = 50 [dB]"], 5000 + np.array([0, 1, 2, 10, 11, 12]))
+
+
+def test_kid_is_nearly_zero_between_halves_of_one_set_and_not_between_others():
+    rng = np.random.default_rng(0)
+    faces, others = np.abs(rng.standard_normal((60, 32))), np.abs(rng.standard_normal((30, 32))) + np.arange(32) / 8
+    same, other = (dict(prior_quality.kid(set_, faces[30:])) for set_ in (faces[:30], others))
+    error = f"{prior_quality.KID}: standard error"
+    assert abs(same[prior_quality.KID]) < 4 * same[error]
+    assert other[prior_quality.KID] > 10 * other[error]
+    # Only the direction of an embedding counts.
+    assert dict(prior_quality.kid(3 * others, faces[30:])) == pytest.approx(other, rel=1e-4)
 
 
 def test_draws_of_one_picture_are_not_independent():

@@ -9,9 +9,11 @@ What:  held-out denoising (PSNR of x̂₀ and mean squared error of ε̂ by time
 Needs: --images: pictures that no prior was trained on, at any size (centre-cropped, resized with an antialiased filter).
        --train: the folders or zips that it was trained on; without it there is no copying test.
 Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the defaults. The search through 20,000 training
-       images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look. --draws 4 noises
-       and restores every picture four times. That averages out chance in the noise, but not the choice of pictures.
+       images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look; --measure
+       denoising takes a minute. --draws 4 noises and restores every picture four times. That averages out chance in the
+       noise, but not the choice of pictures.
        KID needs many real faces: with 16 its standard error says little. --real names more, best ones that no prior saw.
+       --weak guides the first prior by a weaker one (autoguidance), with each of --weights.
 Seen:  docs/faces64.md.
 """
 
@@ -24,6 +26,7 @@ import shlex
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,7 @@ from rich.progress import track
 import jaxdiff as jd
 from jaxdiff import hosts
 from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.evaluation import kernel_distance
 from jaxdiff.files import find_images, load_image, out_folder, save_image
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.plots import sheet
@@ -42,6 +46,7 @@ from jaxdiff.training.data import ImageSet, open_images
 TIMES = (10, 50, 100, 250, 500, 750)
 DENOISING = {"denoising PSNR, t = {} [dB]": "PSNR of x̂₀ [dB]", "denoising ε-MSE, t = {}": "squared error of ε̂"}
 """Name of a measure by timestep → title of its axis."""
+MEASURES = ("denoising", "restoration", "samples")
 CACHE_BYTES = 2**31
 KID = "KID on LPIPS-AlexNet features"
 """The kernel distance of Bińkowski et al. 2018, not on Inception's features: compare it with nothing but itself."""
@@ -159,7 +164,7 @@ def kid(embedded: np.ndarray, reference: np.ndarray) -> Iterator[Row]:
     def scaled(e: np.ndarray) -> jax.Array:
         return jnp.asarray(e * np.sqrt(e.shape[1]) / np.linalg.norm(e, axis=1, keepdims=True))
 
-    found = jd.evaluation.kernel_distance(scaled(embedded), scaled(reference))
+    found = kernel_distance(scaled(embedded), scaled(reference))
     yield KID, float(found.value)
     yield f"{KID}: standard error", float(found.standard_error)
 
@@ -222,8 +227,19 @@ def add_samples(
             save_image(out / f"samples_{_slug(name)}.png", sheet(values))
 
 
+def denoisers_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The priors, and the first of them guided by a weaker one."""
+    denoisers: dict[str, Any] = {name: jd.load_denoiser(name) for name in args.priors}
+    if args.weak:
+        first, weak = args.priors[0], jd.load_denoiser(args.weak)
+        for weight in args.weights:
+            guided = jd.denoisers.autoguided(denoisers[first], weak, weight=weight, sigma_range=tuple(args.sigma_range))
+            denoisers[f"{first} guided {weight:g}"] = guided
+    return denoisers
+
+
 def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    denoisers = {name: jd.load_denoiser(name) for name in args.priors}
+    denoisers = denoisers_of(args)
     sizes = {d.image_shape for d in denoisers.values()}
     if len(sizes) != 1:
         raise ValueError(f"the priors are of different sizes {sorted(sizes)}; compare those of one size.")
@@ -236,11 +252,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, np.ndarray]] = {}
     for name, denoiser in denoisers.items():
         print(f"{name} …", file=sys.stderr, flush=True)
-        scores[name] = dict(denoising(denoiser, images, args.draws))
-        if not args.only_denoising:
+        scores[name] = dict(denoising(denoiser, images, args.draws)) if "denoising" in args.measure else {}
+        if "restoration" in args.measure:
             scores[name] |= dict(restoration(denoiser, images, args))
         table[name] = dict(paired(scores[name], scores[next(iter(denoisers))], args.draws))
-        if args.only_denoising:
+        if "samples" not in args.measure:
             continue
         keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
         drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
@@ -268,10 +284,11 @@ def page_of(
             y,
         )
         for name, y in DENOISING.items()
+        if "denoising" in args.measure
     ]
     measures = dict.fromkeys(name for rows in table.values() for name in rows)
     lines = [[name, *(f"{rows[name]:.5g}" if name in rows else "" for rows in table.values())] for name in measures]
-    sections = [Section("Denoising by noise level", plots)]
+    sections = [Section("Denoising by noise level", plots)] if plots else []
     kinds = {"samples": "Draws", "nearest": "Draws, each beside the nearest training image"}
     for kind, title in kinds.items():
         files = {prior: out / f"{kind}_{_slug(prior)}.png" for prior in priors}
@@ -286,11 +303,11 @@ def page_of(
 
 def _drawn(file: pathlib.Path, kind: str, args: argparse.Namespace) -> bool:
     """Whether this run, and no earlier one, wrote a sheet."""
-    return file.exists() and not args.only_denoising and (kind == "samples" or bool(args.train))
+    return file.exists() and "samples" in args.measure and (kind == "samples" or bool(args.train))
 
 
 def _slug(name: str) -> str:
-    return "_".join(pathlib.Path(name).with_suffix("").parts[-2:]).replace("/", "")
+    return "_".join(pathlib.Path(name.removesuffix(".safetensors")).parts[-2:]).replace("/", "")
 
 
 def main() -> int:
@@ -307,7 +324,10 @@ def main() -> int:
     parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
-    parser.add_argument("--only-denoising", action="store_true", help="leave out DPS and samples: a minute")
+    parser.add_argument("--measure", nargs="+", choices=MEASURES, default=MEASURES, help="what to measure (everything)")
+    parser.add_argument("--weak", help="a weaker prior, which guides the first (autoguidance)")
+    parser.add_argument("--weights", type=float, nargs="+", default=[1.0], help="weights of the guidance (1)")
+    parser.add_argument("--sigma-range", type=float, nargs=2, default=[0.2, 5.0], help="σ at which it acts (0.2 5)")
     parser.add_argument("--out", help="folder for report.html, the table and sample sheets")
     parser.add_argument("--open", action="store_true", help="show report.html in the browser when all is done")
     args = parser.parse_args()

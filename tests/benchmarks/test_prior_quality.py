@@ -10,6 +10,7 @@ from benchmarks import prior_quality
 from benchmarks.prior_quality import paired
 from jaxdiff.files import save_image
 from jaxdiff.pages import write_page
+from tests.support.networks import tiny_denoiser
 
 
 def test_gain_is_paired():
@@ -69,13 +70,24 @@ def test_nearest_training_image_may_be_a_mirror_image_and_damaged_files_are_skip
         prior_quality.nearest_training(wanted.reshape(2, -1), [str(tmp_path)], 8)
 
 
+def test_priors_guided_by_a_weaker_one_stand_beside_the_others(monkeypatch):
+    given = {name: tiny_denoiser((8, 8, 3)) for name in ("a", "b", "weak")}
+    monkeypatch.setattr(prior_quality.jd, "load_denoiser", given.__getitem__)
+    args = argparse.Namespace(priors=["a", "b"], weak="weak", weights=[0.5, 1.0], sigma_range=[0.2, 5.0])
+    found = prior_quality.denoisers_of(args)
+    assert list(found) == ["a", "b", "a guided 0.5", "a guided 1"]
+    assert float(found["a guided 0.5"].weight) == 0.5
+    slugs = {prior_quality._slug(name) for name in [*found, "runs/a/prior.safetensors", "runs/b/prior.safetensors"]}
+    assert len(slugs) == 6
+
+
 def test_the_report_holds_every_measure_and_the_sheets_of_this_run(tmp_path):
     names = [name.format(t) for name in prior_quality.DENOISING for t in prior_quality.TIMES]
     table = {"a": dict.fromkeys(names, 1.25), "runs/<b>": dict.fromkeys(names, 2.5), "real": {"diversity": 0.125}}
     for prior in ("a", "runs_<b>"):
         save_image(tmp_path / f"samples_{prior}.png", np.zeros((8, 8, 3), np.float32))
         save_image(tmp_path / f"nearest_{prior}.png", np.zeros((8, 8, 3), np.float32))
-    args = argparse.Namespace(only_denoising=False, train=[])
+    args = argparse.Namespace(measure=prior_quality.MEASURES, train=[])
     page = prior_quality.page_of(table, ["a", "runs/<b>"], 3, args, tmp_path)
     text = write_page(tmp_path / "report.html", page).read_text("utf-8")
     assert all(name in text for name in [*names, "diversity", "runs/&lt;b&gt;"])

@@ -28,14 +28,11 @@ def why_not(small: NetworkConfig, large: NetworkConfig) -> str:
     The same weights serve any image size, with or without dropout. Only guided-diffusion's UNet can be deeper.
     """
     there, here = small.to_dict(), large.to_dict()
-    deeper = isinstance(small, UNetConfig) and isinstance(large, UNetConfig)
-    free = {"image_size", "dropout"} | ({"num_res_blocks", "attention_factors"} if deeper else set())
-    other = [name for name in here if there[name] != here[name] and name not in free]
-    if deeper and not other:
-        if any(small.blocks(level) > large.blocks(level) for level in range(large.depth + 1)):
-            other = ["num_res_blocks"]
-        elif set(small.attention_factors) - set(large.attention_factors):
-            other = ["attention_factors"]
+    grows = {"image_size": True, "dropout": True}
+    if isinstance(small, UNetConfig) and isinstance(large, UNetConfig) and small.depth == large.depth:
+        grows["num_res_blocks"] = all(small.blocks(i) <= large.blocks(i) for i in range(large.depth + 1))
+        grows["attention_factors"] = set(small.attention_factors) <= set(large.attention_factors)
+    other = [name for name in here if there[name] != here[name] and not grows.get(name)]
     return f"{other[0]} is {there[other[0]]} there, {here[other[0]]} here" if other else ""
 
 

@@ -1,6 +1,7 @@
 """What a run starts from: weights of its architecture or a shallower one, and teachers of its images and noise levels."""
 
 import json
+import math
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.growth import grow, why_not
 from jaxdiff.training.state import fresh_params, schedule_of
 
-__all__ = ["initial", "teachers_of", "unlike"]
+__all__ = ["added_parameters", "initial", "teachers_of", "unlike"]
 
 
 def teachers_of(config: TrainConfig) -> tuple[Denoiser, ...]:
@@ -64,6 +65,12 @@ def initial(config: TrainConfig) -> Checkpoint | None:
         fresh = jax.jit(lambda key: fresh_params(config, key))(jax.random.key(config.seed))
         return loaded._replace(params=grow(loaded.params, loaded.config.adm, here, fresh))
     return loaded
+
+
+def added_parameters(here: PriorConfig, there: PriorConfig) -> int:
+    """How many more parameters one prior has than another."""
+    new, old = (sum(map(math.prod, parameter_shapes(prior.unet).values())) for prior in (here, there))
+    return new - old
 
 
 def unlike(here: PriorConfig, there: PriorConfig) -> str:

@@ -4,11 +4,16 @@ Run:   python -m benchmarks.prior_quality faces64 runs/a/prior.safetensors --ima
 What:  held-out denoising (PSNR of x̂₀ and mean squared error of ε̂ by timestep); DPS on box inpainting and Gaussian
        deblurring (PSNR, SSIM, LPIPS); unconditional samples. Of the samples: LPIPS to the nearest training image (is it
        copying?), pairwise LPIPS (diversity) and mean colour (casts). Each stands beside the same number of real images.
+       KID on LPIPS-AlexNet features tells how far samples are from real images as a set. PSNR and LPIPS of a further prior
+       come with the mean difference from the first, and its standard error over the pictures.
 Needs: --images: pictures that no prior was trained on, at any size (centre-cropped, resized with an antialiased filter).
        --train: the folders or zips that it was trained on; without it there is no copying test.
 Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the defaults. The search through 20,000 training
-       images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look. --draws 4 noises
-       and restores every picture four times. That averages out chance in the noise, but not the choice of pictures.
+       images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look; --measure
+       denoising takes a minute. --draws 4 noises and restores every picture four times. That averages out chance in the
+       noise, but not the choice of pictures.
+       KID needs many real faces: with 16 its standard error says little. --real names more, best ones that no prior saw.
+       --weak guides the first prior by a weaker one (autoguidance), with each of --weights.
 Seen:  docs/faces64.md.
 """
 
@@ -21,6 +26,7 @@ import shlex
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,24 +36,28 @@ from rich.progress import track
 import jaxdiff as jd
 from jaxdiff import hosts
 from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.evaluation import kernel_distance
 from jaxdiff.files import find_images, load_image, out_folder, save_image
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.plots import sheet
-from jaxdiff.training import denoising_scores
-from jaxdiff.training.data import open_images
+from jaxdiff.training import denoising_scores_each
+from jaxdiff.training.data import ImageSet, open_images
 
 TIMES = (10, 50, 100, 250, 500, 750)
 DENOISING = {"denoising PSNR, t = {} [dB]": "PSNR of x̂₀ [dB]", "denoising ε-MSE, t = {}": "squared error of ε̂"}
 """Name of a measure by timestep → title of its axis."""
+MEASURES = ("denoising", "restoration", "samples")
 CACHE_BYTES = 2**31
+KID = "KID on LPIPS-AlexNet features"
+"""The kernel distance of Bińkowski et al. 2018, not on Inception's features: compare it with nothing but itself."""
 Row = tuple[str, float]
 
 
-def denoising(denoiser: jd.Denoiser, images: np.ndarray, draws: int) -> Iterator[Row]:
-    """Means over images and draws of the noise, the same ones for every prior."""
-    scores = np.mean([denoising_scores(denoiser, images, TIMES, seed=seed) for seed in range(draws)], axis=0)
+def denoising(denoiser: jd.Denoiser, images: np.ndarray, draws: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Scores one by one, draw by draw of the noise, [draws · images]; the noise is the same for every prior."""
+    scores = np.stack([denoising_scores_each(denoiser, images, TIMES, seed=seed) for seed in range(draws)], axis=2)
     for name, values in zip(DENOISING, scores, strict=True):
-        yield from ((name.format(t), float(value)) for t, value in zip(TIMES, values, strict=True))
+        yield from ((name.format(t), each.ravel()) for t, each in zip(TIMES, values, strict=True))
 
 
 def restoration(
@@ -85,16 +95,16 @@ def restoration(
 
 
 def paired(found: dict[str, np.ndarray], first: dict[str, np.ndarray], draws: int) -> Iterator[Row]:
-    """Means; and for PSNR the mean gain on the first prior, with the standard error of the paired differences.
+    """Means; and for PSNR and LPIPS the mean difference from the first prior, with the standard error of paired differences.
 
     Scores come draw by draw, [draws · pictures]. Draws of one picture are alike, so only pictures count as independent.
     """
     for name, values in found.items():
         yield name, float(values.mean())
-        if "PSNR" in name and found is not first:
-            gain = (values - first[name]).reshape(draws, -1).mean(0)
-            yield f"{name}: gain", float(gain.mean())
-            yield f"{name}: standard error of the gain", float(gain.std(ddof=1) / np.sqrt(len(gain)))
+        if ("PSNR" in name or "LPIPS" in name) and found is not first:
+            difference = (values - first[name]).reshape(draws, -1).mean(0)
+            yield f"{name}: difference", float(difference.mean())
+            yield f"{name}: standard error", float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def embedder() -> Callable[[np.ndarray], np.ndarray]:
@@ -109,6 +119,25 @@ def pairwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(squares - 2 * a @ b.T, 0)
 
 
+def readable(source: str, size: int, option: str) -> ImageSet:
+    """The images of a folder or zip, without those that cannot be read."""
+    images = open_images(source, size, option=option)
+    images.scan(CACHE_BYTES, workers=2)
+    if images.skipped:
+        print(f"{source}: skipped {len(images.skipped)} that cannot be read", file=sys.stderr)
+    if not len(images):
+        raise ValueError(f"none of the images in {source} can be read; check {option}.")
+    return images
+
+
+def real_images(sources: list[str], size: int) -> np.ndarray:
+    """All images of folders and zips, [n, size, size, 3] in [-1, 1]."""
+    pictures = [
+        images[i] for images in (readable(source, size, "--real") for source in sources) for i in range(len(images))
+    ]
+    return np.stack(pictures).astype(np.float32) / 127.5 - 1
+
+
 def nearest_training(embedded: np.ndarray, sources: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     """LPIPS from each image [n, D] to its nearest training image or mirrored one, and that view of it.
 
@@ -117,12 +146,7 @@ def nearest_training(embedded: np.ndarray, sources: list[str], size: int) -> tup
     embed, best = embedder(), np.full(len(embedded), np.inf)
     closest = np.zeros((len(embedded), size, size, 3), np.float32)
     for source in sources:
-        images = open_images(source, size)
-        images.scan(CACHE_BYTES, workers=2)
-        if images.skipped:
-            print(f"{source}: skipped {len(images.skipped)} that cannot be read", file=sys.stderr)
-        if not len(images):
-            raise ValueError(f"none of the images in {source} can be read; check --train.")
+        images = readable(source, size, "--train")
         starts = range(0, len(images), 128)
         for start in track(starts, description=f"nearest in {pathlib.Path(source).name}"):
             index = np.minimum(np.arange(start, start + 128), len(images) - 1)  # the last batch repeats its last image
@@ -132,6 +156,17 @@ def nearest_training(embedded: np.ndarray, sources: list[str], size: int) -> tup
                 nearer = distance.min(1) < best
                 best[nearer], closest[nearer] = distance.min(1)[nearer], view[distance.argmin(1)[nearer]]
     return best, closest
+
+
+def kid(embedded: np.ndarray, reference: np.ndarray) -> Iterator[Row]:
+    """The kernel distance to real images, on LPIPS embeddings scaled to √D, so that the kernel is (cosine + 1)³."""
+
+    def scaled(e: np.ndarray) -> jax.Array:
+        return jnp.asarray(e * np.sqrt(e.shape[1]) / np.linalg.norm(e, axis=1, keepdims=True))
+
+    found = kernel_distance(scaled(embedded), scaled(reference))
+    yield KID, float(found.value)
+    yield f"{KID}: standard error", float(found.standard_error)
 
 
 def spread(embedded: np.ndarray) -> float:
@@ -170,6 +205,10 @@ def add_samples(
     sets = drawn | {f"real ({pathlib.Path(args.images).name})": images}
     embed = embedder()
     embedded = {name: embed(values) for name, values in sets.items()}
+    reference = embedded[list(sets)[-1]]
+    if args.real:
+        real = real_images(args.real, images.shape[1])
+        reference = np.concatenate([embed(real[i : i + 128]) for i in range(0, len(real), 128)])
     nearest: dict[str, np.ndarray | None] = dict.fromkeys(sets)
     if args.train:
         # One pass over the training images for all sets.
@@ -182,12 +221,25 @@ def add_samples(
                 save_image(out / f"nearest_{_slug(name)}.png", sheet(pairs[:64], columns=8))
     for name, values in sets.items():
         table.setdefault(name, {}).update(statistics_of(values, embedded[name], nearest[name]))
+        if embedded[name] is not reference:
+            table[name] |= dict(kid(embedded[name], reference))
         if out is not None and name in drawn:
             save_image(out / f"samples_{_slug(name)}.png", sheet(values))
 
 
+def denoisers_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The priors, and the first of them guided by a weaker one."""
+    denoisers: dict[str, Any] = {name: jd.load_denoiser(name) for name in args.priors}
+    if args.weak:
+        first, weak = args.priors[0], jd.load_denoiser(args.weak)
+        for weight in args.weights:
+            guided = jd.denoisers.autoguided(denoisers[first], weak, weight=weight, sigma_range=tuple(args.sigma_range))
+            denoisers[f"{first} guided {weight:g}"] = guided
+    return denoisers
+
+
 def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    denoisers = {name: jd.load_denoiser(name) for name in args.priors}
+    denoisers = denoisers_of(args)
     sizes = {d.image_shape for d in denoisers.values()}
     if len(sizes) != 1:
         raise ValueError(f"the priors are of different sizes {sorted(sizes)}; compare those of one size.")
@@ -196,14 +248,16 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     images = np.stack([load_image(path, size=(height, width), resize=True).pixels for path in paths])
     out = out_folder(args.out) if args.out else None
     table: dict[str, dict[str, float]] = {}
-    drawn, restored = {}, {}
+    drawn: dict[str, np.ndarray] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
     for name, denoiser in denoisers.items():
         print(f"{name} …", file=sys.stderr, flush=True)
-        table[name] = dict(denoising(denoiser, images, args.draws))
-        if args.only_denoising:
+        scores[name] = dict(denoising(denoiser, images, args.draws)) if "denoising" in args.measure else {}
+        if "restoration" in args.measure:
+            scores[name] |= dict(restoration(denoiser, images, args))
+        table[name] = dict(paired(scores[name], scores[next(iter(denoisers))], args.draws))
+        if "samples" not in args.measure:
             continue
-        restored[name] = dict(restoration(denoiser, images, args))
-        table[name] |= dict(paired(restored[name], restored[next(iter(denoisers))], args.draws))
         keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
         drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
     if drawn:
@@ -230,10 +284,11 @@ def page_of(
             y,
         )
         for name, y in DENOISING.items()
+        if "denoising" in args.measure
     ]
     measures = dict.fromkeys(name for rows in table.values() for name in rows)
     lines = [[name, *(f"{rows[name]:.5g}" if name in rows else "" for rows in table.values())] for name in measures]
-    sections = [Section("Denoising by noise level", plots)]
+    sections = [Section("Denoising by noise level", plots)] if plots else []
     kinds = {"samples": "Draws", "nearest": "Draws, each beside the nearest training image"}
     for kind, title in kinds.items():
         files = {prior: out / f"{kind}_{_slug(prior)}.png" for prior in priors}
@@ -248,11 +303,11 @@ def page_of(
 
 def _drawn(file: pathlib.Path, kind: str, args: argparse.Namespace) -> bool:
     """Whether this run, and no earlier one, wrote a sheet."""
-    return file.exists() and not args.only_denoising and (kind == "samples" or bool(args.train))
+    return file.exists() and "samples" in args.measure and (kind == "samples" or bool(args.train))
 
 
 def _slug(name: str) -> str:
-    return "_".join(pathlib.Path(name).with_suffix("").parts[-2:]).replace("/", "")
+    return "_".join(pathlib.Path(name.removesuffix(".safetensors")).parts[-2:]).replace("/", "")
 
 
 def main() -> int:
@@ -260,6 +315,7 @@ def main() -> int:
     parser.add_argument("priors", nargs="+", help="embedded names, folders or .safetensors files")
     parser.add_argument("--images", required=True, help="folder of held-out pictures")
     parser.add_argument("--train", action="append", default=[], help="folder or zip of training images")
+    parser.add_argument("--real", action="append", default=[], help="folder or zip of real images for KID (--images)")
     parser.add_argument("--samples", type=int, default=64, help="unconditional draws (64)")
     parser.add_argument("--sample-steps", type=int, default=100, help="steps of a draw (100)")
     parser.add_argument("--eta", type=float, default=1.0, help="noise of a draw: 0 DDIM, 1 DDPM (1)")
@@ -268,7 +324,10 @@ def main() -> int:
     parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")
     parser.add_argument("--zeta-box", type=float, default=4.0, help="DPS's step size for the box (4)")
     parser.add_argument("--zeta-blur", type=float, default=8.0, help="DPS's step size for the blur (8)")
-    parser.add_argument("--only-denoising", action="store_true", help="leave out DPS and samples: a minute")
+    parser.add_argument("--measure", nargs="+", choices=MEASURES, default=MEASURES, help="what to measure (everything)")
+    parser.add_argument("--weak", help="a weaker prior, which guides the first (autoguidance)")
+    parser.add_argument("--weights", type=float, nargs="+", default=[1.0], help="weights of the guidance (1)")
+    parser.add_argument("--sigma-range", type=float, nargs=2, default=[0.2, 5.0], help="σ at which it acts (0.2 5)")
     parser.add_argument("--out", help="folder for report.html, the table and sample sheets")
     parser.add_argument("--open", action="store_true", help="show report.html in the browser when all is done")
     args = parser.parse_args()

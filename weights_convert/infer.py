@@ -153,12 +153,11 @@ def _read_off(shapes: Mapping[str, Shape]) -> UNetConfig:
     inputs, outputs = _block_count(shapes, "input_blocks"), _block_count(shapes, "output_blocks")
     if inputs != outputs:
         raise ValueError(f"this is no whole guided-diffusion UNet: {inputs} input blocks but {outputs} output blocks.")
-    resample, halvings = _resampling(shapes, inputs)
-    levels = halvings + 1
-    if inputs % levels or inputs // levels < 2:
+    resample, first = _resampling(shapes, inputs)
+    levels, halvings = len(first), len(first) - 1
+    blocks = tuple(end - start - 1 for start, end in zip(first, [*first[1:], inputs + 1], strict=True))
+    if min(blocks) < 1:
         raise ValueError(f"this is no whole guided-diffusion UNet: {inputs} blocks do not fill {levels} levels.")
-    per_level = inputs // levels
-    first = [1 + level * per_level for level in range(levels)]
     widths = [shapes[f"input_blocks.{index}.0.out_layers.3.weight"][0] for index in first]
     emb = shapes[f"input_blocks.{first[0]}.0.emb_layers.1.weight"][0]
     labels = shapes.get("label_emb.weight")
@@ -167,7 +166,7 @@ def _read_off(shapes: Mapping[str, Shape]) -> UNetConfig:
         in_channels=shapes["input_blocks.0.0.weight"][1],
         out_channels=shapes["out.2.weight"][0],
         model_channels=model_channels,
-        num_res_blocks=per_level - 1,
+        num_res_blocks=blocks,
         channel_mult=tuple(_multiple(width, model_channels) for width in widths),
         attention_factors=tuple(2**i for i in range(levels) if f"input_blocks.{first[i]}.1.qkv.weight" in shapes),
         use_scale_shift_norm=emb == 2 * widths[0],
@@ -181,16 +180,22 @@ def _block_count(shapes: Mapping[str, Shape], prefix: str) -> int:
     return 1 + max((int(match[1]) for name in shapes if (match := re.match(rf"{prefix}\.(\d+)\.", name))), default=-1)
 
 
-def _resampling(shapes: Mapping[str, Shape], blocks: int) -> tuple[str, int]:
-    """How the network resamples, and how often: only the way up tells a resampling residual block from another."""
-    convs = sum(bool(re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name)) for name in shapes)
-    if convs:
-        return "conv", convs
-    ups = sum(bool(re.fullmatch(r"output_blocks\.\d+\.[1-9]\.in_layers\.2\.weight", name)) for name in shapes)
-    if ups:
-        return "resblock", ups
-    present = {int(match[1]) for name in shapes if (match := re.match(r"input_blocks\.(\d+)\.", name))}
-    return "pool", blocks - len(present)
+def _resampling(shapes: Mapping[str, Shape], blocks: int) -> tuple[str, list[int]]:
+    """How the network resamples, and the input block that each level starts with.
+
+    Only the way up tells a resampling residual block from another. There a level has as many blocks as on the way down,
+    where its last block resamples.
+    """
+
+    def found(pattern: str) -> list[int]:
+        return sorted({int(match[1]) for name in shapes if (match := re.match(pattern, name))})
+
+    if downs := found(r"input_blocks\.(\d+)\.0\.op\.weight$"):
+        return "conv", [1, *(index + 1 for index in downs)]
+    if ups := found(r"output_blocks\.(\d+)\.[1-9]\.in_layers\.2\.weight$"):
+        return "resblock", [1, *(blocks - index for index in reversed(ups))]
+    downs = sorted(set(range(blocks)) - set(found(r"input_blocks\.(\d+)\.")))
+    return "pool", [1, *(index + 1 for index in downs)]
 
 
 def _multiple(width: int, model_channels: int) -> float:
@@ -207,11 +212,12 @@ def _multiple(width: int, model_channels: int) -> float:
 def flags(config: PriorConfig) -> str:
     """The flags of guided-diffusion's scripts that make this network and process."""
     unet = config.adm
+    blocks = unet.num_res_blocks if isinstance(unet.num_res_blocks, tuple) else (unet.num_res_blocks,)
     values: dict[str, Any] = {
         "image_size": unet.image_size,
         "num_channels": unet.model_channels,
         "channel_mult": ",".join(f"{m:g}" for m in unet.channel_mult),
-        "num_res_blocks": unet.num_res_blocks,
+        "num_res_blocks": ",".join(map(str, blocks)),
         "attention_resolutions": ",".join(str(unet.image_size // factor) for factor in unet.attention_factors),
         "num_heads": unet.num_heads,
         "num_head_channels": -1 if unet.num_head_channels is None else unet.num_head_channels,

@@ -9,16 +9,19 @@ from jaxdiff.evaluation.exact import (
     moment_errors,
     sliced_wasserstein,
 )
+from jaxdiff.evaluation.kernel import KernelDistance, kernel_distance
 from jaxdiff.evaluation.scores import SCORES, scores
 
 __all__ = [
     "SCORES",
     "Calibration",
+    "KernelDistance",
     "MixturePosterior",
     "MomentErrors",
     "calibration",
     "coverage",
     "gaussian_posterior",
+    "kernel_distance",
     "mixture_posterior",
     "moment_errors",
     "scores",

@@ -30,7 +30,8 @@ class UNetConfig:
         in_channels: channels of x.
         out_channels: channels of the output, 2 · in_channels where the variance is learned.
         model_channels: channels of level multiple 1 (guided-diffusion's ``num_channels``).
-        num_res_blocks: residual blocks a level on the way down; one more on the way up.
+        num_res_blocks: residual blocks a level on the way down; one more on the way up. A tuple has one number a level,
+            as in Stable Diffusion's UNet.
         channel_mult: a multiple for each level, fractions allowed.
         attention_factors: downsampling factors that have self-attention (image_size / ``attention_resolutions``).
         num_heads: attention heads, where ``num_head_channels`` is None.
@@ -51,7 +52,7 @@ class UNetConfig:
     in_channels: int = 3
     out_channels: int = 3
     model_channels: int = 128
-    num_res_blocks: int = 2
+    num_res_blocks: int | tuple[int, ...] = 2
     channel_mult: tuple[float, ...] = (1, 2, 3, 4)
     attention_factors: tuple[int, ...] = (4, 8)
     num_heads: int = 1
@@ -69,6 +70,11 @@ class UNetConfig:
             if not isinstance(getattr(self, name), list | tuple):
                 raise ValueError(f"{name} must be a list of numbers, got {getattr(self, name)!r}.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.num_res_blocks, list | tuple):
+            # One number where all levels have it, so that a network has one description.
+            each = tuple(self.num_res_blocks)
+            same = len(each) == len(self.channel_mult) and all(number == each[0] for number in each)
+            object.__setattr__(self, "num_res_blocks", each[0] if same else each)
         _validate(self)
 
     @property
@@ -84,6 +90,10 @@ class UNetConfig:
     def channels(self, level: int) -> int:
         """Channels of a level (rounded down, as the original does)."""
         return int(self.channel_mult[level] * self.model_channels)
+
+    def blocks(self, level: int) -> int:
+        """Residual blocks of a level on the way down; it has one more on the way up."""
+        return self.num_res_blocks if isinstance(self.num_res_blocks, int) else self.num_res_blocks[level]
 
     def heads(self, channels: int, *, up: bool = False) -> int:
         """Attention heads of a layer with so many channels."""
@@ -160,8 +170,9 @@ def _validate(config: UNetConfig) -> None:
 def _validate_kinds(config: UNetConfig) -> None:
     counts: dict[str, Any] = {
         name: getattr(config, name)
-        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads")
+        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_heads")
     }
+    counts |= _counts_of_blocks(config)
     for name in ("num_head_channels", "num_heads_upsample", "num_classes"):
         if getattr(config, name) is not None:
             counts[name] = getattr(config, name)
@@ -170,8 +181,9 @@ def _validate_kinds(config: UNetConfig) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
-        if value > MOST.get(name, MOST_COUNT):
-            raise ValueError(f"{name} must be at most {MOST.get(name, MOST_COUNT)}, got {value}.")
+        most = MOST.get(name.partition("[")[0], MOST_COUNT)
+        if value > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}.")
     for name in ("use_scale_shift_norm", "resblock_updown", "conv_resample"):
         if not isinstance(getattr(config, name), bool):
             raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}.")
@@ -180,6 +192,18 @@ def _validate_kinds(config: UNetConfig) -> None:
         raise ValueError(
             f"channel_mult needs a positive multiple, at most {MOST_MULTIPLE}, for each level, got {multiples}."
         )
+
+
+def _counts_of_blocks(config: UNetConfig) -> dict[str, Any]:
+    blocks = config.num_res_blocks
+    if not isinstance(blocks, tuple):
+        return {"num_res_blocks": blocks}
+    if len(blocks) != len(config.channel_mult):
+        raise ValueError(
+            f"num_res_blocks={list(blocks)} has {len(blocks)} numbers for {len(config.channel_mult)} levels; give one a "
+            "level, or one for all."
+        )
+    return {f"num_res_blocks[{level}]": number for level, number in enumerate(blocks)}
 
 
 class Layer(NamedTuple):
@@ -215,7 +239,7 @@ def layout(config: UNetConfig) -> Layout:
     skips = [config.channels(0)]
     channels = config.channels(0)
     for level in range(config.depth + 1):
-        for _ in range(config.num_res_blocks):
+        for _ in range(config.blocks(level)):
             block = _named(f"input_blocks_{len(inputs)}", _work(config, channels, level))
             channels = block[-1].channels_out
             inputs.append(block)
@@ -232,10 +256,10 @@ def layout(config: UNetConfig) -> Layout:
     )
     outputs: list[Block] = []
     for level in reversed(range(config.depth + 1)):
-        for i in range(config.num_res_blocks + 1):
+        for i in range(config.blocks(level) + 1):
             layers = _work(config, channels + skips.pop(), level, up=True)
             channels = layers[-1].channels_out
-            if level and i == config.num_res_blocks:
+            if level and i == config.blocks(level):
                 layers.append(Layer("", "res_up" if config.resblock_updown else "up", channels, channels))
             outputs.append(_named(f"output_blocks_{len(outputs)}", layers))
     return Layout(tuple(inputs), middle, tuple(outputs))

@@ -27,10 +27,11 @@ def _network(config: PriorConfig) -> str:
         widths = tuple(unet.channels(level) for level in range(unet.depth + 1))
     else:
         widths = unet.channels
+    blocks = unet.num_res_blocks if isinstance(unet.num_res_blocks, tuple) else (unet.num_res_blocks,)
     classes = f", {unet.num_classes} classes" if unet.num_classes else ""
     return (
         f"{config.network}, {unet.image_size}×{unet.image_size}×{unet.in_channels}, channels "
-        f"{' '.join(map(str, widths))}, {unet.num_res_blocks} blocks a level{classes}"
+        f"{' '.join(map(str, widths))}, {' '.join(map(str, blocks))} blocks a level{classes}"
     )
 
 

@@ -12,7 +12,7 @@ from jaxdiff.training.config import (
     bundled,
     load_config,
 )
-from jaxdiff.training.evaluate import DenoisingScores, denoising_scores, draw
+from jaxdiff.training.evaluate import DenoisingScores, denoising_scores, denoising_scores_each, draw
 from jaxdiff.training.loss import Losses, denoising_loss
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "bundled",
     "denoising_loss",
     "denoising_scores",
+    "denoising_scores_each",
     "draw",
     "load_config",
     "train",

@@ -11,11 +11,11 @@ from jaxdiff.denoisers import Denoiser
 from jaxdiff.samplers.loop import sample
 from jaxdiff.typing import Array, Key
 
-__all__ = ["DenoisingScores", "denoising_scores", "draw"]
+__all__ = ["DenoisingScores", "denoising_scores", "denoising_scores_each", "draw"]
 
 
 class DenoisingScores(NamedTuple):
-    """Means over images, one for each timestep.
+    """Scores by timestep: means over images [times], or one an image [times, n].
 
     Attributes:
         psnr: of x̂₀ from one network call, in dB.
@@ -50,7 +50,30 @@ def denoising_scores(
     batch_size: int = 16,
     labels: np.ndarray | None = None,
 ) -> DenoisingScores:
-    """Noise each image to each timestep, denoise it in one call, and compare.
+    """Noise each image to each timestep, denoise it in one call, and compare: means over the images, [times].
+
+    Args:
+        denoiser: the prior.
+        images: [n, H, W, C] in [-1, 1].
+        times: timesteps.
+        seed: of the noise.
+        batch_size: images a call.
+        labels: as in ``denoising_scores_each``.
+    """
+    each = denoising_scores_each(denoiser, images, times, seed=seed, batch_size=batch_size, labels=labels)
+    return DenoisingScores(each.psnr.mean(-1), each.eps_mse.mean(-1))
+
+
+def denoising_scores_each(
+    denoiser: Denoiser,
+    images: np.ndarray,
+    times: tuple[int, ...],
+    *,
+    seed: int = 0,
+    batch_size: int = 16,
+    labels: np.ndarray | None = None,
+) -> DenoisingScores:
+    """As ``denoising_scores``, with a score for each image, [times, n]: two priors are compared image by image.
 
     The noise of image i at timestep t depends on (seed, i, t) only, so priors are compared on the same noise.
 
@@ -76,7 +99,7 @@ def denoising_scores(
             psnr, eps = _score(denoiser, *arrays, classes, jnp.asarray(t))
             kept = index < len(images)
             scores[0, row, index[kept]], scores[1, row, index[kept]] = np.asarray(psnr)[kept], np.asarray(eps)[kept]
-    return DenoisingScores(scores[0].mean(-1), scores[1].mean(-1))
+    return DenoisingScores(scores[0], scores[1])
 
 
 def draw(

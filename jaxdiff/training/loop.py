@@ -26,7 +26,7 @@ from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
 from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
-from jaxdiff.training.start import initial, teachers_of, unlike
+from jaxdiff.training.start import added_parameters, initial, teachers_of, unlike
 from jaxdiff.training.state import (
     TrainState,
     data_mesh,
@@ -138,6 +138,8 @@ def train(
             progress.say(_summary(config, data, state, mesh.size, done))
             if start is not None and (other := unlike(config.prior, start.config)):
                 progress.say(f"{config.init} was trained otherwise, and has to change: {other}")
+            if start is not None and (added := added_parameters(config.prior, start.config)):
+                progress.say(f"{config.init} was grown by {added:,} parameters, which change nothing at first")
             run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress, told, trace)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:

@@ -1,16 +1,19 @@
-"""What a run starts from: weights of its architecture, and teachers of its images and noise levels."""
+"""What a run starts from: weights of its architecture or a shallower one, and teachers of its images and noise levels."""
 
 import json
+import math
 
+import jax
 import numpy as np
 
 from jaxdiff.checkpoints import Checkpoint, load_checkpoint, load_denoiser
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.models import PriorConfig
+from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
 from jaxdiff.training.config import TrainConfig
-from jaxdiff.training.state import schedule_of
+from jaxdiff.training.growth import grow, why_not
+from jaxdiff.training.state import fresh_params, schedule_of
 
-__all__ = ["initial", "teachers_of", "unlike"]
+__all__ = ["added_parameters", "initial", "teachers_of", "unlike"]
 
 
 def teachers_of(config: TrainConfig) -> tuple[Denoiser, ...]:
@@ -39,7 +42,7 @@ def _teacher(config: TrainConfig, name: str) -> Denoiser:
 
 
 def initial(config: TrainConfig) -> Checkpoint | None:
-    """What the run starts from: a checkpoint of its architecture.
+    """What the run starts from: a checkpoint of its architecture, or one that is grown to it.
 
     Raises:
         ValueError: if it is of another one.
@@ -52,15 +55,22 @@ def initial(config: TrainConfig) -> Checkpoint | None:
             f"{config.init} is of the family {loaded.config.network}, the prior to be trained of {config.prior.network}; "
             "leave out --config to take over the checkpoint's own, or change prior.network."
         )
-    there, here = loaded.config.unet.to_dict(), config.prior.unet.to_dict()
-    # The same weights serve any image size, with or without dropout.
-    other = [name for name in here if there[name] != here[name] and name not in ("image_size", "dropout")]
-    if other:
+    there, here = loaded.config.unet, config.prior.unet
+    if reason := why_not(there, here):
         raise ValueError(
-            f"{config.init} has another architecture ({other[0]} is {there[other[0]]} there, {here[other[0]]} here); "
-            "leave out --config to take over the checkpoint's own, or change prior.unet."
+            f"{config.init} has another architecture ({reason}); leave out --config to take over the checkpoint's own, "
+            "or change prior.unet, which may only gain residual blocks and attention."
         )
+    if isinstance(here, UNetConfig) and parameter_shapes(here) != parameter_shapes(there):
+        fresh = jax.jit(lambda key: fresh_params(config, key))(jax.random.key(config.seed))
+        return loaded._replace(params=grow(loaded.params, loaded.config.adm, here, fresh))
     return loaded
+
+
+def added_parameters(here: PriorConfig, there: PriorConfig) -> int:
+    """How many more parameters one prior has than another."""
+    new, old = (sum(map(math.prod, parameter_shapes(prior.unet).values())) for prior in (here, there))
+    return new - old
 
 
 def unlike(here: PriorConfig, there: PriorConfig) -> str:

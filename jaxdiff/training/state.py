@@ -28,6 +28,7 @@ __all__ = [
     "batch_loss",
     "data_mesh",
     "ema_name",
+    "fresh_params",
     "init_state",
     "learning_rate",
     "log_normal_timesteps",
@@ -123,14 +124,16 @@ def optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformati
     return optax.GradientTransformation(whole.init, update)
 
 
+def fresh_params(config: TrainConfig, key: Key) -> PyTree:
+    """Random initial parameters; every residual branch and the output end in zeros."""
+    unet = config.prior.unet
+    image = jnp.zeros((1, unet.image_size, unet.image_size, unet.in_channels), jnp.float32)
+    label: dict[str, Any] = {} if unet.num_classes is None else {"y": jnp.zeros(1, jnp.int32)}
+    return network(config).init(key, image, jnp.zeros(1, jnp.int32), **label)["params"]
+
+
 def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
     """The state before the first update, with fresh parameters unless some are given."""
-    unet = config.prior.unet
-
-    def fresh(key: Key) -> PyTree:
-        image = jnp.zeros((1, unet.image_size, unet.image_size, unet.in_channels), jnp.float32)
-        label: dict[str, Any] = {} if unet.num_classes is None else {"y": jnp.zeros(1, jnp.int32)}
-        return network(config).init(key, image, jnp.zeros(1, jnp.int32), **label)["params"]
 
     def around(params: PyTree) -> TrainState:
         params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
@@ -142,7 +145,7 @@ def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
     # Compiled as one program, which also gives every average a buffer of its own: the update uses up its inputs.
     if params is not None:
         return jax.jit(around)(params)
-    return jax.jit(lambda key: around(fresh(key)))(jax.random.key(config.seed))
+    return jax.jit(lambda key: around(fresh_params(config, key)))(jax.random.key(config.seed))
 
 
 def spread_fractions(key: Key, index: Array) -> Array:

@@ -69,6 +69,7 @@ VARIATIONS = [
     {"use_scale_shift_norm": False, "num_classes": 4, "out_channels": 6},
     {"channel_mult": (0.5, 1.5, 1), "model_channels": 64, "num_res_blocks": 2, "attention_factors": ()},
     {"num_head_channels": None, "num_heads": 2, "num_heads_upsample": 4, "attention_order": "new"},
+    {"num_res_blocks": (1, 3)},
 ]
 
 
@@ -80,6 +81,14 @@ def test_shapes_without_tracing_equal_those_of_a_trace(changes):
     flat = traverse_util.flatten_dict(traced["params"], sep="/")
     assert {name: leaf.shape for name, leaf in flat.items()} == parameter_shapes(config)
     assert {leaf.dtype for leaf in flat.values()} == {jnp.dtype(jnp.float32)}
+
+
+def test_one_number_of_blocks_for_all_levels_is_one_description():
+    listed = dataclasses.replace(SMALL, num_res_blocks=[2] * (SMALL.depth + 1))
+    assert listed == dataclasses.replace(SMALL, num_res_blocks=2)
+    uneven = dataclasses.replace(SMALL, num_res_blocks=[1, 2])
+    assert UNetConfig.from_json(uneven.to_json()) == uneven
+    assert hash(uneven) == hash(UNetConfig.from_json(uneven.to_json()))
 
 
 @pytest.mark.parametrize("name", fast_only(["faces64", "ffhq_256"], PRESETS))
@@ -289,6 +298,10 @@ def test_labels_that_do_not_suit():
         ({"image_size": 15}, "image_size=15 cannot be halved 1 times for 2 levels; use a multiple of 2"),
         ({"image_size": 10**7}, "image_size must be at most 2048"),
         ({"num_res_blocks": 10**12}, "num_res_blocks must be at most 64"),
+        ({"num_res_blocks": (1, 65)}, r"num_res_blocks\[1\] must be at most 64"),
+        ({"num_res_blocks": (1, 0)}, r"num_res_blocks\[1\] must be a positive whole number"),
+        ({"num_res_blocks": (1, 2, 3)}, "has 3 numbers for 2 levels; give one a level"),
+        ({"num_res_blocks": ()}, "has 0 numbers for 2 levels"),
         ({"num_classes": 10**400}, "num_classes must be at most"),
         ({"channel_mult": (1, 1e308)}, "at most 1024"),
         ({"channel_mult": (1, 10**400)}, "at most 1024"),

@@ -73,6 +73,12 @@ def test_a_face_and_another_picture_of_one_name_are_told_apart(tiny, tmp_path):
     assert [(p.name, p.in_distribution) for p in found] == [("1", True), ("1 (out)", False), ("2", False)]
 
 
+def test_a_caption_is_that_of_the_run_it_names():
+    rows = [{"image": "a", "seed": seed, "psnr": 20.0 + seed, "lpips": 0.1} for seed in (3, 1)]
+    assert cells.caption(rows, image="a", seed=3) == "23.0 dB, LPIPS 0.100"
+    assert cells.caption([{**rows[0], "psnr": np.nan}], seed=3) == "diverged"
+
+
 def test_seeds_of_one_image_are_one():
     """Two images, whatever the number of seeds: the error is that of two means."""
     results, study = results_with(ordered)

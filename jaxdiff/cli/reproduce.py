@@ -54,8 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, default=None, help="steps of a run (default 100)")
     group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
     group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
-    group.add_argument("--full", action="store_true", help="the study's own setting: 1000 steps")
-    group.add_argument("--smoke", action="store_true", help="a minute's run that only shows that all of it works")
+    group.add_argument("--full", action="store_true", help="all steps of the prior's schedule: the study's 1000")
+    group.add_argument(
+        "--smoke", action="store_true", help="a few steps, at one noise level: shows that all of it works"
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--out", default="out/study", help="folder for tables and figures (default out/study)")
     add_open(group)

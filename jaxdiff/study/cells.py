@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdiff.tables import rounded
 
-__all__ = ["TITLES", "Cell", "mean_and_error", "select"]
+__all__ = ["TITLES", "Cell", "caption", "last_of_each_kind", "mean_and_error", "select"]
 
 TITLES = {"sdedit": "SDEdit", "score_ald": "Score ALD", "dps": "DPS"}
 
@@ -41,3 +41,16 @@ def select(rows: Sequence[dict[str, Any]], metric: str, **wanted: Any) -> Cell:
         if all(row.get(k) == v for k, v in wanted.items()):
             by_image.setdefault(row["image"], []).append(row[metric])
     return mean_and_error(float(np.mean(values)) for values in by_image.values())
+
+
+def caption(rows: Sequence[dict[str, Any]], **wanted: Any) -> str:
+    """What stands under a restored image: PSNR and LPIPS of the last row with these values."""
+    row = [row for row in rows if all(row.get(k) == v for k, v in wanted.items())][-1]
+    return "diverged" if math.isnan(row["psnr"]) else f"{row['psnr']:.1f} dB, LPIPS {rounded(row['lpips'], 3)}"
+
+
+def last_of_each_kind(rows: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Place and name of the last image in distribution, and of the last one out of it where there is one."""
+    kinds = {row["image"]: row["in_distribution"] for row in rows if row["table"] == 1}
+    places = {inside: (place, name) for place, (name, inside) in enumerate(kinds.items())}
+    return [places[inside] for inside in (True, False) if inside in places]

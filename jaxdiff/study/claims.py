@@ -151,8 +151,10 @@ def face_drift(
         others = [t for t, here in zip(triplets, inside, strict=True) if not here]
         if not faces or not others:
             return {}
-        pairs = [(other, face) for other in others for face in faces]
-        targets = np.stack([face for _, face in pairs])
-        restored, original = (np.stack([pair[0][k] for pair in pairs]) for k in (2, 1))
-        drift[count] = float(np.mean(distance(restored, targets) - distance(original, targets)))
+        targets = np.stack(faces)
+
+        def far(image: np.ndarray, targets: np.ndarray = targets) -> float:
+            return float(np.mean(distance(np.broadcast_to(image, targets.shape), targets)))
+
+        drift[count] = float(np.mean([far(restored) - far(original) for _, original, restored in others]))
     return drift

@@ -1,15 +1,13 @@
 """The study's report in the browser: its claims, its tables, and the pictures behind them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Section, Table, write_page
-from jaxdiff.study.cells import TITLES
+from jaxdiff.study.cells import TITLES, caption, last_of_each_kind
 from jaxdiff.study.claims import Claim
 from jaxdiff.study.paper import INFERRED, Results, Study
 from jaxdiff.study.report import INTRODUCTIONS, diverged, run_time_ratios, table_1, table_2, table_3
-from jaxdiff.tables import rounded
 
 __all__ = ["write_page_of_study"]
 
@@ -35,8 +33,8 @@ def write_page_of_study(
         Section("The study's claims", [Table(["claim", "seen here", "verdict"], verdicts)], diverged(results)),
         Section("Table 1: N forward steps, then N reverse steps", [Table(*table_1(results, study))], INTRODUCTIONS[1]),
         _denoised(results, study),
-        Section("Table 2: deconvolution and inpainting", [Table(*table_2(results, study)), inferred], INTRODUCTIONS[2]),
         *(_restored(results, study, task) for task in study.tasks),
+        Section("How Table 2 is set up", [inferred], INTRODUCTIONS[2]),
         Section("Table 3: our best settings, and a harder mask", [Table(*table_3(results, study))], INTRODUCTIONS[3]),
         Section("Run time", [Table(*run_time_ratios(results, study))], "Warm: compilation is not counted."),
     ]
@@ -49,38 +47,31 @@ def write_page_of_study(
 
 def _denoised(results: Results, study: Study) -> Section:
     """The last image of each kind at every N."""
-    names = {row["image"]: row["in_distribution"] for row in results.rows if row["table"] == 1}
-    kinds = list(names.values())
-    last = [len(kinds) - 1 - kinds[::-1].index(inside) for inside in (True, False) if inside in kinds]
     shown = []
-    for i in last:
+    for i, name in last_of_each_kind(results.rows):
         for count in study.forward_steps:
             noisy, truth, restored = results.triplets[count][i]
+            wanted = {"table": 1, "forward_steps": count, "image": name, "seed": study.seeds[0]}
             shown += [
-                Picture(f"{title}, N = {count}", image, [*names][i])
-                for title, image in (("truth", truth), ("noisy", noisy), ("restored", restored))
+                Picture(f"truth, N = {count}", truth, name),
+                Picture(f"noisy, N = {count}", noisy, name),
+                Picture(f"restored, N = {count}", restored, f"{name}: {caption(results.rows, **wanted)}"),
             ]
     return Section("Pictures of Table 1", [Pictures(shown, columns=3, compare=(1, 2))])
 
 
 def _restored(results: Results, study: Study, task: str) -> Section:
-    """The last image by each method at every noise level."""
+    """Table 2 for a task, and the last image by each method at every noise level."""
     shown = []
     for std in study.noise_stds:
         views = [results.triplets[2, method, task, std][-1] for method in study.methods]
         measured, truth, _ = views[0]  # every method meets the same measurement
         shown += [Picture(f"truth, σ = {std:g}", truth), Picture(f"measured, σ = {std:g}", measured)]
         for method, (_, _, restored) in zip(study.methods, views, strict=True):
+            wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": study.seeds[0]}
             shown.append(
-                Picture(
-                    f"{TITLES.get(method, method)}, σ = {std:g}", restored, _note(results, study, method, task, std)
-                )
+                Picture(f"{TITLES.get(method, method)}, σ = {std:g}", restored, caption(results.rows, **wanted))
             )
     columns = 2 + len(study.methods)
-    return Section(f"Pictures of Table 2: {task}", [Pictures(shown, columns=columns, compare=(1, columns - 1))])
-
-
-def _note(results: Results, study: Study, method: str, task: str, std: float) -> str:
-    wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": study.seeds[0]}
-    row = [row for row in results.rows if all(row.get(name) == value for name, value in wanted.items())][-1]
-    return "diverged" if math.isnan(row["psnr"]) else f"{row['psnr']:.1f} dB, LPIPS {rounded(row['lpips'], 3)}"
+    table = Table(*table_2(results, study, [task]))
+    return Section(f"Table 2: {task}", [table, Pictures(shown, columns=columns, compare=(1, columns - 1))])

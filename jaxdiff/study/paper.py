@@ -25,7 +25,7 @@ from jaxdiff.metrics.lpips import SMALLEST
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid, timestep_grid
-from jaxdiff.tasks import get_task, sampler
+from jaxdiff.tasks import get_task, sampler, settings
 from jaxdiff.typing import Key
 
 __all__ = ["INFERRED", "Results", "Study", "plan", "run_study"]
@@ -39,7 +39,8 @@ INFERRED = {
     "SDEdit has 20 dB on both tasks at every σ: little of the measurement is left.",
     "σ": "On the [-1, 1] scale. The study's DPS loses 1 dB on inpainting from σ = 0.01 to 0.1. On [0, 1] the noise would be "
     "twice as strong.",
-    "step sizes": "Those of DPS and Score ALD are from recorded searches on other faces, of this blur and of this box.",
+    "step sizes": "With the embedded prior, those of DPS and Score ALD are from recorded searches on other faces, of this blur "
+    "and of this box. With another prior they are the published ones.",
 }
 """What the study does not say of Table 2, and what it is taken to be, and why."""
 
@@ -53,7 +54,7 @@ class Study:
         forward_steps: N of Table 1.
         noise_stds: σ of Table 2.
         tasks: columns of Table 2: the study's name of a task → ours.
-        own: further columns' cells, of Table 3: a column → our task, and the methods that differ there from Table 2.
+        own: columns of Table 3: its name of a task → ours.
         own_noise_stds: σ of Table 3.
         methods: the rows of Tables 2 and 3.
         seeds: each is a run of every image.
@@ -69,11 +70,11 @@ class Study:
     tasks: dict[str, str] = field(
         default_factory=lambda: {"deconvolution": "study/deconvolution", "inpainting": "study/inpainting"}
     )
-    own: dict[str, tuple[str, tuple[str, ...]]] = field(
+    own: dict[str, str] = field(
         default_factory=lambda: {
-            "deconvolution": ("gaussian_blur", ("sdedit",)),
-            "inpainting": ("jaxdiff/inpaint_small_box", ("sdedit",)),
-            "half the side": ("inpaint_box", ("sdedit", "score_ald", "dps")),
+            "deconvolution": "gaussian_blur",
+            "inpainting": "jaxdiff/inpaint_small_box",
+            "half the side": "inpaint_box",
         }
     )
     own_noise_stds: tuple[float, ...] = (0.05,)
@@ -89,10 +90,16 @@ class Study:
         theirs = [_Stage(2, task, ours, m, self.noise_stds) for task, ours in self.tasks.items() for m in self.methods]
         return theirs + [
             _Stage(3, task, ours, m, self.own_noise_stds)
-            for task, (ours, methods) in self.own.items()
-            for m in methods
-            if m in self.methods
+            for task, ours in self.own.items()
+            for m in self.methods
+            if self.differs(task, m)
         ]
+
+    def differs(self, column: str, method: str) -> bool:
+        """Whether a cell of Table 3 is none of Table 2: no column there, or other settings with this prior."""
+        theirs = self.tasks.get(column)
+        known = [] if theirs is None else [settings(method, task, self.prior) for task in (self.own[column], theirs)]
+        return not known or known[0] != known[1]
 
 
 class _Stage(NamedTuple):

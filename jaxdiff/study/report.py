@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxdiff import plots
 from jaxdiff.files import write_text
-from jaxdiff.study.cells import TITLES, select
+from jaxdiff.study.cells import TITLES, caption, last_of_each_kind, select
 from jaxdiff.study.claims import Claim
 from jaxdiff.study.paper import INFERRED, Results, Study
-from jaxdiff.tables import csv_text, markdown, rounded, write_rows
+from jaxdiff.tables import csv_text, markdown, write_rows
 
 __all__ = [
     "Results",
@@ -41,10 +39,11 @@ STUDY_TABLE_2 = {
 """(method, σ) → deconvolution PSNR, LPIPS, inpainting PSNR, LPIPS."""
 
 INTRODUCTIONS = {
-    1: "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints.",
+    1: "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints. PSNR is in "
+    "dB, and more is better. LPIPS is a distance, and less is better.",
     2: "The study does not give all of its settings. These were inferred from its figures:",
-    3: "SDEdit starts where a search found it best. The last columns hide a box of half the side. Other cells are those "
-    "of Table 2: DPS and Score ALD have the same settings there.",
+    3: "Each method has its best known settings for this prior. Where Table 2 has the same ones, its cell is repeated. The "
+    "last columns hide a box of half the side.",
 }
 """What is said of a table."""
 
@@ -107,8 +106,9 @@ def table_3(results: Results, study: Study) -> Table:
     for method in study.methods:
         for std in study.own_noise_stds:
             line = [TITLES.get(method, method), f"{std:g}"]
-            for task, (_, methods) in study.own.items():
-                chosen = {"table": 3 if method in methods else 2, "method": method, "task": task, "noise_std": std}
+            for task in study.own:
+                table = 3 if study.differs(task, method) else 2
+                chosen = {"table": table, "method": method, "task": task, "noise_std": std}
                 line += [
                     select(results.rows, name, **chosen).text(digits) for name, digits in (("psnr", 2), ("lpips", 3))
                 ]
@@ -188,17 +188,7 @@ def _figures(out: Path, results: Results, study: Study) -> list[Path]:
         figures["figure1"] = plots.image_table(
             [list(results.samples)], title=f"Figure 1. Unconditional samples, {study.steps} reverse steps"
         )
-    names = {row["image"]: row["in_distribution"] for row in results.rows if row["table"] == 1}
-    inside = [i for i, here in enumerate(names.values()) if here][-1:]
-    outside = [i for i, here in enumerate(names.values()) if not here][-1:]
-    rows = [[part for i in inside + outside for part in results.triplets[n][i]] for n in study.forward_steps]
-    figures["figure2"] = plots.image_table(
-        _order(rows, (1, 0, 2)),
-        column_titles=["truth", "noisy", "restored"] * 2,
-        row_titles=[f"N = {n}" for n in study.forward_steps],
-        separators=(3,),
-        title="Figure 2. Denoising: in distribution | out of distribution",
-    )
+    figures["figure2"] = _denoising_figure(results, study)
     for number, method in enumerate(study.methods, start=3):
         figures[f"figure{number}"] = _method_figure(results, study, method, number)
     for name, figure in figures.items():
@@ -206,28 +196,40 @@ def _figures(out: Path, results: Results, study: Study) -> list[Path]:
     return [out / f"{name}.png" for name in figures]
 
 
+def _denoising_figure(results: Results, study: Study) -> Any:
+    """The last image of each kind at every N."""
+    shown = last_of_each_kind(results.rows)
+    rows, captions = [], []
+    for count in study.forward_steps:
+        triplets = [results.triplets[count][i] for i, _ in shown]
+        rows.append([image for noisy, truth, restored in triplets for image in (truth, noisy, restored)])
+        wanted = {"table": 1, "forward_steps": count, "seed": study.seeds[0]}
+        captions.append([t for _, name in shown for t in ("", "", caption(results.rows, image=name, **wanted))])
+    return plots.image_table(
+        rows,
+        column_titles=["truth", "noisy", "restored"] * len(shown),
+        row_titles=[f"N = {n}" for n in study.forward_steps],
+        captions=captions,
+        separators=(3,),
+        title="Figure 2. N forward steps, then N reverse steps. "
+        + ". ".join(("Left: in distribution", "Right: out of distribution")[: len(shown)]),
+    )
+
+
 def _method_figure(results: Results, study: Study, method: str, number: int) -> Any:
+    """The last image by a method, a row a noise level."""
     rows, captions = [], []
     for std in study.noise_stds:
-        row: list[np.ndarray] = []
-        caption: list[str] = []
-        for task in study.tasks:
-            row += list(results.triplets[2, method, task, std][-1])
-            wanted = {"table": 2, "method": method, "task": task, "noise_std": std, "seed": 0}
-            scores = [r for r in results.rows if all(r.get(k) == v for k, v in wanted.items())][-1]
-            shown = f"{scores['psnr']:.1f} dB, LPIPS {rounded(scores['lpips'], 3)}"
-            caption += ["", "", "diverged" if math.isnan(scores["psnr"]) else shown]
-        rows.append(row)
-        captions.append(caption)
+        cells = [{"method": method, "task": task, "noise_std": std} for task in study.tasks]
+        rows.append([image for cell in cells for image in results.triplets[2, *cell.values()][-1]])
+        wanted = {"table": 2, "seed": study.seeds[0]}
+        captions.append([text for cell in cells for text in ("", "", caption(results.rows, **wanted, **cell))])
+    sides = zip(("Left", "Right"), study.tasks, strict=False)
     return plots.image_table(
         rows,
         column_titles=["measured", "truth", "restored"] * len(study.tasks),
         row_titles=[f"σ = {std:g}" for std in study.noise_stds],
         captions=captions,
         separators=tuple(range(3, 3 * len(study.tasks), 3)),
-        title=f"Figure {number}. {TITLES.get(method, method)}: " + " | ".join(study.tasks),
+        title=f"Figure {number}. {TITLES.get(method, method)}. " + ". ".join(f"{side}: {task}" for side, task in sides),
     )
-
-
-def _order(rows: list[list[np.ndarray]], order: tuple[int, ...]) -> list[list[np.ndarray]]:
-    return [[row[base + i] for base in range(0, len(row), 3) for i in order] for row in rows]

@@ -115,7 +115,7 @@ def test_a_photo_that_png_makes_too_large_is_compressed_and_says_so(tmp_path):
 
 
 def test_titles_and_first_cells_lead_to_files_and_to_nothing_else(tmp_path):
-    name = "javascript:alert(1)/a b\"><.html"
+    name = 'javascript:alert(1)/a b"><.html'
     shown = Pictures([Picture("a", image(), link="x/report.html"), Picture("b", image(), link=name)])
     table = Table(["picture", "PSNR"], [["a", "1.0"], ["b", "2.0"]], ["x/report.html", name])
     found = re.findall(r'href="([^"]*)"', written(tmp_path, page_with(shown, table)).partition("<body>")[2])

@@ -15,7 +15,7 @@ from jaxdiff.tasks import get_task, names
 from jaxdiff.tasks.contact_sheet import measurement_picture
 
 TITLE = "# jaxdiff\nRestore a picture with a diffusion prior. Everything runs on the machine that serves this page."
-FRAME = "Move the frame with the mouse. The prior sees what is inside, at its own size."
+FRAME = "When a picture is here, move the frame with the mouse. What is inside is restored, at the size that the prior knows."
 ALREADY = (
     "Tick it if you want your picture repaired. Without it, a sharp picture is damaged here, so that you can compare."
 )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image as PILImage
 
 import jaxdiff as jd
-from docs.site.stage import ROOT
+from docs.site.stage import ROOT, unbroken
 
 __all__ = ["pages"]
 
@@ -132,7 +132,7 @@ def exactness(name: str) -> str:
     found = re.findall(rf"^\| `(?:exact draws|{name}\(.*?\)|{name})` \|.*$", text, re.MULTILINE)
     lines = [line for line in found if line.count("|") == 10]
     head = re.search(r"^\| method \| calls a step.*\n.*$", text, re.MULTILINE)
-    return "\n".join([head.group(), *lines]) if head and len(lines) > 1 else ""
+    return unbroken("\n".join([head.group(), *lines])) if head and len(lines) > 1 else ""
 
 
 def page(name: str, method: Any) -> str:

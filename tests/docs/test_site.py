@@ -80,6 +80,11 @@ def test_a_link_out_of_the_site_becomes_a_name():
     assert stage.relinked("[a](../ARCHITECTURE.md#rooms)", "docs/faq.md") == "[a](architecture.md#rooms)"
 
 
+def test_a_number_stays_with_its_error_but_code_is_left_alone():
+    text = stage.relinked("| 1 ± 2 |\n\n```text\n1 ± 2\n```\n", "docs/faq.md")
+    assert text == "| 1\u00a0±\u00a02 |\n\n```text\n1 ± 2\n```\n"
+
+
 def test_broken_links_of_built_pages_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<a href="b.html">x</a><a href="#here">y</a><p id="here"><img src="//far.example/x.png">'

@@ -160,7 +160,7 @@ def test_the_page_over_several_pictures_leads_to_the_report_of_each(several):
     several.locator("th button").nth(1).click()
     assert several.locator("tbody td:first-child").all_inner_texts() == ["c.png", "a b.png"], "9.5 comes before 20.1"
     for place, name in (("figcaption a", "a b.png"), ("td a", "c.png")):
-        several.locator(place).first.click()
+        several.locator(place, has_text=name).click()
         assert several.locator("h1").inner_text() == f"Restored: {name}"
         several.go_back()
 

@@ -3,7 +3,7 @@
 # make test-quick: what tells at once that another Python or JAX computes something else, with the kernels that users get
 # make test-floors: the same with the oldest versions that pyproject.toml allows
 # make lint: ruff and mypy      make clean: forget everything that was made
-# make docs: the site in out/site (TUTORIALS=1 runs the tutorials, too)     make pictures: those of the README
+# make docs: the site in out/site (TUTORIALS=1 runs the tutorials, LOOK=1 opens every page in Chromium)     make pictures: those of the README
 # PYTHON: the newest that is found and can make a virtual environment; newer ones bring a newer, faster JAX.
 PYTHON ?= $(or $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done), \
@@ -14,6 +14,7 @@ DEMO_OUT ?= out/demo
 DEMO_FLAGS ?=
 JOBS ?= auto
 TUTORIALS ?= 0
+LOOK ?= 0
 QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
@@ -61,7 +62,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m docs.site --out out/site $(if $(filter 1,$(TUTORIALS)),--tutorials)
+	$(BIN)/python -m docs.site --out out/site $(if $(filter 1,$(TUTORIALS)),--tutorials) $(if $(filter 1,$(LOOK)),--look)
 
 pictures: $(VENV)/.demo
 	$(BIN)/python -m docs.pictures

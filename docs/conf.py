@@ -19,6 +19,7 @@ exclude_patterns = ["tutorials/source/*"]
 html_theme = "furo"
 html_title = "jaxdiff"
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False

@@ -19,6 +19,7 @@ __all__ = [
     "outside",
     "paste_back",
     "preview",
+    "smaller",
 ]
 
 WORKING = 256
@@ -210,6 +211,13 @@ def preview(image: np.ndarray, framing: Framing) -> np.ndarray:
     out[max(0, top - line) : top + side + line, max(0, left - line) : left + side + line] = 1
     out[top : top + side, left : left + side] = image[top : top + side, left : left + side]
     return out
+
+
+def smaller(image: np.ndarray, most: int) -> np.ndarray:
+    """The image with at most ``most`` pixels on its longer side, antialiased (Lanczos)."""
+    height, width = image.shape[:2]
+    scale = min(1.0, most / max(height, width))
+    return image if scale == 1 else _resized(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def _ramp(side: int, feather: float, soft: tuple[bool, bool]) -> np.ndarray:

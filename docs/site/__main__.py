@@ -1,7 +1,8 @@
 """Build the site.
 
-Run:     make docs                     (python -m docs.site [--out out/site] [--tutorials])
-Shows:   out/site/index.html. Warnings are errors, and so is a link or a picture that leads nowhere.
+Run:     make docs                     (python -m docs.site [--out out/site] [--tutorials] [--look])
+Shows:   out/site/index.html. Warnings are errors, and so is a link or a picture that leads nowhere. With --look a browser
+         opens every page, as wide as a telephone. An error, a page that is too wide, or a search in vain is one, too.
 Time:    one minute on two CPU cores; eight with --tutorials, which runs the six tutorials (kept until they change).
 """
 
@@ -10,7 +11,7 @@ import os
 import pathlib
 import sys
 
-from docs.site import api, links, methods, operators, stage
+from docs.site import api, links, look, methods, operators, stage
 
 MADE = (stage.pages, api.pages, methods.pages, operators.pages)
 KEPT = "tutorials"
@@ -37,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=stage.ROOT / "out" / "site")
     parser.add_argument("--tutorials", action="store_true", help="run the tutorials and show what they make")
+    parser.add_argument("--look", action="store_true", help="open every page in Chromium")
     args = parser.parse_args()
     source = args.out.with_name(f"{args.out.name}-source")
     put_together(source)
@@ -45,8 +47,13 @@ def main() -> int:
 
     if failed := sphinx(["-W", "--keep-going", "-q", "-b", "html", str(source), str(args.out)]):
         return failed
-    if broken := links.broken(args.out):
-        print("\n".join(broken), file=sys.stderr)
+    wrong = links.broken(args.out)
+    try:
+        wrong += look.faults(args.out) if args.look else []
+    except ValueError as missing:
+        print(missing, file=sys.stderr)
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
         return 1
     print(f"{args.out / 'index.html'}")
     return 0

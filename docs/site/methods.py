@@ -1,14 +1,17 @@
-"""A page for each method, made from its file, its factory's docstring and the recorded tables."""
+"""A page for each method, made from its file, its factory's docstring, and the recorded tables and pictures."""
 
 import csv
 import inspect
+import io
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+from PIL import Image as PILImage
 
 import jaxdiff as jd
-from docs.site.stage import ROOT
+from docs.site.stage import ROOT, unbroken
 
 __all__ = ["pages"]
 
@@ -16,6 +19,68 @@ TASKS = ("inpaint_box", "inpaint_random", "gaussian_blur", "motion_blur", "super
          "high_dynamic_range", "jpeg", "phase_retrieval")  # fmt: skip
 NEEDS = {None: "nothing: it draws from the prior", "Operator": "any differentiable operator",
          "LinearOperator": "a linear operator", "SpectralOperator": "an operator with singular values"}  # fmt: skip
+
+
+COLUMNS, ENLARGED, GAP = 8, 3, 6
+"""Tiles a row of ``docs/methods_tiles.png``; how much larger a page shows them, and the pixels between them."""
+
+
+class Tile(NamedTuple):
+    """A picture that ``benchmarks.methods`` recorded: its place, task, what it shows, and its scores as text."""
+
+    place: int
+    task: str
+    what: str
+    psnr: str
+    lpips: str
+
+
+def recorded() -> list[Tile]:
+    """All of them, in their order in the sheet."""
+    with (ROOT / "docs" / "methods_tiles.csv").open(encoding="utf-8") as file:
+        return [Tile(place, **row) for place, row in enumerate(csv.DictReader(file))]
+
+
+def chosen(name: str) -> list[Tile]:
+    """What the page of a method shows: measured, restored and truth, or draws of the prior; nothing if it is not recorded."""
+    tiles = recorded()
+    own = [tile for tile in tiles if tile.what == name]
+    if not own or not own[0].task:
+        return own
+    beside = {tile.what: tile for tile in tiles if tile.task == own[0].task}
+    return [beside["measured"], own[0], beside["truth"]]
+
+
+def strip(tiles: list[Tile]) -> bytes:
+    """The tiles side by side, enlarged, as a PNG."""
+    with PILImage.open(ROOT / "docs" / "methods_tiles.png") as file:
+        sheet = file.convert("RGB")
+    size = sheet.width // COLUMNS
+    side = ENLARGED * size
+    picture = PILImage.new("RGB", (len(tiles) * (side + GAP) - GAP, side), "white")
+    for number, tile in enumerate(tiles):
+        left, top = tile.place % COLUMNS * size, tile.place // COLUMNS * size
+        cut = sheet.crop((left, top, left + size, top + size))
+        picture.paste(cut.resize((side, side), PILImage.Resampling.BICUBIC), (number * (side + GAP), 0))
+    held = io.BytesIO()
+    picture.save(held, "PNG")
+    return held.getvalue()
+
+
+def picture(name: str, title: str) -> str:
+    """The picture of a page, with its caption; "" if there is none."""
+    shown = chosen(name)
+    if not shown:
+        return ""
+    if not shown[0].task:
+        words = f"{len(shown)} draws of the prior faces64, of at most a hundred network calls each."
+        return f"![{len(shown)} draws]({name}.png)\n\n*{words} The samplers without a measurement have the same seeds.*"
+    own = shown[1]
+    return (
+        f"![measured, restored by {title}, truth]({name}.png)\n\n*Measured, restored by {title} ({own.psnr} dB, LPIPS "
+        f"{own.lpips}), truth. Task `{own.task}`, σ = 0.05, at most a hundred network calls, one draw. "
+        "The face is Eileen Collins (NASA, public domain); no prior was trained on it.*"
+    )
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -67,7 +132,7 @@ def exactness(name: str) -> str:
     found = re.findall(rf"^\| `(?:exact draws|{name}\(.*?\)|{name})` \|.*$", text, re.MULTILINE)
     lines = [line for line in found if line.count("|") == 10]
     head = re.search(r"^\| method \| calls a step.*\n.*$", text, re.MULTILINE)
-    return "\n".join([head.group(), *lines]) if head and len(lines) > 1 else ""
+    return unbroken("\n".join([head.group(), *lines])) if head and len(lines) > 1 else ""
 
 
 def page(name: str, method: Any) -> str:
@@ -77,6 +142,7 @@ def page(name: str, method: Any) -> str:
     parts = [
         f"# {method.kind.title}" if method.kind.needs else f"# `{name}`",
         title,
+        picture(name, method.kind.title if method.kind.needs else name),
         f"```text\n{body}\n```" if body else "",
         facts(method),
         "## Use",
@@ -117,8 +183,10 @@ def index() -> str:
     )
 
 
-def pages() -> Iterator[tuple[str, str]]:
-    """(path in the site, text) of each page."""
+def pages() -> Iterator[tuple[str, str | bytes]]:
+    """(path in the site, content) of each page and its picture."""
     yield "methods/index.md", index()
     for name, method in (jd.samplers.METHODS | jd.samplers.UNCONDITIONAL).items():
         yield f"methods/{name}.md", page(name, method)
+        if shown := chosen(name):
+            yield f"methods/{name}.png", strip(shown)

@@ -4,7 +4,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-__all__ = ["ROOT", "names", "pages", "relinked"]
+__all__ = ["ROOT", "names", "pages", "relinked", "unbroken"]
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -53,8 +53,13 @@ def relinked(text: str, page: str) -> str:
         return f"{picture}[{words}]({known[inside]}{'#' if anchor else ''}{anchor})"
 
     parts = FENCE.split(text)
-    parts[::2] = [LINK.sub(replace, part) for part in parts[::2]]
+    parts[::2] = [unbroken(LINK.sub(replace, part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def unbroken(text: str) -> str:
+    """A number stays on one line with its error, also in a narrow column."""
+    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def pages() -> Iterator[tuple[str, str | bytes]]:

@@ -202,7 +202,7 @@ class Site:
         try:
             view, truth = measured(self.commands, self._order(held, photo, task, already, paint, "", *numbers))
         except ValueError as error:
-            return show.said(str(error), "note" if task == MASK else "fault")
+            return show.said(texts.on_page(str(error)), "note" if task == MASK else "fault")
         shown = [] if truth is None else [("your picture", texts.size(truth), show.png(truth))]
         return show.figures([*shown, ("the measurement", texts.size(view), show.png(view))])
 
@@ -229,7 +229,7 @@ class Site:
         if isinstance(outcome, Result):
             yield show.results(outcome), outcome.command, outcome.script, *done
         elif isinstance(outcome, Failure):
-            yield show.said(outcome.sentence, "fault"), kept, kept, *done
+            yield show.said(texts.on_page(outcome.sentence), "fault"), kept, kept, *done
         else:
             yield show.said(texts.STOPPED) + last, kept, kept, *done
 

@@ -15,7 +15,7 @@ from jaxdiff.tasks import get_task, names
 from jaxdiff.tasks.contact_sheet import measurement_picture
 
 TITLE = "# jaxdiff\nRestore a picture with a diffusion prior. Everything runs on the machine that serves this page."
-FRAME = "Move the frame with the mouse. The prior sees what is inside, at its own size."
+FRAME = "When a picture is here, move the frame with the mouse. What is inside is restored, at the size that the prior knows."
 ALREADY = (
     "Tick it if you want your picture repaired. Without it, a sharp picture is damaged here, so that you can compare."
 )
@@ -29,6 +29,10 @@ COMPILING = "Preparing. The first run of a method takes longer, because its prog
 STOPPED = "Stopped. This is the estimate as it was."
 REPEAT = "Put the zip's `picture.png` (and `mask.png`) beside you, then run either of these."
 OWN_MASK = "painted by you"
+NOT_DAMAGED = (
+    "Nobody can know here how this task damaged your picture: it is drawn at random, or what it measures is no picture. "
+    f"Untick “The picture is damaged already”, or choose “{OWN_MASK}” or another task."
+)
 TILE = 64
 SHEET = Path(__file__).with_name("tiles.png")
 
@@ -41,6 +45,11 @@ def size(pixels: np.ndarray) -> str:
 def tasks() -> list[tuple[str, str]]:
     """(shown, name) of the tasks."""
     return [(name.replace("_", " "), name) for name in names("default")] + [(OWN_MASK, MASK)]
+
+
+def on_page(sentence: str) -> str:
+    """A sentence of the command line in the words of the page, which has fields and no options."""
+    return NOT_DAMAGED if "--measured" in sentence else sentence
 
 
 def of_task(name: str) -> str:

@@ -85,7 +85,7 @@ def commands(denoiser: Denoiser) -> Commands:
         check_finite(draws, plan.chosen.method)
         notes: list[str] = []
         job.folder.make()
-        rows, _ = results_of(job, draws, notes.append)
+        rows = results_of(job, draws, notes.append).rows
         problem = job.measured.problem
         return Restored(problem, pastes(job.args, problem), rows, notes, plan.chosen.method + plan.chosen.why)
 

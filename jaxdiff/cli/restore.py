@@ -38,10 +38,11 @@ from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.evaluation.folder import ResultsFolder
-from jaxdiff.evaluation.in_photo import photo_file_names, write_in_photo
+from jaxdiff.evaluation.in_photo import RESTORED, in_photo, photo_file_names, section_of
+from jaxdiff.evaluation.index import Entry, entry, write_index
 from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, write_restored
 from jaxdiff.files import load_image, out_folder
-from jaxdiff.pages import settings_of
+from jaxdiff.pages import REPORT, Section, settings_of
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import sample
 from jaxdiff.schedules import TimeGrid
@@ -161,6 +162,8 @@ def run(args: argparse.Namespace) -> None:
     plan = planned(args)
     chosen, jobs, problem = plan.chosen, plan.jobs, plan.jobs[0].measured.problem
     collected(partial(_check_folder, job) for job in jobs)
+    if _several(args):
+        _check_index(args)
     here = _root(args) if _several(args) else jobs[0].folder.path
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
     if jobs[0].measured.truth is not None:
@@ -171,7 +174,7 @@ def run(args: argparse.Namespace) -> None:
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(plan, kept)
     if _several(args):
-        _write_all(jobs, draws, chosen.method)
+        _write_all(args, jobs, draws, chosen.method)
     else:
         _write(jobs[0], draws[0], chosen.method)
     for state in here.glob(f"{kept.stem}-*.npz"):
@@ -211,6 +214,13 @@ def _check_folder(job: Job) -> None:
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
 
 
+def _check_index(args: argparse.Namespace) -> None:
+    """See that the page over all pictures may be written; one of an earlier command is replaced."""
+    folder = ResultsFolder(_root(args))
+    only = folder.ours() <= {REPORT}
+    folder.check([REPORT], overwrite=args.overwrite or only, inputs=find(args.pictures))
+
+
 def _about(args: argparse.Namespace, *, method: str, sampler: Sampler, steps: int, noise: str) -> dict[str, str]:
     """The settings that the report tells."""
     what = {"command": args.command_line, "picture": Path(args.image).name, "task": args.task, "noise": noise}
@@ -244,21 +254,23 @@ def drawn(plan: Plan, **options: Any) -> np.ndarray:
     return outcome.x.reshape(len(plan.jobs), count, *outcome.x.shape[1:])
 
 
-def _write_all(jobs: list[Job], draws: np.ndarray, method: str) -> None:
-    """A folder for each picture, then one table; a picture that diverged is named when the others are written."""
-    rows, files, diverged = [], [], []
+def _write_all(args: argparse.Namespace, jobs: list[Job], draws: np.ndarray, method: str) -> None:
+    """A folder for each picture, then one page and one table; what diverged is named when the others are written."""
+    entries: list[Entry] = []
+    diverged = []
     for job, images in zip(jobs, draws, strict=True):
         if not np.isfinite(images).all():
             diverged.append(job.args.image)
             continue
-        found, file = results_of(job, images, partial(_of, job.args.image))
-        rows.append(found[-1] | {"image": job.args.image})
-        files.append(file)
-    if rows:
+        found = results_of(job, images, partial(_of, job.args.image))
+        entries.append(entry(job.args.image, job.folder.path.name, found.shown, found.rows[-1]))
+    if entries:
+        rows = [{**found.row, "image": found.name} for found in entries]
         scores = [name for name in rows[0] if name != "image"]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in scores}
         show(_table([*rows, {"image": f"mean of {len(rows)} pictures"} | mean]))
-        open_first(files[0], browser=jobs[0].args.open)
+        page = write_index(ResultsFolder(_root(args)), entries, jobs[0].about, diverged)
+        open_first(_root(args) / page, browser=args.open)
     if diverged:
         raise ValueError(f"{method} diverged on {', '.join(diverged)}; use a smaller step size or more steps.")
 
@@ -271,11 +283,11 @@ def _write(job: Job, draws: np.ndarray, method: str) -> None:
     """Files, then the table of scores, then what the user has to know of them."""
     check_finite(draws, method)
     notes: list[str] = []
-    rows, file = results_of(job, draws, notes.append)
-    show(_table(rows))
+    found = results_of(job, draws, notes.append)
+    show(_table(found.rows))
     for note in notes:
         say(note)
-    open_first(file, browser=job.args.open)
+    open_first(found.file, browser=job.args.open)
 
 
 def check_finite(draws: np.ndarray, method: str) -> None:
@@ -288,28 +300,43 @@ def check_finite(draws: np.ndarray, method: str) -> None:
         raise ValueError(f"{method} diverged; use a smaller step size or more steps.")
 
 
-def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> tuple[list[dict[str, Any]], Path]:
-    """Write the files of one picture: their scores, and the file to open first."""
-    args, folder, (problem, truth, photo) = job.args, job.folder, job.measured
+class Results(NamedTuple):
+    """What was written of a picture: the scores, the file to open first, and the picture to show, [H, W, C]."""
+
+    rows: list[dict[str, Any]]
+    file: Path
+    shown: np.ndarray
+
+
+def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> Results:
+    """Write the files of one picture."""
+    args, folder, (problem, truth, _) = job.args, job.folder, job.measured
     verdict = fit(draws, problem)
     if pastes(args, problem):
         before = max(row["misfit_rms"] for row in score_draws(draws, problem))
         draws = paste(draws, problem)
         note(f"known pixels are those of the picture, exactly; the draws missed them by {before:.3g} (RMS)")
-    written = write_restored(folder, draws, problem, truth, about=job.about)
-    files = written.files
-    if photo.framing is not None:
-        view = None if truth is None else np.asarray(problem.operator.view(problem.y))
-        whole, hole = load_image(args.image).pixels, hole_of(args, problem, photo)
-        files = write_in_photo(folder, whole, photo.framing, draws[0], view=view, hole=hole) + files
-        if hole is not None and (left_out := photos.outside(hole, photo.framing)) > 0:
-            note(f"warning: {left_out:.0%} of the missing pixels are outside the frame and stay as they are")
-        if photo.framing.side < draws.shape[1]:
-            note(f"restored_1.png is larger than its frame in the photo, which has {photo.framing.side} pixels a side")
+    pictures, sections = _in_photo(job, draws[0], note)
+    written = write_restored(folder, draws, problem, truth, about=job.about, photo=pictures, sections=sections)
     for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
         note(text)
-    note(f"{len(files)} files in {folder.path}")
-    return written.rows, folder.path / written.files[0]
+    note(f"{len(written.files)} files in {folder.path}")
+    return Results(written.rows, folder.path / written.files[0], pictures.get(RESTORED, draws[0]))
+
+
+def _in_photo(job: Job, draw: np.ndarray, note: Callable[[str], Any]) -> tuple[dict[str, np.ndarray], list[Section]]:
+    """Pictures of the photo that the square was cut from, by file name, and their part of the report; none without."""
+    args, (problem, truth, photo) = job.args, job.measured
+    if photo.framing is None:
+        return {}, []
+    view = None if truth is None else np.asarray(problem.operator.view(problem.y))
+    whole, hole = load_image(args.image).pixels, hole_of(args, problem, photo)
+    if hole is not None and (left_out := photos.outside(hole, photo.framing)) > 0:
+        note(f"warning: {left_out:.0%} of the missing pixels are outside the frame and stay as they are")
+    if photo.framing.side < draw.shape[0]:
+        note(f"restored_1.png is larger than its frame in the photo, which has {photo.framing.side} pixels a side")
+    pictures = in_photo(whole, photo.framing, draw, view=view, hole=hole)
+    return pictures, [section_of(whole, pictures)]
 
 
 def _check(args: argparse.Namespace) -> None:

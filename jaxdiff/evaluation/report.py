@@ -9,7 +9,7 @@ from jaxdiff import pages
 from jaxdiff.pages import Page, Picture, Pictures, Plot, Section, Series, Table
 from jaxdiff.tables import rounded
 
-__all__ = ["page_of"]
+__all__ = ["note_of", "page_of", "score_table"]
 
 COLUMNS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "misfit_rms": ("misfit RMS", 4)}
 """Score → title and digits."""
@@ -37,7 +37,7 @@ def page_of(
         about: the run's settings.
     """
     sections = [_pictures(view, draws, truth, rows), *_spread(draws, truth, deviation)]
-    sections.append(Section("Scores", [_table(rows)], _words(rows)))
+    sections.append(Section("Scores", [score_table(rows)], _words(rows)))
     if calibration is not None:
         sections.append(_calibrated(*calibration))
     count = f"{len(draws)} restorations" if len(draws) > 1 else "A restoration"
@@ -54,16 +54,17 @@ def _pictures(
         shown.append(Picture("truth", truth))
     first = len(shown)
     if len(draws) > 1:
-        shown.append(Picture("mean of the draws", draws.mean(0), _note(rows[-1])))
+        shown.append(Picture("mean of the draws", draws.mean(0), note_of(rows[-1])))
     shown += [
-        Picture(f"draw {i + 1}" if len(draws) > 1 else "restored", image, _note(rows[i]))
+        Picture(f"draw {i + 1}" if len(draws) > 1 else "restored", image, note_of(rows[i]))
         for i, image in enumerate(draws)
     ]
     after = first + (len(draws) > 1)  # a draw looks like a picture; their mean is smoother than any
     return Section("Measured and restored", [Pictures(shown, compare=(0, after))])
 
 
-def _note(row: Mapping[str, Any]) -> str:
+def note_of(row: Mapping[str, Any]) -> str:
+    """Scores as a line under a picture; empty where the truth is not known."""
     return f"{row['psnr']:.2f} dB, LPIPS {rounded(row['lpips'], 3)}" if "psnr" in row else ""
 
 
@@ -85,10 +86,11 @@ def _words(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"PSNR and SSIM: higher is better. LPIPS: lower is better. {misfit}" if "psnr" in rows[0] else misfit
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def score_table(rows: Sequence[Mapping[str, Any]], links: Sequence[str] = ()) -> Table:
+    """Scores, a row a picture; ``links`` has the file that each picture's name leads to."""
     columns = {name: column for name, column in COLUMNS.items() if name in rows[0]}
     lines = [[row["image"], *(rounded(row[name], digits) for name, (_, digits) in columns.items())] for row in rows]
-    return Table(["picture", *(title for title, _ in columns.values())], lines)
+    return Table(["picture", *(title for title, _ in columns.values())], lines, links)
 
 
 def _calibrated(levels: np.ndarray, covered: np.ndarray) -> Section:

@@ -1,6 +1,7 @@
 """What restorations of one picture say: files of each draw, scores, the fit, and what many draws say of what is certain."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.report import page_of
 from jaxdiff.evaluation.scores import misfits, scores
 from jaxdiff.files import save_image
-from jaxdiff.pages import REPORT, write_page
+from jaxdiff.pages import REPORT, Section, write_page
 from jaxdiff.problems import Problem
 from jaxdiff.tables import rounded, write_rows
 
@@ -104,6 +105,8 @@ def write_restored(
     truth: np.ndarray | None = None,
     *,
     about: Mapping[str, str] | None = None,
+    photo: Mapping[str, np.ndarray] | None = None,
+    sections: Sequence[Section] = (),
 ) -> Written:
     """Write what n draws [n, H, W, C] are: each, their mean and standard deviation, scores, calibration, a report.
 
@@ -113,10 +116,13 @@ def write_restored(
         problem: what was measured.
         truth: [H, W, C], if it is known.
         about: the run's settings (``pages.settings_of``), for the report.
+        photo: file name → [H', W', C], pictures of the photo that the image was cut from.
+        sections: of the report, before all others.
     """
     view, rows = np.asarray(problem.operator.view(problem.y)), score_draws(draws, problem, truth)
     many, notes = len(draws) > 1, []
-    write: dict[str, Callable[..., Any]] = {"measured.png": partial(save_image, pixels=view)}
+    pictures = {**(photo or {}), "measured.png": view}
+    write: dict[str, Callable[..., Any]] = {name: partial(save_image, pixels=image) for name, image in pictures.items()}
     for i, image in enumerate(draws):
         write[f"restored_{i + 1}.png"] = partial(save_image, pixels=image)
     write["metrics.csv"] = partial(write_rows, rows=rows)
@@ -135,6 +141,7 @@ def write_restored(
     calibration = _coverage(draws, truth) if truth is not None and len(draws) >= CALIBRATED else None
     deviation = _std(draws) if many else None
     page = page_of(view, draws, truth, rows, deviation=deviation, calibration=calibration, about=about or {})
+    page = replace(page, sections=[*sections, *page.sections])
     write[REPORT] = partial(write_page, page=page)
     folder.make()
     folder.clear()

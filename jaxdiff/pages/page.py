@@ -16,11 +16,13 @@ class Picture:
         title: the caption's first line.
         pixels: [H, W, 1 or 3] in [-1, 1].
         note: a second, smaller line, such as scores.
+        link: a file that the title leads to, beside or below the page.
     """
 
     title: str
     pixels: np.ndarray
     note: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Pictures:
         pictures: in reading order.
         columns: how many a row; as many as fit by default.
         compare: places of two of the pictures that a slider shows over each other; None for no slider.
+        most: how many are shown, in whole rows; the others are counted below.
     """
 
     pictures: Sequence[Picture]
     columns: int | None = None
     compare: tuple[int, int] | None = None
+    most: int = 24
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class Table:
     Attributes:
         header: of the columns.
         lines: cells as text.
+        links: a file for each line, which its first cell leads to; none by default.
     """
 
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
+    links: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

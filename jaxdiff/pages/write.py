@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -26,8 +27,8 @@ MOST_BYTES = 9_500_000
 """Of a file; what pictures may take is what scripts and tables leave."""
 MOST_PIXELS = 2**20
 """Of a picture; a larger one is scaled down."""
-MOST_PICTURES = 24
-"""Of one block, whole rows."""
+EXACT_BYTES = 1_500_000
+"""Of a picture as PNG; one that takes more, a photo, becomes a JPEG."""
 MOST_LINES = 500
 """Of a table."""
 
@@ -83,7 +84,9 @@ def _paragraphs(text: str) -> list[str]:
 def _length(part: Part) -> int:
     """About how many bytes a part's text takes in the page; generous, since escapes and marks are longer than letters."""
     if isinstance(part, Pictures):
-        return sum(1000 + 6 * len(picture.title + picture.note) for picture in part.pictures[:MOST_PICTURES])
+        return sum(
+            1000 + 6 * len(picture.title + picture.note + picture.link) for picture in part.pictures[: part.most]
+        )
     if isinstance(part, Table):
         return sum(200 + 6 * len(cell) for line in part.lines[:MOST_LINES] for cell in line)
     return sum(400 * len(series.y) + 1000 for series in part.series.values())
@@ -99,25 +102,33 @@ class _Shelf:
     def put(self, pixels: np.ndarray) -> dict[str, Any] | None:
         """A picture for the page; None where it no longer fits."""
         height, width = pixels.shape[:2]
-        url = _url(pixels)
+        url, loss = _url(pixels)
         if len(url) > self.bytes:
             return None
         self.bytes -= len(url)
-        small = height * width > MOST_PIXELS
-        return {"id": f"p{next(self.count)}", "url": url, "width": width, "height": height, "reduced": small}
+        loss = f"{height}×{width}, {loss}" if loss else ""
+        return {"id": f"p{next(self.count)}", "url": url, "width": width, "height": height, "loss": loss}
 
 
-def _url(pixels: np.ndarray) -> str:
-    """A PNG as a ``data:`` address."""
+def _url(pixels: np.ndarray) -> tuple[str, str]:
+    """A picture as a ``data:`` address, and what it lost on the way: a PNG, or a JPEG where that is too large."""
     values = to_uint8(pixels)
     picture = PILImage.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
+    loss = ""
     if picture.width * picture.height > MOST_PIXELS:
         scale = math.sqrt(MOST_PIXELS / (picture.width * picture.height))
         size = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
-        picture = picture.resize(size, PILImage.Resampling.LANCZOS)
+        picture, loss = picture.resize(size, PILImage.Resampling.LANCZOS), "shown smaller"
+    kind, content = "png", _encoded(picture, "PNG")
+    if len(content) > EXACT_BYTES:
+        kind, content, loss = "jpeg", _encoded(picture, "JPEG", quality=92), loss or "compressed here"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", loss
+
+
+def _encoded(picture: PILImage.Image, kind: str, **options: Any) -> bytes:
     held = io.BytesIO()
-    picture.save(held, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+    picture.save(held, kind, **options)
+    return held.getvalue()
 
 
 def _view(part: Part, shelf: _Shelf) -> dict[str, Any]:
@@ -129,13 +140,13 @@ def _view(part: Part, shelf: _Shelf) -> dict[str, Any]:
 
 def _pictures(part: Pictures, shelf: _Shelf) -> dict[str, Any]:
     columns = part.columns or 1
-    most = max(columns, MOST_PICTURES // columns * columns)
+    most = max(columns, part.most // columns * columns)
     shown: list[dict[str, Any]] = []
     for picture in part.pictures[:most]:
         held = shelf.put(np.asarray(picture.pixels, np.float32))
         if held is None:
             break
-        shown.append(held | {"title": picture.title, "note": picture.note})
+        shown.append(held | {"title": picture.title, "note": picture.note, "link": quote(picture.link)})
     compare = part.compare if part.compare is not None and max(part.compare) < len(shown) else None
     left_out = len(part.pictures) - len(shown)
     return {
@@ -151,8 +162,14 @@ def _table(part: Table) -> dict[str, Any]:
     lines = part.lines[:MOST_LINES]
     rows = cells(lines)
     numeric = [is_numeric([row[i] for row in rows]) for i in range(len(part.header))]
-    left_out = len(part.lines) - len(lines)
-    return {"kind": "table", "header": part.header, "rows": rows, "numeric": numeric, "left_out": left_out}
+    return {
+        "kind": "table",
+        "header": part.header,
+        "rows": rows,
+        "numeric": numeric,
+        "links": [*map(quote, part.links)],
+        "left_out": len(part.lines) - len(lines),
+    }
 
 
 def _plot(part: Plot) -> dict[str, Any]:

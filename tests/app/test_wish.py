@@ -11,6 +11,7 @@ import jaxdiff as jd
 from jaxdiff.app import texts
 from jaxdiff.app.wish import MASK, Wish, command, script, wanted, words
 from jaxdiff.cli.main import parse
+from jaxdiff.cli.measurement import problem_of
 from jaxdiff.cli.method import method_of
 from jaxdiff.photos import Framing
 from jaxdiff.samplers import METHODS
@@ -94,3 +95,16 @@ def test_the_tiles_show_what_the_tasks_do():
     made = texts.tile_sheet()
     assert made.shape == held.shape == (texts.TILE, texts.TILE * len(texts.tasks()), 3)
     assert np.abs(held - made).mean() < 6  # 128 colours
+
+
+@pytest.mark.parametrize("task", ["inpaint_random", "motion_blur", "phase_retrieval"])
+def test_a_refusal_names_fields_of_the_page_and_no_options(task, tmp_path):
+    PILImage.new("RGB", (20, 20)).save(tmp_path / "picture.png")
+    wish = wanted(Wish(""), task, None, True, "", calls=20, draws=1, seed=0)
+    said = [str(tmp_path / word) if word == "picture.png" else word for word in words(wish)]
+    args = parse(["jaxdiff", *said])
+    args.image = args.pictures[0]
+    with pytest.raises(ValueError, match="--measured") as refused:
+        problem_of(args, (16, 16, 3), lambda note: None)
+    assert "--" not in texts.on_page(str(refused.value))
+    assert "damaged already" in texts.on_page(str(refused.value))

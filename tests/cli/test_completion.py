@@ -1,5 +1,6 @@
 """``jaxdiff completion``: what a shell makes of the script."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,28 @@ COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMP_LINE="$*"; COMP_POINT=${#COMP_
 $(complete -p jaxdiff | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 printf '%s\\n' "${COMPREPLY[@]}"
 """
+
+
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+say() { zpty -w shell "$1" }
+say 'PROMPT=; stty -echo'
+say "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/.dump; bindkey '^I' complete-word"
+say 'compadd () {
+  if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return $?; fi
+  local -a found; builtin compadd -A found "$@"; local each
+  for each in $found; do print -r -- "<$each>"; done; return 1
+}'
+say 'print READY'
+zpty -r -m shell seen '*READY*'
+zpty -w -n shell "$2"$'\t'
+zpty -r -m shell seen '*<*>*'
+print -r -- "$seen"
+zpty -d shell
+"""
+"""Types a line into a zsh in a terminal of its own, presses TAB, and prints what is offered, each in angle brackets."""
+FISH = 'source $argv[1]; complete -C "$argv[2]"'
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +83,41 @@ def test_files_are_offered_for_pictures(bash, tmp_path, monkeypatch):
     (tmp_path / "face.png").touch()
     monkeypatch.chdir(tmp_path)
     assert bash("jaxdiff restore fa") == ["face.png"]
+
+
+LINES = [
+    ("jaxdiff do", "doctor"),
+    ("jaxdiff restore --ali", "--align"),
+    ("jaxdiff restore face.png --method mm", "mmps"),
+    ("jaxdiff restore face.png --task inpaint_b", "inpaint_box"),
+    ("jaxdiff completion z", "zsh"),
+]
+
+
+def _script(shell, path):
+    pytest.importorskip("shtab", reason="shtab is not installed: pip install 'jaxdiff[completion]'")
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    path.write_text(completion.script(shell))
+    return path
+
+
+@pytest.mark.slow
+def test_zsh_offers_the_real_names(tmp_path):
+    _script("zsh", tmp_path / "_jaxdiff")
+    for line, word in LINES:
+        command = ["zsh", "-f", "-c", ZSH, "zsh", str(tmp_path), line]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert re.findall(r"<([^<>]+)>", printed) == [word], line
+
+
+@pytest.mark.slow
+def test_fish_offers_the_real_names(tmp_path):
+    script = _script("fish", tmp_path / "jaxdiff.fish")
+    for line, word in LINES:
+        command = ["fish", "--no-config", "-c", FISH, str(script), line]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert [offer.partition("\t")[0] for offer in printed.splitlines()] == [word], line
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -1,5 +1,7 @@
 """``jaxdiff restore`` on photos larger than the prior, and on several pictures at once."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from jaxdiff.engine import Outcome, runs
 from tests.support.networks import tiny_denoiser
 
 FAST = ("--method", "ddnm", "--steps", 2)
+INDEX = {"report.html", ".jaxdiff.json"}
 
 
 def pixels(path):
@@ -53,6 +56,8 @@ def test_a_restored_square_is_put_back_into_the_photo(jaxdiff, photo, grey, tmp_
     assert (after[20:70, 30:80] == 128).all()
     assert len(np.unique(seen[45, 30:80], axis=0)) < 20, "the measured pixels are shown as squares"
     assert f"open {out / 'report.html'}" in err
+    report = (out / "report.html").read_text("utf-8")
+    assert report.index("The whole photo") < report.index("Measured and restored")
     assert jaxdiff(*command)[0] == 2, "its files are ours"
     assert jaxdiff(*command, "--overwrite")[0] == 0
 
@@ -90,11 +95,11 @@ def test_pictures_are_restored_as_they_would_be_alone(jaxdiff, photo, face, grey
     flags = ("--task", "inpaint_random", "--align", "centre", *FAST, "--count", 2)
     code, printed, err = jaxdiff("restore", photo, face, *flags, "--out", tmp_path / "both")
     assert code == 0, err
-    assert {path.name for path in (tmp_path / "both").iterdir()} == {
-        "photo-inpaint_random-ddnm",
-        "face-inpaint_random-ddnm",
-    }
+    made = {"photo-inpaint_random-ddnm", "face-inpaint_random-ddnm"}
+    assert {path.name for path in (tmp_path / "both").iterdir()} == made | INDEX
     assert "mean of 2 pictures" in printed
+    index = (tmp_path / "both" / "report.html").read_text("utf-8")
+    assert set(re.findall(r'href="([^"]*/report.html)"', index)) == {f"{name}/report.html" for name in made}
     assert jaxdiff("restore", face, *flags, "--out", tmp_path / "alone")[0] == 0
     (keys, problems), (own_keys, own) = grey
     np.testing.assert_array_equal(keys[2:], own_keys)
@@ -125,7 +130,23 @@ def test_what_diverged_is_named_and_the_others_are_written(jaxdiff, face, photo,
     code, _, err = jaxdiff("restore", face, photo, "--resize", "--task", "denoise", *FAST, "--out", tmp_path / "o")
     assert code == 2
     assert f"ddnm diverged on {photo}" in err
-    assert [path.name for path in (tmp_path / "o").iterdir()] == ["face-denoise-ddnm"]
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"face-denoise-ddnm"} | INDEX
+    assert f"These diverged and have no results: {photo}" in (tmp_path / "o" / "report.html").read_text("utf-8")
+
+
+def test_the_page_over_all_is_of_the_last_command_and_replaces_no_other_file(jaxdiff, face, photo, grey, tmp_path):
+    command = ("restore", face, photo, "--resize", *FAST, "--out", tmp_path / "o", "--task")
+    assert jaxdiff(*command, "denoise")[0] == 0
+    code, _, err = jaxdiff(*command, "inpaint_random")
+    assert code == 0, err
+    page = tmp_path / "o" / "report.html"
+    assert "face-inpaint_random-ddnm" in page.read_text("utf-8")
+    page.write_text("mine")
+    code, _, err = jaxdiff(*command, "inpaint_box")
+    assert code == 2
+    assert "report.html is not ours" in err
+    assert page.read_text() == "mine"
+    assert not (tmp_path / "o" / "face-inpaint_box-ddnm").exists()
 
 
 def bad(tmp_path, face, photo):
@@ -200,7 +221,7 @@ def test_a_killed_run_of_several_goes_on(jaxdiff, face, photo, tmp_path, monkeyp
         assert jaxdiff(*command)[0] == 130
     assert [path.suffix for path in (tmp_path / "o").iterdir()] == [".npz"], "the state, and no folder yet"
     assert jaxdiff(*command)[0] == 0
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["face-denoise-dps", "photo-denoise-dps"]
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"face-denoise-dps", "photo-denoise-dps"} | INDEX
     assert len(chunks) == 2, "the first half of the steps is not repeated"
 
 

@@ -5,7 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
+from jaxdiff.evaluation.folder import ResultsFolder
+from jaxdiff.evaluation.in_photo import RESTORED, in_photo, section_of
+from jaxdiff.evaluation.index import entry, write_index
 from jaxdiff.pages import Page, Picture, Pictures, Plot, Section, Series, Table, deviation, settings_of, write_page
+from jaxdiff.photos import Framing
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -36,10 +40,39 @@ def report(tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("report") / "report.html", page)
 
 
-@pytest.fixture(scope="module", params=[(1280, 900, "light"), (390, 844, "dark")], ids=["desktop", "phone"])
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """A page over two photos, and the report of each."""
+    folder, random, entries = tmp_path_factory.mktemp("several"), np.random.default_rng(0), []
+    for name, psnr in (("a b.png", 20.1), ("c.png", 9.5)):
+        photo, view = random.uniform(-1, 1, (120, 200, 3)), random.uniform(-1, 1, (16, 16, 3))
+        pictures = in_photo(photo, Framing(10, 20, 64), np.zeros((64, 64, 3)), view=view)
+        own = folder / f"{name}-denoise-dps"
+        own.mkdir()
+        write_page(own / "report.html", Page(f"Restored: {name}", "", [section_of(photo, pictures)]))
+        row = {"image": "draw 1", "psnr": psnr, "ssim": 0.5, "lpips": 0.1, "misfit_rms": 0.05}
+        entries.append(entry(name, own.name, pictures[RESTORED], row))
+    return folder / write_index(ResultsFolder(folder), entries, {"method": "dps"}, ["lost.png"])
+
+
+WINDOWS = {"params": [(1280, 900, "light"), (390, 844, "dark")], "ids": ["desktop", "phone"]}
+
+
+@pytest.fixture(scope="module", **WINDOWS)
 def page(request, browser, report):
-    """The report, opened from its file; at the end nothing was complained about or asked for."""
-    width, height, scheme = request.param
+    """The report, opened from its file."""
+    yield from opened_in(browser, report, request.param)
+
+
+@pytest.fixture(**WINDOWS)
+def several(request, browser, index):
+    """The page over several pictures, opened from its file."""
+    yield from opened_in(browser, index, request.param)
+
+
+def opened_in(browser, report, window):
+    """The report in a window; at the end nothing was complained about or asked for."""
+    width, height, scheme = window
     opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     faults = []
     opened.on("console", lambda message: faults.append(message.text))
@@ -119,3 +152,26 @@ def test_the_plot_is_drawn_in_the_colours_of_the_page(page):
         "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('.plot .xtitle')).fill]"
     )
     assert colours[0] == colours[1]
+
+
+def test_the_page_over_several_pictures_leads_to_the_report_of_each(several):
+    assert several.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert "lost.png" in several.locator("header").inner_text()
+    several.locator("th button").nth(1).click()
+    assert several.locator("tbody td:first-child").all_inner_texts() == ["c.png", "a b.png"], "9.5 comes before 20.1"
+    for place, name in (("figcaption a", "a b.png"), ("td a", "c.png")):
+        several.locator(place, has_text=name).click()
+        assert several.locator("h1").inner_text() == f"Restored: {name}"
+        several.go_back()
+
+
+def test_the_report_of_a_photo_shows_all_of_it_before_and_after(several):
+    several.locator("figcaption a").first.click()
+    titles = [text.splitlines()[0] for text in several.locator("figcaption").all_inner_texts()]
+    assert titles == ["measured, in the photo", "restored, in the photo", "the frame", "the photo"]
+    sources = several.locator(".gallery img").evaluate_all("all => all.map((image) => image.src)")
+    shown = [several.locator(f".stage img.{side}").get_attribute("src") for side in ("left", "right")]
+    assert shown == sources[:2]
+    stage = several.locator(".stage").bounding_box()
+    assert stage["width"] / stage["height"] == pytest.approx(200 / 120, rel=0.02)
+    assert several.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -105,6 +105,23 @@ def test_a_large_picture_is_shown_smaller(tmp_path):
     assert "800×1600, shown smaller" in text
 
 
+def test_a_photo_that_png_makes_too_large_is_compressed_and_says_so(tmp_path):
+    text = written(tmp_path, page_with(Pictures([Picture("photo", image(800)), Picture("small", image(8))])))
+    assert [found.shape[0] for found in pictures_in(text)] == [8]
+    (data,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    with PILImage.open(io.BytesIO(base64.b64decode(data))) as photo:
+        assert photo.size == (800, 800)
+    assert text.count("compressed here") == 1
+
+
+def test_titles_and_first_cells_lead_to_files_and_to_nothing_else(tmp_path):
+    name = 'javascript:alert(1)/a b"><.html'
+    shown = Pictures([Picture("a", image(), link="x/report.html"), Picture("b", image(), link=name)])
+    table = Table(["picture", "PSNR"], [["a", "1.0"], ["b", "2.0"]], ["x/report.html", name])
+    found = re.findall(r'href="([^"]*)"', written(tmp_path, page_with(shown, table)).partition("<body>")[2])
+    assert found == ["x/report.html", "javascript%3Aalert%281%29/a%20b%22%3E%3C.html"] * 2
+
+
 def test_many_pictures_are_cut_after_a_whole_row(tmp_path):
     text = written(tmp_path, page_with(Pictures([Picture("a", image())] * 100, columns=5)))
     assert len(pictures_in(text)) == 20

@@ -153,9 +153,10 @@ def _plain_arguments(rng: Random) -> Values:
         [_pick(rng, "{}Block2D", "Attn{}Block2D", "Resnet{}sampleBlock2D").format(way) for _ in widths]
         for way in ("Down", "Up")
     )
+    channels = _pick(rng, 3, 3, 1, 4)
     return _common_arguments(rng) | {
-        "in_channels": _pick(rng, 3, 1, 2, 4),
-        "out_channels": _pick(rng, 3, 6, 1, 2),
+        "in_channels": channels,
+        "out_channels": channels * _pick(rng, 1, 1, 2),
         "block_out_channels": widths,
         "down_block_types": down,
         "up_block_types": up,

@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxdiff import schedules
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.models import PriorConfig, module_of, parameter_shapes
+from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.typing import PyTree
-from weights_convert.families import consistency, ddpm, diffusers, edm, score_sde
+from weights_convert.families import consistency, ddpm, diffusers, edm, rules, score_sde
 from weights_convert.sources import read_source
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden" / "families"
@@ -44,7 +44,7 @@ def load(name: str, case: dict[str, Any]) -> tuple[PriorConfig, PyTree]:
         from benchmarks.parity_unet import recipe
 
         config = edm.config_from(case["class_name"], case["config"])
-        return config, edm.convert(recipe(_torch_shapes(config)), config)
+        return config, edm.convert(recipe(rules.torch_shapes(edm.names(config.unet), config.unet)), config)  # type: ignore[arg-type]
     source = read_source(GOLDEN / case["file"])
     if family == "edm":
         config = edm.config_from(source.config["class_name"], source.config["init_kwargs"])
@@ -61,16 +61,6 @@ def load(name: str, case: dict[str, Any]) -> tuple[PriorConfig, PyTree]:
         return config, score_sde.convert(source.tensors, config)
     config = consistency.config_from(case["config"], kind="edm")
     return config, consistency.convert(source.tensors, config)
-
-
-def _torch_shapes(config: PriorConfig) -> dict[str, tuple[int, ...]]:
-    from flax import traverse_util
-
-    from weights_convert.families.rules import restore
-
-    empty = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config.unet).items()}
-    tensors = restore(traverse_util.unflatten_dict(empty, sep="/"), edm.names(config.unet))  # type: ignore[arg-type]
-    return {name: value.shape for name, value in tensors.items()}
 
 
 def denoiser_of(config: PriorConfig, params: PyTree) -> Denoiser:

@@ -98,9 +98,15 @@ def test_the_ports_network_is_seen_in_its_shapes():
         (lambda: diffusers.network({"class_embed_type": "identity"}), "class_embed_type='identity'"),
         (lambda: diffusers.network({"sample_size": [64, 32]}), r"sample_size=\[64, 32\] is not square"),
         (lambda: diffusers.network({"attention_head_dim": 100}), "does not divide the 448 channels"),
-        (lambda: diffusers.config_from({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}), "FlowMatchEulerDiscrete"),
+        (
+            lambda: diffusers.config_from({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
+            "FlowMatchEulerDiscrete",
+        ),
         (lambda: diffusers.config_from({}, {"timestep_type": "continuous"}), "continuous timesteps"),
-        (lambda: diffusers.config_from({"time_embedding_type": "fourier"}, {"_class_name": "DDPMScheduler"}), "Fourier"),
+        (
+            lambda: diffusers.config_from({"time_embedding_type": "fourier"}, {"_class_name": "DDPMScheduler"}),
+            "Fourier",
+        ),
         (lambda: diffusers.config_from({"out_channels": 1}), "does not suit a network with 1 output channels"),
         (lambda: diffusers.network({"down_block_types": ["KDownBlock2D"] * 4}), "KDownBlock2D .* is not supported"),
         (lambda: score_sde.config_from({"name": "ncsnv2"}, image_size=32), "name of score_sde's model"),

@@ -6,8 +6,8 @@ Run:     python -m benchmarks.differential [--family NAME ...] [--count 60] [--f
 Needs:   torch and diffusers beside jaxdiff; for the other families clones in FOLDER (``benchmarks.originals`` names them).
 Shows:   per family, the largest relative L2 error of outputs, of input gradients of a random projection (every third
          network), and of D(x; σ); and what was refused, with the sentence.
-Time:    six seconds a network on two CPU cores.
-Seen:    docs/convert.md.
+Time:    three seconds of one core a network, ten with its gradient.
+Seen:    CPU: benchmarks/README.md. Few outputs have been compared yet; a longer run is due.
 """
 
 from __future__ import annotations

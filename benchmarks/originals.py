@@ -249,9 +249,7 @@ def score_sde(rng: Random, folder: Path, clones: Path | None) -> Original:
     """NCSN++, DDPM++ or DDPM with a list of averaged weights, and the configuration as JSON."""
     import torch
 
-    stub = types.ModuleType("torch.utils.cpp_extension")
-    stub.load = lambda *_, **__: None  # type: ignore[attr-defined]  # their filter is compiled for GPUs only
-    sys.modules["torch.utils.cpp_extension"] = stub
+    _stub_compiler()
     models = _module_of(clones, "score_sde_pytorch", "models.utils")
     for name in ("ncsnpp", "ddpm"):
         importlib.import_module(f"models.{name}")
@@ -289,6 +287,13 @@ def score_sde(rng: Random, folder: Path, clones: Path | None) -> Original:
         {**model, **data, **training}, path, Options(config=str(config)), module, network, labels,
         (size, size, data["num_channels"]),
     )  # fmt: skip
+
+
+def _stub_compiler() -> None:
+    """Their filter is compiled for GPUs as it is imported; on a CPU they run another."""
+    stub = types.ModuleType("torch.utils.cpp_extension")
+    stub.load = lambda *_, **__: None  # type: ignore[attr-defined]
+    sys.modules["torch.utils.cpp_extension"] = stub
 
 
 def _score_sde_arguments(rng: Random) -> tuple[Values, Values]:
@@ -376,6 +381,8 @@ def consistency(rng: Random, folder: Path, clones: Path | None) -> Original:
 
 def _stub_flash_attention() -> None:
     import torch
+
+    importlib.import_module("diffusers")  # it looks for that package as it is imported, so it comes first
 
     class FlashAttention(torch.nn.Module):
         def __init__(self, **_: Any) -> None:

@@ -78,12 +78,38 @@ def denoiser_of(config: PriorConfig, params: PyTree) -> Denoiser:
     )
 
 
-def compare(name: str, case: dict[str, Any]) -> Rows:
+def projection(shape: tuple[int, ...]) -> np.ndarray:
+    """The direction in which an output's gradient was recorded."""
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def compare(name: str, case: dict[str, Any], *, gradient: bool = True) -> Rows:
     """Relative L2 error of everything that is recorded of a network, by what it is."""
     with np.load(GOLDEN / case["npz"]) as file:
         arrays = {key: np.moveaxis(value, 1, -1) if value.ndim == 4 else value for key, value in file.items()}
     denoiser = denoiser_of(*load(name, case))
-    return dict({"edm": _edm, "consistency_models": _consistency}.get(case["family"], _timed)(denoiser, arrays))
+    found = dict({"edm": _edm, "consistency_models": _consistency}.get(case["family"], _timed)(denoiser, arrays))
+    return found | ({"input gradient": _gradient(name, denoiser, arrays)} if gradient else {})
+
+
+def _gradient(name: str, denoiser: Denoiser, arrays: Arrays) -> float:
+    """Error of ∇ₓ⟨v, F(x)⟩."""
+    with np.load(GOLDEN / "gradients.npz") as file:
+        recorded = np.moveaxis(file[name], 1, -1)
+    x = arrays["net_x"] if "net_x" in arrays else arrays["x"]
+    label = next(arrays[key] for key in ("net_t", "labels", "t", "sigma") if key in arrays).ravel()
+    label = np.log(label) if denoiser.preconditioning is not None and "net_t" not in arrays else label
+    classes = (
+        jnp.asarray(arrays["y"], jnp.int32) if "y" in arrays else arrays.get("labels") if "net_t" in arrays else None
+    )
+    across = np.moveaxis(projection(np.moveaxis(x, -1, 1).shape), 1, -1)
+
+    @jax.jit
+    def pulled(params: PyTree, x: Any) -> Any:
+        output = functools.partial(denoiser.module.apply, {"params": params})
+        return jax.vjp(lambda x: output(x, jnp.asarray(label, jnp.float32), classes), x)[1](across)[0]
+
+    return error(pulled(denoiser.params, x), recorded)
 
 
 def _edm(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
@@ -137,7 +163,7 @@ def error(found: Any, expected: np.ndarray) -> float:
 def limit(case: dict[str, Any], what: str) -> float:
     """1e-5; 1e-4 for an output whose own float32 error is as large."""
     own = case["error"].get("l2", 0.0)
-    return 1e-4 if what.startswith("output") and own > OWN_ERROR else LIMIT
+    return 1e-4 if what.startswith(("output", "input")) and own > OWN_ERROR else LIMIT
 
 
 def rows() -> Iterator[tuple[str, float, float]]:

@@ -242,13 +242,13 @@ def _variance_preserving(config: SongConfig, given: dict[str, Any]) -> PriorConf
         start, end = (0.00085, 0.012) if kind in OTHER_ENDS else (1e-4, 0.02)
         ends = (float(given.get("beta_start", start)), float(given.get("beta_end", end)))
     fixed = "fixed_large" if str(given.get("variance_type", "")).startswith("fixed_large") else "fixed_small"
-    kind = given.get("variance_type") if learned and given.get("variance_type") == "learned" else "learned_range"
+    told = "learned" if given.get("variance_type") == "learned" else "learned_range"
     return PriorConfig(
         config,
         BETAS[schedule],
         steps,
         PREDICTIONS[prediction],
-        str(kind) if learned else fixed,
+        told if learned else fixed,
         schedule_range=ends,
     )
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxdiff import schedules
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.models import PriorConfig, module_of, parameter_shapes
+from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.typing import PyTree
-from weights_convert.families import consistency, ddpm, diffusers, edm, score_sde
+from weights_convert.families import consistency, ddpm, diffusers, edm, rules, score_sde
 from weights_convert.sources import read_source
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden" / "families"
@@ -44,7 +44,7 @@ def load(name: str, case: dict[str, Any]) -> tuple[PriorConfig, PyTree]:
         from benchmarks.parity_unet import recipe
 
         config = edm.config_from(case["class_name"], case["config"])
-        return config, edm.convert(recipe(_torch_shapes(config)), config)
+        return config, edm.convert(recipe(rules.torch_shapes(edm.names(config.unet), config.unet)), config)  # type: ignore[arg-type]
     source = read_source(GOLDEN / case["file"])
     if family == "edm":
         config = edm.config_from(source.config["class_name"], source.config["init_kwargs"])
@@ -63,16 +63,6 @@ def load(name: str, case: dict[str, Any]) -> tuple[PriorConfig, PyTree]:
     return config, consistency.convert(source.tensors, config)
 
 
-def _torch_shapes(config: PriorConfig) -> dict[str, tuple[int, ...]]:
-    from flax import traverse_util
-
-    from weights_convert.families.rules import restore
-
-    empty = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config.unet).items()}
-    tensors = restore(traverse_util.unflatten_dict(empty, sep="/"), edm.names(config.unet))  # type: ignore[arg-type]
-    return {name: value.shape for name, value in tensors.items()}
-
-
 def denoiser_of(config: PriorConfig, params: PyTree) -> Denoiser:
     """What ``load_denoiser`` makes of a converted checkpoint, unclipped."""
     side = config.unet.image_size
@@ -88,12 +78,38 @@ def denoiser_of(config: PriorConfig, params: PyTree) -> Denoiser:
     )
 
 
-def compare(name: str, case: dict[str, Any]) -> Rows:
+def projection(shape: tuple[int, ...]) -> np.ndarray:
+    """The direction in which an output's gradient was recorded."""
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def compare(name: str, case: dict[str, Any], *, gradient: bool = True) -> Rows:
     """Relative L2 error of everything that is recorded of a network, by what it is."""
     with np.load(GOLDEN / case["npz"]) as file:
         arrays = {key: np.moveaxis(value, 1, -1) if value.ndim == 4 else value for key, value in file.items()}
     denoiser = denoiser_of(*load(name, case))
-    return dict({"edm": _edm, "consistency_models": _consistency}.get(case["family"], _timed)(denoiser, arrays))
+    found = dict({"edm": _edm, "consistency_models": _consistency}.get(case["family"], _timed)(denoiser, arrays))
+    return found | ({"input gradient": _gradient(name, denoiser, arrays)} if gradient else {})
+
+
+def _gradient(name: str, denoiser: Denoiser, arrays: Arrays) -> float:
+    """Error of ∇ₓ⟨v, F(x)⟩."""
+    with np.load(GOLDEN / "gradients.npz") as file:
+        recorded = np.moveaxis(file[name], 1, -1)
+    x = arrays["net_x"] if "net_x" in arrays else arrays["x"]
+    label = next(arrays[key] for key in ("net_t", "labels", "t", "sigma") if key in arrays).ravel()
+    label = np.log(label) if denoiser.preconditioning is not None and "net_t" not in arrays else label
+    classes = (
+        jnp.asarray(arrays["y"], jnp.int32) if "y" in arrays else arrays.get("labels") if "net_t" in arrays else None
+    )
+    across = np.moveaxis(projection(np.moveaxis(x, -1, 1).shape), 1, -1)
+
+    @jax.jit
+    def pulled(params: PyTree, x: Any) -> Any:
+        output = functools.partial(denoiser.module.apply, {"params": params})
+        return jax.vjp(lambda x: output(x, jnp.asarray(label, jnp.float32), classes), x)[1](across)[0]
+
+    return error(pulled(denoiser.params, x), recorded)
 
 
 def _edm(denoiser: Denoiser, arrays: Arrays) -> Iterator[tuple[str, float]]:
@@ -153,7 +169,7 @@ def error(found: Any, expected: np.ndarray) -> float:
 def limit(case: dict[str, Any], what: str) -> float:
     """1e-5; 1e-4 for an output whose own float32 error is as large."""
     own = case["error"].get("l2", 0.0)
-    return 1e-4 if what.startswith("output") and own > OWN_ERROR else LIMIT
+    return 1e-4 if what.startswith(("output", "input")) and own > OWN_ERROR else LIMIT
 
 
 def rows() -> Iterator[tuple[str, float, float]]:

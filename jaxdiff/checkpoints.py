@@ -8,6 +8,7 @@ architecture, and a mismatch is an error.
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import pathlib
@@ -343,7 +344,7 @@ def _write_description(path: pathlib.Path, description: Description, weights: pa
 def _write_safetensors(path: pathlib.Path, folder: pathlib.Path, named: Named, description: Description) -> None:
     import safetensors.numpy
 
-    (folder / "weights").write_bytes(safetensors.numpy.save(named))
+    safetensors.numpy.save_file(named, folder / "weights")  # `save` would hold all of it twice
     _write_description(folder / "description", description, folder / "weights")
     (folder / "description").replace(path.with_suffix(".json"))
     (folder / "weights").replace(path)
@@ -354,7 +355,9 @@ def _write_orbax(path: pathlib.Path, folder: pathlib.Path, named: Named, descrip
 
     whole = folder / "whole"
     whole.mkdir()
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    # Weights hardly shrink, and compressing them takes their size in memory once more. Older Orbax always does it.
+    known = inspect.signature(ocp.PyTreeCheckpointer).parameters
+    with ocp.PyTreeCheckpointer(**({"use_compression": False} if "use_compression" in known else {})) as checkpointer:
         checkpointer.save(whole / "params", traverse_util.unflatten_dict(named, sep="/"))
     _write_description(whole / DESCRIPTION, description, whole / "params")
     whole.chmod(0o755)

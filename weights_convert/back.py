@@ -27,7 +27,7 @@ VERSION = "0.30.0"
 """Oldest diffusers that has every field of the configuration."""
 
 
-def write_back(prior: str, out: pathlib.Path, form: str, family: str | None = None) -> str:
+def write_back(prior: str, out: pathlib.Path, form: str, family: str | None = None, *, overwrite: bool = False) -> str:
     """Write a prior for another code.
 
     Args:
@@ -35,6 +35,7 @@ def write_back(prior: str, out: pathlib.Path, form: str, family: str | None = No
         out: the folder (diffusers) or file to make.
         form: one of ``FORMS``: a folder of diffusers; our names as safetensors; a state dict by a family's names.
         family: whose names, where the prior does not record where it comes from.
+        overwrite: replace what an earlier conversion wrote to OUT.
 
     Returns:
         One line that says what was written.
@@ -42,23 +43,41 @@ def write_back(prior: str, out: pathlib.Path, form: str, family: str | None = No
     Raises:
         ValueError: if OUT is taken, or the form cannot express the prior.
     """
-    if os.path.exists(out):
-        raise ValueError(f"{out} exists already; choose another OUT.")
+    if form == "safetensors" and out.suffix != ".safetensors":
+        out = out.with_name(f"{out.name}.safetensors")
+    _check_place(prior, out, form, overwrite)
     checkpoint = load_checkpoint(prior)
     if form == "safetensors":
-        out = out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
-        save_checkpoint(out, checkpoint.params, checkpoint.config, metadata=checkpoint.metadata)
+        save_checkpoint(out, checkpoint.params, checkpoint.config, metadata=checkpoint.metadata, overwrite=overwrite)
         return f"{prior} -> {out}, by jaxdiff's names"
     if form == "diffusers":
         _write_diffusers(checkpoint, out)
         return f"{prior} -> {out}, a folder of diffusers"
-    if out.suffix not in (".pt", ".safetensors"):
-        raise ValueError(f"{out} must end in .safetensors or .pt.")
     family, tensors = _by_names(checkpoint, family)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as partial:
         write_tensors(partial, tensors)
     return f"{prior}: {len(tensors)} tensors -> {out}, by the names of {family}"
+
+
+def _check_place(prior: str, out: pathlib.Path, form: str, overwrite: bool) -> None:
+    """See that OUT can be written, and that nothing is lost but what an earlier conversion wrote."""
+    if form == "torch-names" and out.suffix not in (".pt", ".safetensors"):
+        raise ValueError(f"{out} must end in .safetensors or .pt.")
+    if not os.path.exists(out):
+        return
+    if not overwrite:
+        raise ValueError(f"{out} exists already; choose another OUT, or add --overwrite.")
+    source, place = pathlib.Path(prior).resolve(), out.resolve()
+    if place.is_relative_to(source) or source.is_relative_to(place):
+        raise ValueError(f"{out} holds the prior itself, which would be lost; choose another OUT.")
+    if out.is_dir() != (form == "diffusers"):
+        raise ValueError(f"{out} is a {'folder' if out.is_dir() else 'file'}, which --to {form} does not replace.")
+    inside = [path for path in out.rglob("*") if not path.is_dir()] if out.is_dir() else []
+    if foreign := [path for path in inside if path.relative_to(out).as_posix() not in FOLDER]:
+        raise ValueError(
+            f"{foreign[0]} is no part of a folder that was converted, and is not overwritten; move it away."
+        )
 
 
 def _by_names(checkpoint: Checkpoint, family: str | None) -> tuple[str, dict[str, np.ndarray]]:
@@ -75,6 +94,12 @@ def _by_names(checkpoint: Checkpoint, family: str | None) -> tuple[str, dict[str
 
 
 # --- diffusers -------------------------------------------------------------------------
+
+
+FOLDER = (
+    "model_index.json", "unet/config.json", f"unet/{WEIGHTS}.safetensors", "scheduler/scheduler_config.json",
+)  # fmt: skip
+"""The files of a folder of diffusers."""
 
 
 def _write_diffusers(checkpoint: Checkpoint, out: pathlib.Path) -> None:
@@ -96,19 +121,17 @@ def _write_diffusers(checkpoint: Checkpoint, out: pathlib.Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name[:32]}.", suffix=".partial", dir=out.parent))
     try:
-        for place, values in {
-            "model_index.json": index,
-            "unet/config.json": {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **unet},
-            "scheduler/scheduler_config.json": scheduler,
-        }.items():
-            (folder / place).parent.mkdir(exist_ok=True)
-            (folder / place).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        whole = folder / "whole"
+        about = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **unet}
+        index_at, unet_at, weights_at, scheduler_at = (whole / place for place in FOLDER)
+        for place, values in {index_at: index, unet_at: about, scheduler_at: scheduler}.items():
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         tensors = rules.restore(checkpoint.params, diffusers.names(config.unet))
-        (folder / "unet" / f"{WEIGHTS}.safetensors").write_bytes(
-            safetensors.numpy.save(tensors, metadata={"format": "pt"})
-        )
-        folder.chmod(0o755)
-        folder.rename(out)
+        safetensors.numpy.save_file(tensors, weights_at, metadata={"format": "pt"})
+        if out.is_dir():
+            out.rename(folder / "replaced")
+        whole.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

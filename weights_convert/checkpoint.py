@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder (or .safetensors file) to make")
     parser.add_argument("--format", choices=("orbax", "safetensors"), help="default: orbax, or as OUT's ending says")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type on disk")
-    parser.add_argument("--overwrite", action="store_true", help="replace the prior that is at OUT")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier conversion wrote to OUT")
     parser.add_argument("--licence", help="note on the weights' terms, for the JSON")
     parser.add_argument("--label", type=int, help="class that the check uses, of a class-conditional prior (default 0)")
     parser.add_argument("--no-check", action="store_true", help="do not look at what the prior makes of a picture")
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if anything about the source, the options or the place to write to is wrong.
     """
     if args.to is not None:
-        print(write_back(args.file, pathlib.Path(args.out), args.to, family_named(args.family)))
+        family, out = family_named(args.family), pathlib.Path(args.out)
+        print(write_back(args.file, out, args.to, family, overwrite=args.overwrite))
         return 0
     out = guided_diffusion.target(args.out, args.format)
     path, name, origin = _located(args.file)

@@ -83,7 +83,7 @@ def write_tensors(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
     if path.suffix == ".safetensors":
         import safetensors.numpy
 
-        path.write_bytes(safetensors.numpy.save(tensors))
+        safetensors.numpy.save_file(tensors, path)
         return
     try:
         import torch

@@ -113,9 +113,7 @@ def _diffusers(source: Source, options: Options) -> Prior:
 
 def _score_sde(source: Source, options: Options) -> Prior:
     values, assumed = score_sde_configs.settings(source, options.config, options.hidden.image_size)
-    process = {name: values.pop(name) for name in ("image_size", "centered", "sde", "continuous")}
-    channels = values.pop("num_channels", 3)
-    return Prior(score_sde.config_from(values, channels=channels, **process), score_sde.convert, assumed)
+    return Prior(score_sde_configs.config_from(values), score_sde.convert, assumed)
 
 
 def _consistency(source: Source, options: Options) -> Prior:

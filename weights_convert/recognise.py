@@ -14,7 +14,7 @@ SIGNS: dict[str, tuple[str, ...]] = {
     "guided-diffusion": ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight"),
     "ddpm": ("temb.dense.0.weight", "down.0.block.0.norm1.weight", "conv_out.weight"),
     "diffusers": ("time_embedding.linear_1.weight", "down_blocks.0.resnets.0.norm1.weight", "conv_out.weight"),
-    "score-sde": ("all_modules.0.", "all_modules.1.weight", "all_modules.3."),
+    "score-sde": ("all_modules.0.", "all_modules.1."),
     "edm": ("model.map_layer0.weight", "model.map_layer1.weight", "model.enc."),
 }
 """Names that tell a family; one that ends in a dot is the beginning of a name."""
@@ -89,14 +89,10 @@ def recognise(shapes: Shapes, config: Mapping[str, Any], asked: str | None) -> S
 
 def _prefixes(shapes: Shapes, signs: tuple[str, ...]) -> list[str]:
     """Whatever stands before all the signs of a family."""
-    exact = next(sign for sign in signs if not sign.endswith("."))
-    prefixes = [name.removesuffix(exact) for name in shapes if name == exact or name.endswith(f".{exact}")]
-    heads = {".".join(parts[:i]) for parts in (name.split(".") for name in shapes) for i in range(len(parts))}
-
-    def there(name: str) -> bool:
-        return name.rstrip(".") in heads if name.endswith(".") else name in shapes
-
-    return [prefix for prefix in prefixes if all(there(prefix + sign) for sign in signs)]
+    heads = {".".join(parts[:i]) + "." for parts in (name.split(".") for name in shapes) for i in range(1, len(parts))}
+    there = {*shapes, *heads}
+    prefixes = [name.removesuffix(signs[0]) for name in there if f".{name}".endswith(f".{signs[0]}")]
+    return [prefix for prefix in sorted(prefixes) if all(prefix + sign in there for sign in signs)]
 
 
 def _refined(seen: Seen, shapes: Shapes) -> Seen:

@@ -1,14 +1,18 @@
 """Which configuration of score_sde a file was trained with: it holds none, and shapes leave several."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from jaxdiff.models import PriorConfig, SongConfig
+from jaxdiff.typing import Shape
 from weights_convert.diffusers_folder import read_json
-from weights_convert.published import score_sde_config, score_sde_configs
+from weights_convert.families import rules, score_sde
+from weights_convert.published import score_sde_config, score_sde_configs, score_sde_folder
 from weights_convert.score_sde_modules import architecture
 from weights_convert.sources import Source
 
-__all__ = ["settings"]
+__all__ = ["config_from", "settings"]
 
 Values = dict[str, Any]
 
@@ -16,6 +20,18 @@ SEEN = ("name", "nf", "ch_mult", "num_res_blocks", "embedding_type", "progressiv
 """Fields that shapes tell."""
 LEVELS = ("sigma_min", "sigma_max", "num_scales")
 """Fields that the buffer of noise levels tells."""
+
+
+def config_from(values: Values) -> PriorConfig:
+    """The prior of a configuration's fields, those of model, data and training together.
+
+    Raises:
+        ValueError: if a field is unknown or asks for what is not supported.
+    """
+    apart = ("image_size", "centered", "sde", "continuous", "num_channels")
+    model = {name: value for name, value in values.items() if name not in apart}
+    process = {name: values[name] for name in apart[:-1]}
+    return score_sde.config_from(model, channels=values.get("num_channels", 3), **process)
 
 
 def settings(source: Source, asked: str | None, image_size: int | None) -> tuple[Values, tuple[str, ...]]:
@@ -29,12 +45,20 @@ def settings(source: Source, asked: str | None, image_size: int | None) -> tuple
     Raises:
         ValueError: if several configurations fit, or none does and more has to be said.
     """
+    folder = score_sde_folder(source.path)
+    after = (f"configuration {folder}, after the folder's name",)
     if source.config.get("layout") == "flax":
-        if asked is None:
+        if (name := asked or folder) is None:
             raise ValueError("a flax checkpoint does not tell its configuration; give --config, such as ve/NAME.")
-        return _named(asked) | ({} if image_size is None else {"image_size": image_size}), ()
-    seen = architecture(source.tensors.shapes)
+        return _named(name) | ({} if image_size is None else {"image_size": image_size}), () if asked else after
+    shapes = source.tensors.shapes
     levels = {name: source.config[name] for name in LEVELS if name in source.config}
+    if asked is not None:
+        values = _named(asked) | levels | ({} if image_size is None else {"image_size": image_size})
+        # A whole configuration is the user's word. A published one may have been changed a little for another network.
+        if asked.endswith(".json") or _is_network(values, shapes):
+            return values, ()
+    seen = architecture(shapes)
     if asked is not None:
         return _adapted(_named(asked), seen, levels, image_size), ()
     fits = {name: values for name, values in score_sde_configs().items() if _fits(values, seen, levels)}
@@ -44,6 +68,8 @@ def settings(source: Source, asked: str | None, image_size: int | None) -> tuple
     if len(processes) == 1:
         name, values = next(iter(fits.items()))
         return _adapted(values, seen, levels, image_size), (f"configuration {name}",)
+    if folder in fits:
+        return _adapted(fits[folder], seen, levels, image_size), after
     if fits:
         raise ValueError(f"it could be of the configurations {', '.join(fits)} of score_sde; say which with --config.")
     if seen["embedding_type"] == "fourier":
@@ -66,6 +92,13 @@ def _named(asked: str) -> Values:
     if missing := [name for name in ("image_size", "centered", "sde", "continuous") if name not in values]:
         raise ValueError(f"{asked} has no {', '.join(missing)}, which a configuration of score_sde needs.")
     return values
+
+
+def _is_network(values: Values, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a configuration's network has exactly the tensors of a file."""
+    config = config_from(values).unet
+    assert isinstance(config, SongConfig)
+    return rules.torch_shapes(score_sde.names(config), config) == dict(shapes)
 
 
 def _fits(values: Values, seen: Values, levels: Values) -> bool:

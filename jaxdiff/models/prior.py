@@ -75,7 +75,7 @@ class PriorConfig:
         if self.preconditioning is not None:
             if learned or unet.out_channels < unet.in_channels:
                 raise ValueError("a network that is told σ has no learned variance, and as many outputs as inputs.")
-        elif learned != (unet.out_channels == 2 * unet.in_channels):
+        elif unet.out_channels != (1 + learned) * unet.in_channels:
             raise ValueError(
                 f"variance={self.variance!r} does not suit a network with {unet.out_channels} output channels for "
                 f"{unet.in_channels} input channels: a learned variance has twice as many, a fixed one as many."

@@ -162,6 +162,13 @@ def test_back_to_diffusers_is_exact(tmp_path, capsys):
     assert again.config["unet"] == first.config["unet"]
     assert convert(back, tmp_path / "twice", "--no-check") == 0
     assert load_checkpoint(tmp_path / "twice").config == load_checkpoint(prior).config
+    assert convert(prior, back, "--to", "diffusers", "--overwrite") == 0
+    (back / "note.txt").write_text("mine")
+    sentence = "note.txt is no part of a folder that was converted"
+    assert convert(prior, back, "--to", "diffusers", "--overwrite") == 2
+    assert sentence in capsys.readouterr().err
+    assert convert(prior, back, "--to", "torch-names", "--overwrite") == 2  # neither by its ending nor by its kind
+    assert (back / "note.txt").read_text() == "mine"
     assert not list(tmp_path.glob(".*partial*"))
 
 
@@ -178,7 +185,12 @@ def test_back_to_names(tmp_path, capsys):
     sentence = refused(capsys, tmp_path / "folder", prior, tmp_path / "folder", "--to", "diffusers")
     assert "cannot express this network" in sentence
     assert convert(prior, back, "--to", "torch-names") == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "add --overwrite" in capsys.readouterr().err
+    assert convert(prior, back, "--to", "torch-names", "--overwrite") == 0
+    assert convert(prior, tmp_path / "own", "--to", "safetensors", "--overwrite") == 0
+    for own in (tmp_path, prior):
+        assert convert(prior, own, "--to", "diffusers", "--overwrite") == 2
+        assert "holds the prior itself" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite(torch_files, tmp_path, capsys):

@@ -13,10 +13,17 @@ CASES = parity.cases()
 
 @pytest.mark.parametrize("name", fast_only(["edm_ncsnpp"], list(CASES)))
 def test_outputs_and_denoised_values_are_the_originals(name):
-    errors = parity.compare(name, CASES[name])
+    errors = parity.compare(name, CASES[name], gradient=False)
     assert errors
     for what, error in errors.items():
         assert error < parity.limit(CASES[name], what), errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(CASES))
+def test_input_gradients_are_the_originals(name):
+    error = parity.compare(name, CASES[name])["input gradient"]
+    assert error < parity.limit(CASES[name], "input gradient")
 
 
 TABLES = {
@@ -96,6 +103,18 @@ def test_the_ports_network_is_seen_in_its_shapes():
         ),
         (lambda: diffusers.network({"blocks": 1}), "has no argument blocks"),
         (lambda: diffusers.network({"class_embed_type": "identity"}), "class_embed_type='identity'"),
+        (lambda: diffusers.network({"sample_size": [64, 32]}), r"sample_size=\[64, 32\] is not square"),
+        (lambda: diffusers.network({"attention_head_dim": 100}), "does not divide the 448 channels"),
+        (
+            lambda: diffusers.config_from({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
+            "FlowMatchEulerDiscrete",
+        ),
+        (lambda: diffusers.config_from({}, {"timestep_type": "continuous"}), "continuous timesteps"),
+        (
+            lambda: diffusers.config_from({"time_embedding_type": "fourier"}, {"_class_name": "DDPMScheduler"}),
+            "Fourier",
+        ),
+        (lambda: diffusers.config_from({"out_channels": 1}), "does not suit a network with 1 output channels"),
         (lambda: diffusers.network({"down_block_types": ["KDownBlock2D"] * 4}), "KDownBlock2D .* is not supported"),
         (lambda: score_sde.config_from({"name": "ncsnv2"}, image_size=32), "name of score_sde's model"),
         (lambda: score_sde.config_from({"what": 1}, image_size=32), "no field what"),

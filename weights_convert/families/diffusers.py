@@ -54,7 +54,9 @@ def network(given: Mapping[str, Any]) -> SongConfig:
         "attend_down": tuple(i for i, kind in enumerate(down) if kind in (ATTENDS, SKIP_ATTENDS)),
         "attend_up": tuple(i for i, kind in enumerate(up) if kind in (ATTENDS, SKIP_ATTENDS)),
     }
-    return SongConfig(**_common(values, widths) | _embedding(values, widths) | options | resampling | attend)
+    config = SongConfig(**_common(values, widths) | _embedding(values, widths) | options | resampling | attend)
+    _refuse_heads(config)
+    return config
 
 
 def _refuse(values: dict[str, Any]) -> None:
@@ -70,9 +72,20 @@ def _refuse(values: dict[str, Any]) -> None:
     }
     if wrong := [f"{name}={values[name]!r}" for name, bad in unsupported.items() if bad]:
         raise ValueError(f"{', '.join(wrong)} of UNet2DModel is not supported.")
-    size, widths = values["attention_head_dim"], values["block_out_channels"]
-    if size is not None and any(width % size for width in widths):
-        raise ValueError(f"attention_head_dim={size} does not divide every one of block_out_channels={list(widths)}.")
+    side = values["sample_size"]
+    if isinstance(side, list | tuple) and len(set(side)) > 1:
+        raise ValueError(
+            f"sample_size={list(side)} is not square; give --image-size, and any size can be asked for later."
+        )
+
+
+def _refuse_heads(config: SongConfig) -> None:
+    """Heads that leave channels over: diffusers then attends on fewer channels than there are."""
+    attends = {config.channels[level] for level in (*config.attend_down, *config.attend_up)}
+    attends |= {config.channels[-1]} if config.middle == "attention" else set()
+    size = config.head_channels
+    if size is not None and (wrong := sorted(width for width in attends if width % size)):
+        raise ValueError(f"attention_head_dim={size} does not divide the {wrong[0]} channels of a level that attends.")
 
 
 def _common(values: dict[str, Any], widths: tuple[int, ...]) -> dict[str, Any]:
@@ -165,6 +178,14 @@ def _resampling(kind: str, chosen: str) -> str:
 # --- processes -----------------------------------------------------------------------
 
 BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "sigmoid": "sigmoid", "squaredcos_cap_v2": "cosine"}
+VARIANCE_PRESERVING = (
+    "DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "LMSDiscrete", "EulerDiscrete",
+    "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverMultistep",
+    "DPMSolverSinglestep", "DPMSolverSDE", "DEISMultistep", "UniPCMultistep", "SASolver", "RePaint",
+)  # fmt: skip
+"""Schedulers, without that word, whose chain is that of ``beta_schedule``."""
+OTHER_ENDS = ("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
+"""Those among them whose default β run from 0.00085 to 0.012."""
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
@@ -181,7 +202,8 @@ def config_from(unet: Mapping[str, Any], scheduler: Mapping[str, Any] | None = N
         data = float(given.get("sigma_data", 0.5))
         form = Preconditioning("consistency", "consistency", sigma_data=data, sigma_min=low)
         return PriorConfig(config, "karras", variance="fixed_small", schedule_range=(low, high), preconditioning=form)
-    if config.embedding == "fourier" or kind == "ScoreSdeVeScheduler":
+    fourier = config.embedding == "fourier"
+    if kind == "ScoreSdeVeScheduler" or (fourier and kind in ("", "KarrasVeScheduler")):
         return _variance_exploding(config, given)
     return _variance_preserving(config, given)
 
@@ -199,6 +221,14 @@ def _variance_exploding(config: SongConfig, given: dict[str, Any]) -> PriorConfi
 
 
 def _variance_preserving(config: SongConfig, given: dict[str, Any]) -> PriorConfig:
+    kind = str(given.get("_class_name") or "DDPMScheduler").removesuffix("Scheduler")
+    refused = {
+        f"the scheduler {kind}": kind not in VARIANCE_PRESERVING,
+        "a scheduler with continuous timesteps": given.get("timestep_type") == "continuous",
+        f"the scheduler {kind} beside Fourier features of σ": config.embedding == "fourier",
+    }
+    if wrong := [what for what, bad in refused.items() if bad]:
+        raise ValueError(f"{wrong[0]} of diffusers is not supported.")
     schedule, prediction = given.get("beta_schedule", "linear"), given.get("prediction_type", "epsilon")
     if schedule not in BETAS or given.get("trained_betas") is not None:
         raise ValueError(f"the noise schedule {schedule!r} of diffusers (or its trained_betas) is not supported.")
@@ -209,15 +239,16 @@ def _variance_preserving(config: SongConfig, given: dict[str, Any]) -> PriorConf
     steps, learned = int(given.get("num_train_timesteps", 1000)), config.out_channels == 2 * config.in_channels
     ends = None
     if schedule != "squaredcos_cap_v2":
-        ends = (float(given.get("beta_start", 1e-4)), float(given.get("beta_end", 0.02)))
+        start, end = (0.00085, 0.012) if kind in OTHER_ENDS else (1e-4, 0.02)
+        ends = (float(given.get("beta_start", start)), float(given.get("beta_end", end)))
     fixed = "fixed_large" if str(given.get("variance_type", "")).startswith("fixed_large") else "fixed_small"
-    kind = given.get("variance_type") if learned and given.get("variance_type") == "learned" else "learned_range"
+    told = "learned" if given.get("variance_type") == "learned" else "learned_range"
     return PriorConfig(
         config,
         BETAS[schedule],
         steps,
         PREDICTIONS[prediction],
-        str(kind) if learned else fixed,
+        told if learned else fixed,
         schedule_range=ends,
     )
 

@@ -13,7 +13,10 @@ from jaxdiff.models import NetworkConfig, parameter_shapes
 from jaxdiff.typing import PyTree, Shape
 from weights_convert.arrays import renamed
 
-__all__ = ["CONV", "LINEAR", "NIN", "NIN_CONV", "POINT", "SAME", "Layout", "Rule", "convert", "per_head", "restore"]
+__all__ = [
+    "CONV", "LINEAR", "NIN", "NIN_CONV", "POINT", "SAME", "Layout", "Rule", "convert", "per_head", "restore",
+    "torch_shapes",
+]  # fmt: skip
 
 Named = dict[str, np.ndarray]
 
@@ -105,8 +108,7 @@ def convert(
         except (ValueError, IndexError):
             value = np.zeros(())
         if tuple(value.shape) != shape:
-            theirs = rule.layout.back(np.broadcast_to(np.zeros((), np.float32), shape)).shape
-            wrong.append(f"{rule.theirs} is {tuple(read.shape)}, not {theirs}")
+            wrong.append(f"{rule.theirs} is {tuple(read.shape)}, not {_torch_shape(rule, shapes)}")
         # A copy, so that what was read can go: memory then holds the parameters and one tensor.
         parts.setdefault(rule.ours, {})[rule.part or 0] = np.ascontiguousarray(value)
     lists = {"missing": missing, "extra": extra, "mis-shaped": wrong}
@@ -115,6 +117,17 @@ def convert(
         raise ValueError(f"the checkpoint is not the network that its configuration describes: {'; '.join(told)}.")
     flat = {name: _joined([found[i] for i in sorted(found)]) for name, found in parts.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def torch_shapes(rules: Iterable[Rule], config: NetworkConfig) -> dict[str, Shape]:
+    """Shape of each tensor of the other code."""
+    shapes = parameter_shapes(config)
+    return {rule.theirs: _torch_shape(rule, shapes) for rule in rules}
+
+
+def _torch_shape(rule: Rule, shapes: Mapping[str, Shape]) -> Shape:
+    ours = np.broadcast_to(np.zeros((), np.float32), _part_shape(shapes[rule.ours], rule.part))
+    return tuple(rule.layout.back(ours).shape)
 
 
 def restore(params: PyTree, rules: Iterable[Rule]) -> Named:

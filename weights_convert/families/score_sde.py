@@ -120,6 +120,7 @@ def _ncsnpp(values: dict[str, Any]) -> dict[str, Any]:
         "residual_scale": scale,
         "middle_scale": scale,
         "resample_filter": tuple(float(tap) for tap in values["fir_kernel"]) if values["fir"] else (),
+        "resampled_shortcut": values["resblock_type"] == "biggan",
         "input_pyramid": PYRAMIDS[values["progressive_input"]],
         "combine": values["progressive_combine"],
         "output_pyramid": PYRAMIDS[values["progressive"]],
@@ -134,6 +135,7 @@ def _ddpm(values: dict[str, Any]) -> dict[str, Any]:
         "residual_scale": 1.0,
         "middle_scale": 1.0,
         "resample_filter": (),
+        "resampled_shortcut": False,
     }
 
 

@@ -3,11 +3,19 @@
 import functools
 import importlib.resources
 import json
+import pathlib
 from typing import Any, NamedTuple
 
 from jaxdiff.names import nearest
 
-__all__ = ["Known", "known_file", "score_sde_config", "score_sde_configs"]
+__all__ = ["Known", "known_file", "score_sde_config", "score_sde_configs", "score_sde_folder"]
+
+FOLDERS = {
+    "ve/ffhq_1024_ncsnpp_continuous": "ve/ffhq_ncsnpp_continuous",
+    "vp/cifar10_ddpm": "vp/ddpm/cifar10",
+    "vp/cifar10_ddpm_continuous": "vp/ddpm/cifar10_continuous",
+}
+"""Published folders of score_sde that are named otherwise than the configuration."""
 
 
 class Known(NamedTuple):
@@ -54,6 +62,7 @@ def score_sde_config(name: str) -> tuple[str, dict[str, Any]]:
     """
     known = score_sde_configs()
     path = name.removesuffix(".py").replace(".", "/").removeprefix("configs/")
+    path = FOLDERS.get(path, path)
     fits = [key for key in known if key == path or key.endswith(f"/{path}")]
     if len(fits) == 1:
         return fits[0], dict(known[fits[0]])
@@ -62,3 +71,16 @@ def score_sde_config(name: str) -> tuple[str, dict[str, Any]]:
     near = next((key for key in known if path in key), None) or nearest(path, known, cutoff=0.5)
     hint = f"; did you mean {near}?" if near else f"; choose one of {', '.join(known)}."
     raise ValueError(f"score_sde has no configuration {name}{hint}")
+
+
+def score_sde_folder(path: pathlib.Path) -> str | None:
+    """The configuration that the folder of a file of score_sde is named after, as the published folders are.
+
+    >>> score_sde_folder(pathlib.Path("ve/ffhq_256_ncsnpp_continuous/checkpoint_48.pth"))
+    've/ffhq_256_ncsnpp_continuous'
+    """
+    folder = path.absolute().parent
+    known = {name: name for name in score_sde_configs()} | FOLDERS
+    whole = known.get(f"{folder.parent.name}/{folder.name}")
+    ends = [config for name, config in known.items() if name.rpartition("/")[2] == folder.name]
+    return whole or (ends[0] if len(ends) == 1 else None)

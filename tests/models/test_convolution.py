@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.test_util import check_grads
 
 from jaxdiff import runtime
@@ -171,7 +171,7 @@ def test_a_split_batch_needs_one_sum_between_devices():
 
 def test_it_lowers_for_every_platform():
     x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
-    exported = jax.export.export(
+    exported = export.export(
         jax.jit(jax.grad(lambda x, k: convolve_upsampled(convolve(x, k, ((1, 1), (1, 1))), kernel).sum(), (0, 1))),
         platforms=("cpu", "cuda", "tpu"),
     )(x, jnp.ones((3, 3, 3, 3)))

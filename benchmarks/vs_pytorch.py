@@ -158,7 +158,7 @@ class Theirs:
         noisy, clean = (a.permute(0, 3, 1, 2).contiguous(memory_format=layout) for a in (noisy, clean))
         operator = physics.Inpainting(
             img_size=(3, options.side, options.side),
-            mask=mask.permute(2, 0, 1),
+            mask=mask.permute(2, 0, 1).repeat(3, 1, 1),  # DDRM indexes it like the image
             noise_model=physics.GaussianNoise(0.025),
             device=device,
         )

@@ -5,9 +5,9 @@ Run:     python -m benchmarks.fast_cpu [--rounds 5] [--only convolution,training
          with another JAX).
 Needs:   jaxdiff[train].
 Shows:   median milliseconds of wall time and, in brackets, of processor time a core, which other jobs on the machine change
-         less; for products TFLOP/s, too. The cases are a copy and a group norm with SiLU of 32 MiB, the three products of
-         3×3 convolutions, the faces64 network with and without its input gradient (batch 8), and an update of training
-         (batch 32, images/s).
+         less; for products TFLOP/s, too. The cases are a copy and a group norm with SiLU of 32 MiB, the network's own group
+         norm with SiLU (256×256 × 128) with and without its gradient, the three products of 3×3 convolutions, the faces64
+         network with and without its input gradient (batch 8), and an update of training (batch 32, images/s).
 Time:    5 minutes on two quiet CPU cores, most of it compilation.
 Seen:    docs/performance.md.
 """
@@ -31,6 +31,8 @@ PRODUCTS = ("forward", "input gradient", "kernel gradient by the library", "kern
 CASES = (
     "memory: copy",
     "memory: group norm + SiLU",
+    "norm: GroupNorm + SiLU",
+    "norm: GroupNorm + SiLU, input gradient",
     *(f"convolution {side}×{side}×{width}: {what}" for side, width in SHAPES for what in PRODUCTS),
     "network: faces64",
     "network: faces64 + input gradient",
@@ -46,6 +48,19 @@ def memory(name: str) -> Callable[[], Any]:
     normed = lambda x: jax.nn.silu((x - jnp.mean(x, (1, 2), keepdims=True)) * 2)  # noqa: E731
     program = jax.jit((lambda x: x + 1) if name.endswith("copy") else normed)
     return lambda: program(x)
+
+
+def norm(name: str) -> Callable[[], Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdiff.models.layers import GroupNorm
+
+    variables = {"params": {"scale": jnp.ones(128), "bias": jnp.zeros(128)}}
+    act = lambda x: jax.nn.silu(GroupNorm().apply(variables, x))  # noqa: E731
+    x, v = (jax.random.normal(jax.random.key(i), (1, 256, 256, 128)) for i in (0, 1))
+    program = jax.jit((lambda x, v: jax.vjp(act, x)[1](v)) if name.endswith("gradient") else lambda x, v: act(x))
+    return lambda: program(x, v)
 
 
 def convolution(name: str) -> Callable[[], Any]:

@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
 from rich.console import Console
 from rich.table import Table
 
 import jaxdiff as jd
 from jaxdiff import tasks
-from jaxdiff.models import PRESETS, UNet
+from jaxdiff.models import PRESETS, UNet, UNetConfig, parameter_shapes
 
 FORWARD, GRADIENT = "forward", "forward + input gradient"
 T, S = 500, 490
@@ -44,12 +46,21 @@ def denoiser_of(name: str) -> jd.Denoiser:
         return jd.load_denoiser(name)
     config = PRESETS[name]
     size, channels = config.unet.image_size, config.unet.in_channels
-    module = UNet(config.unet)
-    x = jnp.zeros((1, size, size, channels))
-    params = jax.jit(module.init)(jax.random.key(0), x, jnp.zeros(1))["params"]
     return jd.Denoiser(
-        params, jd.schedules.linear(1000), module=module, image_shape=(size, size, channels), variance=config.variance
+        random_weights(config.unet),
+        jd.schedules.linear(1000),
+        module=UNet(config.unet),
+        image_shape=(size, size, channels),
+        variance=config.variance,
     )
+
+
+def random_weights(config: UNetConfig) -> Any:
+    """Parameters drawn by NumPy: to compile a large network's own initialisation takes a minute."""
+    random = np.random.RandomState(0)
+    shapes = parameter_shapes(config)
+    named = {name: jnp.asarray(0.02 * random.standard_normal(shape), jnp.float32) for name, shape in shapes.items()}
+    return traverse_util.unflatten_dict(named, sep="/")
 
 
 class Bench:

@@ -27,7 +27,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxdiff as jd
-from benchmarks.costs import products, step_of
+from benchmarks.costs import products
 from benchmarks.step_time import denoiser_of
 
 
@@ -77,7 +77,7 @@ def bandwidth(seconds: float = 1.0) -> float:
     return 2 * a.nbytes / best_of(lambda: jax.jit(jnp.negative)(a), seconds)
 
 
-def prepare(prior: str, denoiser: jd.Denoiser, setting: Setting, calls: int) -> Ready:
+def prepare(denoiser: jd.Denoiser, setting: Setting, calls: int) -> Ready:
     """Compile a DPS step of a whole batch, its images split over the devices."""
     batch, dtype, count = setting
     network = denoiser.replace(module=denoiser.module.clone(dtype=jnp.dtype(dtype)))  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def prepare(prior: str, denoiser: jd.Denoiser, setting: Setting, calls: int) -> 
             held[0] = program(keys, held[0], *fixed)
         jax.block_until_ready(held[0])
 
-    flops = batch * sum(products(step_of(denoiser.module.config, jd.samplers.dps)).values())
+    flops = sum(products((step, (keys, x, *fixed))).values())
     return Ready(run, flops, count * cost["bytes accessed"], seconds)
 
 
@@ -117,7 +117,7 @@ def measure(args: argparse.Namespace) -> tuple[list[tuple[Setting, float, Ready]
     denoiser = denoiser_of(args.prior)
     numbers = [[int(n) for n in text.split(",")] for text in (args.batch, args.devices)]
     settings = [Setting(b, t, d) for t in args.dtype.split(",") for d in numbers[1] for b in numbers[0] if b % d == 0]
-    ready = {setting: prepare(args.prior, denoiser, setting, args.calls) for setting in settings}
+    ready = {setting: prepare(denoiser, setting, args.calls) for setting in settings}
     seconds: dict[Setting, list[float]] = {setting: [] for setting in settings}
     for turn in range(args.rounds + 1):
         for setting, program in ready.items():

@@ -1,21 +1,25 @@
-"""Is the FFHQ-256 network faster in jaxdiff or in deepinv's ``DiffUNet``? The same weights, turn by turn.
+"""Is jaxdiff faster than its peers at their best? The same FFHQ-256 network, the same weights, turn by turn.
 
-Run:     python -m benchmarks.vs_pytorch --peer PYTHON [--rounds 3] [--steps 3] [--batch 1] [--xla-flags FLAGS]
-         PYTHON is the interpreter of an environment with torch and deepinv. ``--xla-flags`` adds a third process, jaxdiff
-         with these XLA flags. JAX_COMPILATION_CACHE_DIR saves the compile time of a second run.
-Needs:   for the peer, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load).
-Shows:   first the relative L2 difference of the two networks' outputs. Then median seconds over the rounds, with the same
-         batch and float32 on both sides, of four things:
+Run:     python -m benchmarks.vs_pytorch --peer PYTHON [--diffuse PYTHON] [--rounds 3] [--steps 3] [--batch 1] [--side 256]
+         [--dtype bfloat16] [--compile] [--only network,DPS] [--xla-flags FLAGS]
+         PYTHON is the interpreter of an environment with torch and deepinv, and of one with jaxdiff and diffuse-jax.
+         ``--xla-flags`` adds a process, jaxdiff with these XLA flags.
+Needs:   for the peers, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load) and
+         ``pip install diffuse-jax``.
+Shows:   first the relative L2 difference of the networks' outputs. Then median seconds over the rounds of
 
          - the network;
          - the network and its input gradient;
          - one DPS step on box inpainting (deepinv: ``DPSDataFidelity.grad``, the gradient through the network, and DDPM's
            update);
-         - a whole DPS restoration (``jd.restore`` against ``deepinv.sampling.DPS``, the same network calls), on all devices
-           of the host: a CPU is one device a core.
+         - whole restorations by DPS, DiffPIR and DDRM (``jd.restore`` against ``deepinv.sampling``, the same network calls),
+           on all devices of the host: a CPU is one device a core. diffuse-jax has the first of them, with our network in
+           its sampler.
 
-         All run on a GPU where both have one.
-Time:    8 minutes on two CPU cores, half of it compilation.
+         jaxdiff runs as its command line does (``jd.fast_cpu``). deepinv runs as it comes, and once more at its best: freed
+         memory is kept, channels come last, and ``--compile`` compiles the network by ``torch.compile``. ``--dtype
+         bfloat16`` is our network of that type and torch's autocast. All run on a GPU where all have one.
+Time:    15 minutes on two CPU cores, half of it compilation.
 Seen:    docs/performance.md.
 """
 
@@ -33,17 +37,18 @@ import numpy as np
 
 from benchmarks._peer import Peer, serve, stub_torchvision
 
-SIDE = 256
-CASES = ("network", "network + input gradient", "DPS step", "restoration")
-BOX = slice(SIDE // 4, 3 * SIDE // 4)
+METHODS = ("DPS", "DiffPIR", "DDRM")
+CASES = ("network", "network + input gradient", "DPS step", *METHODS)
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**60), "MALLOC_TOP_PAD_": str(2**26)}
+"""glibc's settings that keep freed memory in the process, as ``jd.fast_cpu`` does."""
 
 
-def inputs(batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inputs(batch: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A noisy batch and a clean one, [N, H, W, 3], and the mask [H, W, 1] of the measurement."""
     random = np.random.RandomState(0)
-    mask = np.ones((SIDE, SIDE, 1), np.float32)
-    mask[BOX, BOX] = 0
-    shape = (batch, SIDE, SIDE, 3)
+    mask, box = np.ones((side, side, 1), np.float32), slice(side // 4, 3 * side // 4)
+    mask[box, box] = 0
+    shape = (batch, side, side, 3)
     return random.normal(size=shape).astype(np.float32), random.uniform(-1, 1, shape).astype(np.float32), mask
 
 
@@ -59,7 +64,7 @@ def write_weights(path: str) -> None:
 class Ours:
     """The calls by jaxdiff."""
 
-    def __init__(self, weights: str, batch: int, steps: int) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         """Load the weights; nothing is compiled yet."""
         import jax
         import jax.numpy as jnp
@@ -69,14 +74,14 @@ class Ours:
         from jaxdiff.models import PRESETS, UNet
         from weights_convert.names import from_torch
 
-        config = PRESETS["ffhq_256"]
-        named = from_torch({name: value for name, value in np.load(weights).items()})
+        config, batch, steps = PRESETS["ffhq_256"], options.batch, options.steps
+        named = from_torch({name: value for name, value in np.load(options.weights).items()})
         params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(named, sep="/"))
-        shape = (SIDE, SIDE, 3)
-        denoiser = jd.Denoiser(
-            params, jd.schedules.linear(1000), module=UNet(config.unet), image_shape=shape, variance=config.variance
-        )
-        noisy, clean, mask = (jnp.asarray(a) for a in inputs(batch))
+        shape = (options.side, options.side, 3)
+        module = UNet(config.unet, jnp.dtype(options.dtype))
+        schedule = jd.schedules.linear(1000)
+        denoiser = jd.Denoiser(params, schedule, module=module, image_shape=shape, variance=config.variance)
+        noisy, clean, mask = (jnp.asarray(a) for a in inputs(batch, options.side))
         operator = jd.operators.inpaint_mask(image_shape=shape, mask=mask)
         keys = jax.random.split(jax.random.key(0), batch)
         problems = jax.vmap(lambda k, x: jd.observe(k, operator, x, 0.05), out_axes=_axes(operator, jd))(keys, clean)
@@ -85,7 +90,10 @@ class Ours:
         raw = lambda d, x: d.module.apply({"params": d.params}, x, jnp.full(batch, 500.0))  # noqa: E731
         step = lambda k, p, x, d: sampler.step(k, jd.samplers.State(x), t, s, p, d)[0].x  # noqa: E731
         several = [jd.observe(k, operator, x, 0.05) for k, x in zip(keys, clean, strict=True)]
-        self.whole = lambda: jd.restore(keys[0], denoiser, several, sampler, steps=steps, batch_size=batch)
+        self.denoiser, self.problems = denoiser, several
+        self.whole = lambda name: jd.restore(
+            keys[0], denoiser, several, jd.samplers.METHODS[name.lower()].make(), steps=steps, batch_size=batch
+        )
         functions: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             CASES[0]: (raw, (denoiser, noisy)),
             CASES[1]: (lambda d, x: jax.grad(lambda x: jnp.sum(raw(d, x)[..., :3] ** 2))(x), (denoiser, noisy)),
@@ -95,9 +103,9 @@ class Ours:
 
     def prepare(self, name: str) -> None:
         """Compile."""
-        if name == CASES[3]:
-            self.whole()
-            self.ready[name] = self.whole
+        if name in METHODS:
+            self.ready[name] = lambda: self.whole(name)
+            self.ready[name]()
             return
         function, arguments = self.functions[name]
         program = self.jax.jit(function).lower(*arguments).compile()
@@ -122,26 +130,35 @@ def _axes(operator: Any, jd: Any) -> Any:
 class Theirs:
     """The same calls by deepinv."""
 
-    def __init__(self, weights: str, batch: int, steps: int) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         """Load the weights."""
         import torch
 
         stub_torchvision()
-        from deepinv import physics, sampling
+        from deepinv import optim, physics, sampling
         from deepinv.models import DiffUNet
+
+        batch, steps, self.half = options.batch, options.steps, options.dtype == "bfloat16"
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = DiffUNet(pretrained=None, large_model=False)
-        state = {name: torch.from_numpy(value) for name, value in np.load(weights).items()}
+        state = {name: torch.from_numpy(value) for name, value in np.load(options.weights).items()}
         missing, unexpected = model.load_state_dict(state, strict=False)
         if unexpected or any("alphas_cumprod" not in name for name in missing):
             raise ValueError(f"not the same network: missing {missing}, unexpected {unexpected}.")
         model = model.to(device).eval().requires_grad_(False)
-        noisy, clean, mask = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in inputs(batch))
-        noisy, clean = (a.permute(0, 3, 1, 2).contiguous() for a in (noisy, clean))
+        layout = torch.contiguous_format
+        if options.best:
+            layout = torch.channels_last
+            model = model.to(memory_format=layout)
+            if options.compile:
+                model.forward_diffusion = torch.compile(model.forward_diffusion)
+        arrays = inputs(batch, options.side)
+        noisy, clean, mask = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
+        noisy, clean = (a.permute(0, 3, 1, 2).contiguous(memory_format=layout) for a in (noisy, clean))
         operator = physics.Inpainting(
-            img_size=(3, SIDE, SIDE),
-            mask=mask.permute(2, 0, 1),
+            img_size=(3, options.side, options.side),
+            mask=mask.permute(2, 0, 1).repeat(3, 1, 1),  # DDRM indexes it like the image
             noise_model=physics.GaussianNoise(0.025),
             device=device,
         )
@@ -150,7 +167,7 @@ class Theirs:
         t = torch.full((batch,), 500.0, device=device)
         sigma = torch.tensor(1.0, device=device)
         self.calls = 0
-        model.time_embed.register_forward_hook(self._count)
+        model.register_forward_hook(self._count)
 
         def network() -> Any:
             with torch.no_grad():
@@ -166,11 +183,18 @@ class Theirs:
             with torch.no_grad():
                 return 0.6 * x0 + 0.4 * x + 0.1 * torch.randn_like(x) - gradient
 
-        def restore() -> Any:
-            run = sampling.DPS(model, num_steps=steps + 1, device=device, dtype=torch.float32)
+        def dps() -> Any:
+            return sampling.DPS(model, num_steps=steps + 1, device=device, dtype=torch.float32)(y, operator, seed=0)
+
+        def diffpir() -> Any:
+            run = sampling.DiffPIR(model, optim.data_fidelity.L2(), sigma=0.025, max_iter=steps, device=device)
             return run(y, operator, seed=0)
 
-        self.torch, self.ready = torch, dict(zip(CASES, (network, gradient, step, restore), strict=True))
+        def ddrm() -> Any:  # it writes into the y that it is given
+            return sampling.DDRM(model, np.geomspace(10, 0.05, steps))(y.clone(), operator, seed=0)
+
+        calls = (network, gradient, step, dps, diffpir, ddrm)
+        self.torch, self.device, self.ready = torch, device, dict(zip(CASES, calls, strict=True))
 
     def _count(self, *_: Any) -> None:
         self.calls += 1
@@ -182,7 +206,8 @@ class Theirs:
 
     def run(self, name: str) -> None:
         """One call, finished."""
-        self.ready[name]()
+        with self.torch.autocast(self.device, self.torch.bfloat16, enabled=self.half):
+            self.ready[name]()
         if self.torch.cuda.is_available():
             self.torch.cuda.synchronize()
 
@@ -196,13 +221,54 @@ class Theirs:
         return f"torch {self.torch.__version__}, {self.torch.cuda.get_device_name() if cuda else 'cpu'}"
 
 
-def server(side: str, weights: str, batch: int, steps: int) -> Callable[..., Any]:
-    """What a process answers with."""
-    if side == "jaxdiff":
-        from jaxdiff.hosts import use_all_cores
+class Diffuse(Ours):
+    """DPS by diffuse-jax around our network, [N, H, W, 3] of one measurement as its particles."""
 
-        use_all_cores()  # as the command line does
-    calls: Any = (Ours if side == "jaxdiff" else Theirs)(weights, batch, steps)
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Everything is as in ``Ours``, but for the sampler."""
+        super().__init__(options)
+        from types import SimpleNamespace
+
+        from diffuse.denoisers.cond.dps import DPSDenoiser
+        from diffuse.diffusion.sde import SDE, LinearSchedule
+        from diffuse.integrator.stochastic import EulerMaruyamaIntegrator
+        from diffuse.predictor import Predictor
+        from diffuse.timer import VpTimer
+
+        jax, jnp, problem = self.jax, self.jax.numpy, self.problems[0]
+        model = SDE(LinearSchedule(b_min=0.1, b_max=20.0, t0=0.0, T=1.0))
+        timer = VpTimer(n_steps=options.steps, eps=1e-3, tf=1.0)
+
+        def whole(key: Any, denoiser: Any, problem: Any) -> Any:
+            def noise(x: Any, t: Any) -> Any:
+                label = jnp.reshape(999.0 * t, (1,))
+                return denoiser.module.apply({"params": denoiser.params}, x[None], label)[0, ..., :3]
+
+            apply = SimpleNamespace(apply=lambda x, _: problem.operator(x))
+            parts = (EulerMaruyamaIntegrator(model, timer), model, Predictor(model, noise, "noise"), apply)
+            sampler = DPSDenoiser(*parts, x0_shape=denoiser.image_shape)
+            measured = SimpleNamespace(y=problem.y)
+            return sampler.generate(key, measured, options.steps, options.batch)[0].integrator_state.position
+
+        self.functions = {"DPS": (whole, (jax.random.key(0), self.denoiser, problem))}
+
+    def prepare(self, name: str) -> None:
+        """Compile."""
+        function, arguments = self.functions[name]
+        program = self.jax.jit(function).lower(*arguments).compile()
+        self.ready[name] = lambda: self.jax.block_until_ready(program(*arguments))
+
+
+SIDES = {"jaxdiff": Ours, "deepinv": Theirs, "diffuse": Diffuse}
+
+
+def server(options: argparse.Namespace) -> Callable[..., Any]:
+    """What a process answers with."""
+    if options.peer_of != "deepinv":
+        import jaxdiff as jd
+
+        jd.fast_cpu()  # as the command line does
+    calls: Any = SIDES[options.peer_of](options)
 
     def answer(what: str, name: str = "", path: str = "") -> Any:
         if what == "where":
@@ -222,71 +288,98 @@ def server(side: str, weights: str, batch: int, steps: int) -> Callable[..., Any
     return answer
 
 
+def start(options: argparse.Namespace, weights: str) -> dict[str, Peer]:
+    """A process for each column."""
+    common = ["--weights", weights]
+    for name in ("batch", "steps", "side", "dtype"):
+        common += [f"--{name}", str(getattr(options, name))]
+
+    def peer(python: str, side: str, *more: str, **environment: str) -> Peer:
+        arguments = ("--peer-of", side, *common, *more)
+        return Peer(python, "benchmarks.vs_pytorch", *arguments, environment=environment)
+
+    peers = {"jaxdiff": peer(sys.executable, "jaxdiff")}
+    if options.xla_flags:
+        peers["jaxdiff, flags"] = peer(sys.executable, "jaxdiff", XLA_FLAGS=options.xla_flags)
+    if options.peer:
+        best = ("--best", *(["--compile"] if options.compile else []))
+        peers["deepinv"] = peer(options.peer, "deepinv")
+        peers["deepinv, at its best"] = peer(options.peer, "deepinv", *best, **KEPT)
+    if options.diffuse:
+        peers["diffuse"] = peer(options.diffuse, "diffuse")
+    return peers
+
+
 def compare(options: argparse.Namespace, folder: str) -> None:
     """Start the processes, take turns, print the table."""
-    weights = f"{folder}/weights.npz"
-    write_weights(weights)
-    common = ("--weights", weights, "--batch", str(options.batch), "--steps", str(options.steps))
-    ours = ("--side", "jaxdiff", *common)
-    peers = {"jaxdiff": Peer(sys.executable, "benchmarks.vs_pytorch", *ours)}
-    if options.xla_flags:
-        environment = {"XLA_FLAGS": options.xla_flags}
-        peers["jaxdiff, flags"] = Peer(sys.executable, "benchmarks.vs_pytorch", *ours, environment=environment)
-    if options.peer:
-        peers["deepinv"] = Peer(options.peer, "benchmarks.vs_pytorch", "--side", "deepinv", *common)
+    write_weights(f"{folder}/weights.npz")
+    peers = start(options, f"{folder}/weights.npz")
     for name, peer in peers.items():
         print(f"{name}: {peer.ask(what='where')}", flush=True)
     names = [name for name in CASES if not options.only or name in options.only.split(",")]
-    prepared = {name: {side: peer.ask(what="prepare", name=name) for side, peer in peers.items()} for name in names}
+    prepared = {
+        name: {side: peer.ask(what="prepare", name=name) for side, peer in peers.items() if can(side, name)}
+        for name in names
+    }
     if CASES[0] in names:
         outputs = {}
         for side, peer in peers.items():
-            peer.ask(what="save", path=f"{folder}/output.npy")
-            outputs[side] = np.load(f"{folder}/output.npy").astype(np.float64)
+            if can(side, CASES[0]):
+                peer.ask(what="save", path=f"{folder}/output.npy")
+                outputs[side] = np.load(f"{folder}/output.npy").astype(np.float64)
         for side, value in outputs.items():
             apart = np.linalg.norm(value - outputs["jaxdiff"]) / np.linalg.norm(value)
             print(f"output of {side}: relative L2 difference to jaxdiff {apart:.1e}")
-    if "deepinv" in peers and CASES[3] in names:
-        print(f"network calls of deepinv's restoration: {prepared[CASES[3]]['deepinv'][1]}, of ours: {options.steps}")
+    for name in METHODS:
+        if "deepinv" in peers and name in names:
+            print(f"network calls of deepinv's {name}: {prepared[name]['deepinv'][1]}, of ours: {options.steps}")
     _turns(peers, names, prepared, options)
     for peer in peers.values():
         peer.close()
 
 
+def can(side: str, name: str) -> bool:
+    """Whether a column has a case."""
+    return side != "diffuse" or name == "DPS"
+
+
 def _turns(peers: dict[str, Peer], names: list[str], prepared: dict[str, Any], options: argparse.Namespace) -> None:
-    against = "deepinv" in peers
-    head = " | ".join(f"{side} s" for side in peers)
-    ratios = [f"deepinv / {side}" for side in peers if side != "deepinv"] if against else []
-    compiled = [f"compile s ({side})" for side in peers if side != "deepinv"]
-    print(f"\n| batch {options.batch}, 256×256 | {' | '.join([head, *ratios, *compiled])} |")
-    print("|---" * (1 + len(peers) + len(ratios) + len(compiled)) + "|")
+    others = [side for side in peers if not side.startswith("jaxdiff")]
+    head = [f"{side} s" for side in peers] + [f"{side} / jaxdiff" for side in others] + ["compile s (jaxdiff)"]
+    print(f"\n| batch {options.batch}, {options.side}×{options.side}, {options.dtype} | {' | '.join(head)} |")
+    print("|---" * (1 + len(head)) + "|")
     for name in names:
-        seconds: dict[str, list[float]] = {side: [] for side in peers}
+        seconds: dict[str, list[float]] = {side: [] for side in peers if can(side, name)}
         for _ in range(options.rounds):
-            for side, peer in peers.items():
-                seconds[side].append(peer.ask(what="time", name=name)[0])
+            for side in seconds:
+                seconds[side].append(peers[side].ask(what="time", name=name)[0])
         middle = {side: statistics.median(times) for side, times in seconds.items()}
-        cells = [f"{value:.2f}" for value in middle.values()]
-        cells += [f"{middle['deepinv'] / middle[side]:.2f}" for side in peers if against and side != "deepinv"]
-        cells += [f"{prepared[name][side][0]:.0f}" for side in peers if side != "deepinv"]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        cells = [f"{middle[side]:.2f}" if side in middle else "" for side in peers]
+        cells += [f"{middle[side] / middle['jaxdiff']:.2f}" if side in middle else "" for side in others]
+        compiled = f"{prepared[name]['jaxdiff'][0]:.0f}"
+        print(f"| {name} | {' | '.join([*cells, compiled])} |", flush=True)
 
 
 def main() -> None:
     """Parse flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="interpreter of an environment with torch and deepinv")
+    parser.add_argument("--diffuse", help="interpreter of an environment with jaxdiff and diffuse-jax")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="network calls of the whole restoration")
+    parser.add_argument("--steps", type=int, default=3, help="network calls of the whole restorations")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--side", type=int, default=256, help="of the images, a multiple of 64")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--compile", action="store_true", help="torch.compile for deepinv at its best")
     parser.add_argument("--only", default="", help=f"some of: {', '.join(CASES)}")
-    parser.add_argument("--xla-flags", default="", help="XLA flags of a third process")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--weights", help=argparse.SUPPRESS)
+    parser.add_argument("--xla-flags", default="", help="XLA flags of a further process")
+    for flag in ("--serve", "--best"):
+        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
+    for option in ("--peer-of", "--weights"):
+        parser.add_argument(option, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve(server(options.side, options.weights, options.batch, options.steps))
+        return serve(server(options))
     with tempfile.TemporaryDirectory() as folder:
         compare(options, folder)
 

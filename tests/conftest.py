@@ -25,6 +25,9 @@ if not os.environ.get("JAXDIFF_TESTS_OPTIMIZED"):
         cheap = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cheap}".strip()
 
+if not hasattr(jax, "enable_x64"):  # its old name, in the oldest JAX that is allowed
+    jax.enable_x64 = jax.experimental.enable_x64
+
 # A test that runs a command changes nothing of its process, unless JAXDIFF_FAST=on asks for the tests with faster kernels.
 if os.environ.setdefault("JAXDIFF_FAST", "off") != "off":
     runtime.fast_cpu()

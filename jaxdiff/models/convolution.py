@@ -126,8 +126,7 @@ def _transpose_input(ct: Array, x: Any, kernel: Array, *, padding: Padding) -> A
     del x
     (top, bottom), (left, right) = padding
     h, w = kernel.shape[0] - 1, kernel.shape[1] - 1
-    turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    return convolve(ct, turned, ((h - top, h - bottom), (w - left, w - right)))
+    return convolve(ct, turn_p.bind(kernel), ((h - top, h - bottom), (w - left, w - right)))
 
 
 def _transpose_kernel(ct: Array, x: Array, kernel: Any, *, padding: Padding) -> Array:
@@ -149,6 +148,22 @@ def _batch(arguments: tuple[Array, Array], axes: tuple[Any, Any], *, padding: Pa
 
 
 batching.primitive_batchers[conv_p] = _batch
+
+
+def _turn(kernel: Array) -> Array:
+    return jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+
+
+turn_p = Primitive("conv_kernel_turned")
+turn_p.def_impl(jax.jit(_turn))
+turn_p.def_abstract_eval(lambda kernel: ShapedArray((*kernel.shape[:2], *kernel.shape[:1:-1]), kernel.dtype))
+mlir.register_lowering(turn_p, mlir.lower_fun(_turn, multiple_results=False))
+# In a loop the turned kernel is the same at every step. XLA moves no bare transpose out of a loop, but it moves a barrier
+# and what comes before it.
+_turn_once = mlir.lower_fun(lambda kernel: lax.optimization_barrier(_turn(kernel)), multiple_results=False)
+mlir.register_lowering(turn_p, _turn_once, platform="cpu")
+ad.deflinear2(turn_p, lambda ct, _: [turn_p.bind(ct)])
+batching.primitive_batchers[turn_p] = lambda kernels, axes: (jax.vmap(_turn, axes)(*kernels), 0)
 
 
 def _taps(x: Any, ct: Any, padding: Padding) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The convolution primitive and its resampling forms against XLA's own convolution, with all derivatives."""
 
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.test_util import check_grads
 
 from jaxdiff import runtime
@@ -78,6 +79,40 @@ def test_vmap(case, axes):
     close(jax.vmap(ours, axes)(xs, kernels), jax.vmap(theirs, axes)(xs, kernels))
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_gradients_through_the_input_gradient(float64, several):
+    """What a gradient through a guided step needs, for one kernel and for several."""
+    generator = np.random.default_rng(3)
+    x, kernel = (jnp.asarray(generator.standard_normal(shape)) for shape in ((1, 3, 4, 2), (3, 3, 2, 2)))
+    kernel = jnp.stack([kernel, -2 * kernel], 2) if several else kernel
+
+    def gradients(f):
+        slope = jax.grad(lambda x, k: jnp.sum(f(x, k) ** 3))
+        whole = jax.grad(lambda x, k: jnp.sum(slope(x, k) ** 2), (0, 1))
+        return jax.jit(jax.vmap(whole, (None, 2)) if several else whole)(x, kernel)
+
+    for a, b in zip(gradients(partial(convolve, padding=((1, 1), (1, 1)))), gradients(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+def test_a_loop_turns_its_kernels_once():
+    """The input gradient needs them turned, at each step the same: that is done before the loop begins."""
+    same = partial(convolve, padding=((1, 1), (1, 1)))
+
+    def loop(x, kernel):
+        step = lambda x, _: (jax.grad(lambda x: jnp.sum(same(x, kernel) ** 2))(x), None)  # noqa: E731
+        return lax.scan(step, x, length=5)[0]
+
+    text = jax.jit(loop).lower(jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4))).compile().as_text()
+    parts = {part.lstrip("ENTRY %").split(" ")[0]: part for part in re.split(r"\n(?=\S)", text)}
+    assert " reverse(" in text
+    inside = re.findall(r"body=%([\w.-]+)", text)
+    assert inside
+    for name in inside:  # grows by what is called
+        assert " reverse(" not in parts[name], parts[name]
+        inside += re.findall(r"(?:calls|to_apply|body)=%([\w.-]+)", parts[name])
+
+
 @pytest.fixture(params=["by rows", "by the library"])
 def how(request, monkeypatch):
     """Each form of the kernel's gradient that a CPU may take."""
@@ -138,7 +173,7 @@ def test_a_split_batch_needs_one_sum_between_devices():
 
 def test_it_lowers_for_every_platform():
     x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
-    exported = jax.export.export(
+    exported = export.export(
         jax.jit(jax.grad(lambda x, k: convolve_upsampled(convolve(x, k, ((1, 1), (1, 1))), kernel).sum(), (0, 1))),
         platforms=("cpu", "cuda", "tpu"),
     )(x, jnp.ones((3, 3, 3, 3)))

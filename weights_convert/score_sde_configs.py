@@ -96,7 +96,10 @@ def _named(asked: str) -> Values:
 
 def _is_network(values: Values, shapes: Mapping[str, Shape]) -> bool:
     """Whether a configuration's network has exactly the tensors of a file."""
-    config = config_from(values).unet
+    try:
+        config = config_from(values).unet
+    except ValueError:  # such as an image that is too small for a published network
+        return False
     assert isinstance(config, SongConfig)
     return rules.torch_shapes(score_sde.names(config), config) == dict(shapes)
 

@@ -33,7 +33,7 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"prior.unet.image_size": 30, "prior.unet.channel_mult": [1, 1, 1]}, "multiple of 4"),
         ({"prior.unet.num_head_channels": 24}, "cannot be split into heads"),
         ({"prior.unet.model_channels": 20}, "norm groups"),
-        ({"prior.unet.in_channels": 1}, "in_channels must be 3"),
+        ({"prior.unet.in_channels": 1, "prior.unet.out_channels": 1}, "in_channels must be 3"),
         ({"prior.prediction": "w"}, "prediction must be one of"),
         ({"prior.variance": "learned_range"}, "does not suit"),
         ({"prior": "faces65"}, "no preset is called"),

@@ -187,6 +187,7 @@ def test_the_command_gives_each_method_its_own_grid(capsys, tmp_path, monkeypatc
         np.testing.assert_array_equal(taken["steps"].t, expected.t)
 
 
+@pytest.mark.slow
 def test_bad_options_are_one_sentence(capsys, tmp_path):
     (tmp_path / "file").write_text("x")
     out = ("--out", tmp_path / "x.jaxexport")

@@ -62,6 +62,7 @@ def test_a_restored_square_is_put_back_into_the_photo(jaxdiff, photo, grey, tmp_
     assert jaxdiff(*command, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_known_pixels_of_a_scratched_photo_stay_in_full_size(jaxdiff, photo, grey, tmp_path):
     mask = np.full((90, 120), 255, np.uint8)
     mask[30:60, 5:100] = 0

@@ -39,6 +39,7 @@ def test_the_standard_deviation_is_that_of_the_draws():
     assert restored._std(draws) == pytest.approx(np.full((32, 32), 0.2), rel=0.15)
 
 
+@pytest.mark.slow
 def test_without_matplotlib_there_are_pictures_all_the_same(tmp_path, monkeypatch):
     def missing():
         raise ValueError("figures need matplotlib; install it with: pip install 'jaxdiff[plots]'.")
@@ -96,6 +97,7 @@ def test_what_a_run_reads_is_not_overwritten(tmp_path):
         folder.check(names, overwrite=True)
 
 
+@pytest.mark.slow
 def test_images_too_small_for_lpips_have_the_other_scores(tmp_path):
     small = (16, 16, 3)
     truth = np.zeros(small, np.float32)

@@ -15,7 +15,7 @@ ROUNDED = {"pnp_dm"}
 """It rounds otherwise in a batch of one than alone; the other methods agree to the bit."""
 
 
-@pytest.mark.parametrize("method", fast_only(["mmps", "diffpir"], sorted(METHODS)))
+@pytest.mark.parametrize("method", fast_only(["mmps"], sorted(METHODS)))
 def test_python_and_the_command_line_give_the_same_run(jaxdiff, face, tmp_path, monkeypatch, method):
     prior, seen = tiny_denoiser((64, 64, 3), clip=True), {}
     run = restore.restore_many

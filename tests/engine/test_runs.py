@@ -237,6 +237,7 @@ def test_programs_used_last_are_kept_and_all_can_be_dropped(tiny, monkeypatch):
     np.testing.assert_array_equal(draw(3), first)
 
 
+@pytest.mark.slow
 def test_a_watcher_sees_each_batch_on_its_way_and_can_stop_it(tiny, monkeypatch):
     monkeypatch.setattr(runner, "chunk_size", lambda count, pixels: 2)
     made, sampler, seen = problems(3), jd.samplers.dps(zeta=0.5), []

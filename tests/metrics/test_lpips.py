@@ -78,6 +78,7 @@ def test_gradient_equal_to_the_lpips_package(golden, net):
     assert np.linalg.norm(gradient - expected) < 1e-5 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "shape"), fast_only([("alex", (47, 40, 3))], [("alex", (47, 40, 3)), ("vgg", (16, 21, 3))])
 )

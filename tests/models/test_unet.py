@@ -140,6 +140,7 @@ def test_new_weights_cost_no_compilation(tiny):
     assert hash(UNet(TINY)) == hash(UNet(dataclasses.replace(TINY)))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_and_keeps_its_output_wide(tiny):
     expected, found = run(UNet(TINY), tiny, X, T), run(UNet(TINY, jnp.bfloat16), tiny, X, T)
     assert found.dtype == jnp.float32

@@ -146,6 +146,7 @@ def test_varying_blur_with_one_kernel_is_a_blur():
         np.testing.assert_allclose(varying(x), plain(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_varying_blur_is_each_kernel_on_its_part():
     kernels = np.random.default_rng(4).uniform(size=(2, 3, 3))
     weights = np.zeros((2, 8, 10))

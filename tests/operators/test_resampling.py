@@ -42,6 +42,7 @@ def test_nearest_keeps_a_lattice():
     np.testing.assert_array_equal(operator.initial(operator(jnp.asarray(x)))[1::3, 1::3], x[1::3, 1::3])
 
 
+@pytest.mark.slow
 def test_blur_downsample_composes():
     kernel = ops.gaussian_kernel(5, 1.0)
     x = jnp.asarray(_image((12, 8, 3)))

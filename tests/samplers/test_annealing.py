@@ -72,6 +72,7 @@ def test_daps_stays_finite_without_noise_and_ends_on_the_measurement(operator, i
     assert float(jnp.sqrt(jnp.sum(misfit**2) / jnp.sum(kept))) < 0.03
 
 
+@pytest.mark.slow
 def test_annealed_langevin_reports_the_residual_of_the_clean_estimate(world, x_t):
     here, t = world("mask"), jnp.asarray(600)
     sampler = annealed_langevin(inner_steps=1)

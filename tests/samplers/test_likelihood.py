@@ -164,6 +164,7 @@ def test_projection_replaces_the_measured_part_only(world, x_t):
     np.testing.assert_allclose(found, mask * known + (1 - mask) * x_t, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [cg_steps, gcr_steps])
 def test_solvers_that_arrive_early_keep_the_gradient_of_the_answer(solver):
     """Two eigenvalues: exact after two steps, and all steps after it divide rounding by rounding."""

@@ -71,6 +71,7 @@ def test_a_step_keeps_the_forward_process(world, kind, sampler):
         assert errors.covariance < 2 * errors.covariance_floor
 
 
+@pytest.mark.slow
 def test_ddnm_plus_is_ddrm_with_full_trust_and_simple_is_spectral_for_masks(world):
     here = world("mask")
     x_init = jax.random.normal(jax.random.key(1), here.prior.mean.shape)

@@ -167,6 +167,7 @@ def test_hybrid_loss_leaves_the_mean_to_the_squared_error():
     np.testing.assert_allclose(loss.total, loss.mse + 0.01 * 100 * loss.vlb, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_loss_by_finite_differences():
     with jax.enable_x64(True):
         schedule, (x0, noise) = schedules.linear(100), _draws()

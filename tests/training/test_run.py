@@ -188,6 +188,7 @@ def test_an_evaluation_that_fails_costs_no_updates(tiny, tmp_path, monkeypatch, 
     assert train(tiny(report__eval_every=3), tmp_path / "run").finished
 
 
+@pytest.mark.slow
 def test_scores_of_classes_are_those_of_each_image_with_its_own(tiny, monkeypatch, small_network):
     _quick(monkeypatch, small_network)
     config = tiny(prior__unet__num_classes=2)

@@ -122,6 +122,7 @@ def test_the_exact_setting_is_as_good_as_theory_says(prior):
     assert expected - 0.05 < trials[1]["psnr"] < expected + 0.35
 
 
+@pytest.mark.slow
 def test_what_diverges_is_the_worst_and_never_crashes(search, prior, tmp_path):
     settings = [{"zeta": 1e38, "norm": "squared"}, {"zeta": 1.0}]
     trials = last(run_trials(search, prior, settings))
@@ -271,6 +272,7 @@ def test_other_images_are_another_search(search, prior, tmp_path):
     assert before["trials"] != after["trials"]
 
 
+@pytest.mark.slow
 def test_the_number_of_seeds_is_recorded_where_there_are_several(search, prior, tmp_path):
     """One seed is not named, so that what was recorded before is still known; two are another search, and back."""
     path, options = tmp_path / "settings.json", options_of(None, budget=2)

@@ -105,7 +105,7 @@ class GroupNorm(nn.Module):
     """Group norm over 32 groups (or as many as said), statistics in float32, with an optional scale and shift by the timestep.
 
     ``y = γ (x − μ_g) / √(σ²_g + ε) + β``, then ``y (1 + scale) + shift``. All of it is one affine map a channel. It costs two
-    reductions over space and one fused pass, and no more than that again in the backward pass.
+    reductions over space and one fused pass, and the same again in the backward pass.
     """
 
     dtype: Any = jnp.float32
@@ -121,17 +121,17 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", zeros, (channels,), jnp.float32).astype(kind)[None, :]
         x = x.astype(kind)
         mean = _per_group(jnp.mean(x, axis=(1, 2)), self.groups)
-        # About the constant c = μ: E(x−c)² − (μ−c)², and x − μ = (x−c) − (μ−c). The terms of μ−c are 0, but they carry the
-        # derivatives, also the curvature that a gradient through a guided sampler needs. They are of one number a channel,
-        # so no gradient has to flow back through the centre over pixels.
+        # E(x−c)² − (μ−c)² at c = μ, a constant. Its second term is 0, but it carries the curvature that second derivatives
+        # need (a gradient through a guided sampler). No gradient has to flow back through the centre over pixels.
         centre = jax.lax.stop_gradient(mean)
-        x, mean = x - centre[:, None, None, :], mean - centre
-        variance = _per_group(jnp.mean(jnp.square(x), axis=(1, 2)), self.groups) - jnp.square(mean)
+        second_moment = _per_group(jnp.mean(jnp.square(x - centre[:, None, None, :]), axis=(1, 2)), self.groups)
+        variance = second_moment - jnp.square(mean - centre)
         gain = gain * jax.lax.rsqrt(variance + self.epsilon)
         if film is not None:
             scale, shift = jnp.split(film.astype(kind), 2, axis=-1)
             gain, bias = gain * (1 + scale), bias * (1 + scale) + shift
-        return x * gain[:, None, None, :] + (bias - mean * gain)[:, None, None, :]
+        y = (x - mean[:, None, None, :]) * gain[:, None, None, :] + bias[:, None, None, :]
+        return y
 
 
 def _per_group(moment: Array, groups: int) -> Array:

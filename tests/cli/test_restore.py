@@ -251,9 +251,7 @@ LENGTHS = {
 }
 
 
-@pytest.mark.parametrize(
-    "line", fast_only(["--method dps --calls 30"], LENGTHS)
-)
+@pytest.mark.parametrize("line", fast_only(["--method dps --calls 30"], LENGTHS))
 def test_steps_are_steps_and_calls_are_calls(jaxdiff, face, tmp_path, monkeypatch, line):
     """Without either, the best known method runs as many calls as it won with: FAST-DIPS won the blur with 20."""
     asked = answer(monkeypatch, lambda problem: problem.y)

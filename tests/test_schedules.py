@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import schedules
+from jaxdiff.schedules import levels
 
 GOLDEN = "tests/golden/respacing.npz"
 
@@ -14,9 +15,9 @@ def golden(request):
 
 
 def test_betas_equal_the_original(golden):
-    np.testing.assert_array_equal(schedules.linear_betas(1000), golden["betas_linear_1000"])
-    np.testing.assert_array_equal(schedules.linear_betas(400), golden["betas_linear_400"])
-    np.testing.assert_array_equal(schedules.cosine_betas(1000), golden["betas_cosine_1000"])
+    np.testing.assert_array_equal(levels.linear_betas(1000), golden["betas_linear_1000"])
+    np.testing.assert_array_equal(levels.linear_betas(400), golden["betas_linear_400"])
+    np.testing.assert_array_equal(levels.cosine_betas(1000), golden["betas_cosine_1000"])
 
 
 def test_grids_equal_the_original(golden):

@@ -36,9 +36,6 @@ EXAMPLES = (
 )
 ALIASES = {"-n": "--count", "--num": "--count"}
 
-SPACINGS = {"dpm_solver": "log_snr", "heun": "karras"}
-"""How steps are spread by default, where it is not as DPS does."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
@@ -71,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
-    grid = grid_for(denoiser, sampler, args.steps, args.spacing or SPACINGS.get(args.sampler, "dps"))
+    grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     out_folder(out.parent)
     with progress() as bar:
         outcome = restore_many(

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.schedules import NoiseSchedule, TimeGrid, whole_steps
+from jaxdiff.schedules import NoiseSchedule, TimeGrid
+from jaxdiff.schedules.timesteps import whole_steps
 
 __all__ = ["NOISE_SPACINGS", "karras_grid", "log_snr_grid"]
 

@@ -15,7 +15,8 @@ from jaxdiff.samplers.base import Sampler, image_shape_of
 from jaxdiff.samplers.grids import NOISE_SPACINGS, karras_grid
 from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
 from jaxdiff.samplers.trajectory import Trajectory, keep, trajectory_of
-from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, longest_grid, timestep_grid
+from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, timestep_grid
+from jaxdiff.schedules.timesteps import longest_grid
 from jaxdiff.typing import Array, Image, Key
 
 __all__ = ["as_needed", "chunks", "grid_for", "run", "sample", "start", "whole"]

@@ -36,6 +36,7 @@ class DPMSolver(Sampler):
 
     title = "DPM-Solver"
     needs = None
+    spacing = "log_snr"
 
     def begin(self, at: Step) -> DPMSolverState:
         """Pure noise, x_T ~ N(0, I), and no history."""
@@ -61,7 +62,7 @@ class DPMSolver(Sampler):
 def dpm_solver() -> DPMSolver:
     """DPM-Solver++(2M), deterministic: 1 network call a step, error O(h²).
 
-    Use it with ``steps=log_snr_grid(denoiser.schedule, n)`` or ``karras_grid``; 15 to 25 steps are enough for most.
+    Its steps are even in log σ by default; 15 to 25 are enough for most.
 
     Reference:
         Lu et al. 2022, "DPM-Solver++", Algorithm 2, with the lower-order last step of its code.

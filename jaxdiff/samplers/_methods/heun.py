@@ -31,6 +31,7 @@ class Heun(Sampler):
 
     title = "Heun"
     needs = None
+    spacing = "karras"
     calls = Calls(2)
 
     churn: Array | None = None
@@ -66,7 +67,7 @@ def _slope_at_s(x: Array, sigma: Array, at: Step) -> Array:
 def heun(*, churn: float | Array | None = None, churn_noise: float | Array | None = None) -> Heun:
     """Heun's solver of the probability-flow ODE: 2 network calls a step, error O(h²).
 
-    Use it with ``steps=karras_grid(denoiser.schedule, n)``.
+    Its steps are Karras's levels by default.
 
     Args:
         churn: γ ∈ [0, √2−1], how far the noise is raised before each step (stochastic sampler); None for none.

@@ -1,6 +1,7 @@
 """Checks of parameters: each refuses a bad value with one sentence that says what to do."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ __all__ = [
     "check_divides",
     "check_factor",
     "check_image_shape",
+    "check_margin",
     "check_range",
     "check_side",
     "check_size",
@@ -27,10 +29,15 @@ __all__ = [
 
 def check_image_shape(image_shape: Shape) -> Shape:
     """(H, W, C) as three positive ints, or a ValueError."""
-    shape = tuple(image_shape)
+    shape = _listed(image_shape)
     if len(shape) != 3 or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
         raise ValueError(f"image_shape must be three positive integers (height, width, channels), got {shape}.")
     return tuple(int(n) for n in shape)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    """The entries of a list; a value that is none is its own only entry."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def concrete(value: Any) -> bool:
@@ -40,7 +47,7 @@ def concrete(value: Any) -> bool:
 
 def leaf(name: str, value: Any, *, scalar: bool = False) -> Array:
     """A float32 array leaf, one number where asked; refuses NaN and infinity where the value is known."""
-    array = jnp.asarray(value, jnp.float32)
+    array = _array(name, value)
     if scalar and array.ndim:
         raise ValueError(f"{name} must be one number, got shape {array.shape}; for several, use jax.vmap.")
     if concrete(array) and not bool(np.all(np.isfinite(np.asarray(array)))):
@@ -48,11 +55,25 @@ def leaf(name: str, value: Any, *, scalar: bool = False) -> Array:
     return array
 
 
+def _array(name: str, value: Any) -> Array:
+    """``value`` as float32.
+
+    Raises:
+        ValueError: if it holds something else than numbers.
+    """
+    try:
+        return jnp.asarray(value, jnp.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or an array of numbers, got {str(value)[:40]}.") from None
+
+
 def check_range(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
     """Refuse numbers outside [low, high] (or ]low, high]); traced values pass unchecked."""
     if not concrete(value):
         return
     numbers = np.asarray(value)
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be a number, got {str(value)[:40]}.")
     if not np.all((numbers > low if open_low else numbers >= low) & (numbers <= high)):
         left, right = ("]" if open_low else "["), ("[" if math.isinf(high) else "]")
         raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value!r}.")
@@ -60,11 +81,21 @@ def check_range(name: str, value: Any, low: float, high: float = math.inf, *, op
 
 def check_size(name: str, size: int | Shape, *, odd: bool = False) -> tuple[int, int]:
     """A size as (height, width), positive, odd where asked."""
-    pair = (size, size) if isinstance(size, int | np.integer) else tuple(size)
+    pair = (size, size) if isinstance(size, int | np.integer) else _listed(size)
     if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in pair):
         raise ValueError(f"{name} must be a positive integer or a pair (height, width) of them, got {size!r}.")
     if odd and not all(n % 2 for n in pair):
         raise ValueError(f"{name} must be odd, to have a centre, got {size!r}; use {_next_odd(pair)}.")
+    return int(pair[0]), int(pair[1])
+
+
+def check_margin(name: str, width: int | Shape) -> tuple[int, int]:
+    """Pixels on either side as (rows, columns), each zero or more."""
+    pair = (width, width) if isinstance(width, int | np.integer) else _listed(width)
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= 0 for n in pair):
+        raise ValueError(
+            f"{name} must be a whole number of pixels, zero or more, or a pair (rows, columns) of them, got {width!r}."
+        )
     return int(pair[0]), int(pair[1])
 
 
@@ -103,19 +134,21 @@ LARGEST = float(np.finfo(np.float32).max)
 def number(
     name: str, value: float | Array, *, low: float = 0.0, high: float = float("inf"), open_low: bool = False
 ) -> Array:
-    """A hyper-parameter as a float32 array; single numbers are checked against [low, high] (or ]low, high]).
+    """A hyper-parameter as a float32 array; known numbers are checked against [low, high] (or ]low, high]).
 
     Raises:
-        ValueError: if it lies outside, or is no number.
+        ValueError: if one lies outside, or is no number.
     """
     if value is None or isinstance(value, str | bytes | bool | dict):
         raise ValueError(f"{name} must be a number, got {value!r}.")
-    known = isinstance(value, int | float | np.number)  # what is traced, or one of many, is not looked at
-    if known and not (-LARGEST <= value <= LARGEST and (low < value <= high or (value == low and not open_low))):
+    single = isinstance(value, int | float | np.number)  # checked before float32 makes 1e39 infinite
+    array = None if single else _array(name, value)
+    numbers: Any = value if single else np.asarray(array) if concrete(array) else np.zeros(0)
+    if not np.all((numbers > low if open_low else numbers >= low) & (numbers <= min(high, LARGEST))):
         above = "above" if open_low else "at least"
         below = " and finite" if high == float("inf") else f" and at most {high:g}"
         raise ValueError(f"{name} must be {above} {low:g}{below}, got {str(value)[:40]}.")
-    return jnp.asarray(value, jnp.float32)
+    return jnp.asarray(value, jnp.float32) if array is None else array
 
 
 def scheduled(

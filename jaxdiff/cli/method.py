@@ -13,7 +13,7 @@ from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tasks.choice import Default, default_for
 from jaxdiff.tasks.recorded import defaults_of
-from jaxdiff.tune.search import read_settings
+from jaxdiff.tune.settings_file import read_settings
 
 __all__ = ["IMPLIED", "LENGTH", "check_lengths", "grid_of", "method_of", "sampler_of"]
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_size
+from jaxdiff._checks import check_image_shape, check_margin, check_size
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Image, Measurement, Shape
 
@@ -70,9 +70,6 @@ def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: on a negative width.
+        ValueError: on a negative width; ``crop`` makes an image smaller.
     """
-    rows, columns = (width, width) if isinstance(width, int | np.integer) else tuple(width)
-    if min(rows, columns) < 0:
-        raise ValueError(f"width must be zero or positive, got {width!r}; use crop to make an image smaller.")
-    return Pad((int(rows), int(columns)), image_shape=check_image_shape(image_shape))
+    return Pad(check_margin("width", width), image_shape=check_image_shape(image_shape))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import check_image_shape, check_range, concrete
+from jaxdiff._checks import check_image_shape, check_range, concrete, count
 from jaxdiff.operators.masking import Mask, inpaint_mask
 from jaxdiff.typing import Array, Key, Shape
 
@@ -64,8 +64,7 @@ def inpaint_strokes(
         ValueError: if there is no stroke, thickness or length are not positive, or nothing is left.
     """
     height, width, channels = check_image_shape(image_shape)
-    if strokes < 1:
-        raise ValueError(f"there must be at least one stroke, got {strokes}.")
+    count("strokes", strokes)
     check_range("thickness", thickness, 0, open_low=True)
     check_range("length", length, 0, open_low=True)
     seen = _paint(key, (height, width), strokes, thickness, length)

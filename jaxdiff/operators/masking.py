@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_range, check_size, concrete
+from jaxdiff._checks import check_image_shape, check_margin, check_range, check_size, concrete, leaf
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
@@ -106,7 +106,7 @@ def inpaint_box(
     """
     height, width, channels = check_image_shape(image_shape)
     box = check_size("size", size)
-    margins = (margin, margin) if isinstance(margin, int | np.integer) else tuple(margin)
+    margins = check_margin("margin", margin)
     if box[0] > height or box[1] > width or box == (height, width):
         raise ValueError(f"a hidden {box[0]}x{box[1]} box leaves nothing of a {height}x{width} image; make it smaller.")
     if position is not None and key is not None:
@@ -115,7 +115,7 @@ def inpaint_box(
         raise ValueError(f"margin={margin!r} bounds a random place; give a key too, or leave it out.")
     if key is not None:
         highest = (height - margins[0] - box[0], width - margins[1] - box[1])
-        if min(margins) < 0 or highest[0] <= margins[0] or highest[1] <= margins[1]:
+        if highest[0] <= margins[0] or highest[1] <= margins[1]:
             raise ValueError(
                 f"a {box[0]}x{box[1]} box with a margin of {margins} has no room to move in a {height}x{width} image; "
                 "use a smaller box or margin."
@@ -166,6 +166,7 @@ def inpaint_random(
     height, width, channels = check_image_shape(image_shape)
     for name, value in (("fraction", fraction), ("min_fraction", min_fraction), ("max_fraction", max_fraction)):
         if value is not None:
+            leaf(name, value, scalar=True)
             check_range(name, value, 0, 1)
     place_key, share_key = jax.random.split(key)
     pixels = height * width

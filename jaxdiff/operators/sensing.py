@@ -1,6 +1,7 @@
 """Compressed sensing: subsampled Hadamard transforms (randomized, or in a camera's order), dense matrices."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -272,7 +273,10 @@ def _check_hadamard(image_shape: Shape, ratio: float | None, samples: int | None
 def _count(pixels: int, ratio: float | None, samples: int | None) -> int:
     if (ratio is None) == (samples is None):
         raise ValueError("give either ratio or samples, the number of measurements a channel.")
-    count = round(pixels * ratio) if ratio is not None else samples
+    count: Any = samples
+    if ratio is not None:
+        check_range("ratio", ratio, 0, 1, open_low=True)
+        count = round(pixels * ratio)
     if not isinstance(count, int | np.integer) or not 1 <= count <= pixels:
         raise ValueError(f"between 1 and {pixels} measurements a channel are possible, not {count}.")
     return int(count)

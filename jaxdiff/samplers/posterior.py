@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff._checks import count
+from jaxdiff._checks import concrete, count
 from jaxdiff._summary import summary
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
@@ -58,7 +58,7 @@ def credible_levels(level: float | Array, dtype: Any) -> Array:
         ValueError: if one lies outside [0, 1].
     """
     level = jnp.asarray(level, dtype)
-    if not isinstance(level, jax.core.Tracer) and not bool(jnp.all((level >= 0) & (level <= 1))):
+    if concrete(level) and not bool(jnp.all((level >= 0) & (level <= 1))):
         raise ValueError(f"a credible level lies in [0, 1], got {level}.")
     return level
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.files import to_uint8
 from jaxdiff.tasks import catalogue
 from jaxdiff.typing import Image
 
@@ -57,8 +58,7 @@ def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.nd
         y = operator(x)
         return operator.view(y if model is None else model.sample(jax.random.key(1), y))
 
-    picture = np.asarray(look(setup.operator, image))
-    levels = np.rint((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8)
+    levels = to_uint8(look(setup.operator, image))
     return np.broadcast_to(levels, (*levels.shape[:2], 3))
 
 
@@ -81,7 +81,7 @@ def contact_sheet(
     from PIL import ImageDraw, ImageFont
 
     image = jnp.asarray(image)
-    truth = np.rint((np.clip(np.asarray(image), -1, 1) + 1) * 127.5).astype(np.uint8)
+    truth = to_uint8(image)
     pictures = [("the image", np.broadcast_to(truth, (*truth.shape[:2], 3)))]
     pictures += [(name, measurement_picture(name, image, noise=noise)) for name in names]
 

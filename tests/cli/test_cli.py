@@ -96,7 +96,7 @@ def bad_inputs(folder):
         ("restore", right, "--noise_std", "1e39", *out): ["--noise-std 1e+39"],
         ("restore", right, "--noise", "poison", *out): ["poison", "'poisson'"],
         ("restore", right, "--noise", "poisson:1,2", *out): ["poisson:1,2", "poisson:0.5"],
-        ("restore", right, "--noise", "poisson:0", *out): ["rate must be positive"],
+        ("restore", right, "--noise", "poisson:0", *out): ["rate must be above 0"],
         ("restore", right, "--noise", "salt-and-pepper:2", *out): ["fraction must lie in"],
         ("restore", right, "--noise", "poisson", "--noise-std", 0.1, *out): ["--noise-std", "--noise poisson"],
         ("restore", right, "--noise", "poisson", "--method", "ddrm", *out): [

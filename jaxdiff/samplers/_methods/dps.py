@@ -10,7 +10,7 @@ from flax import struct
 from jaxdiff._checks import choice, scheduled
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
-from jaxdiff.numerics import safe_norm, safe_sqrt
+from jaxdiff.numerics import safe_norm
 from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.likelihood import distance, squared_misfit
@@ -54,22 +54,17 @@ class DPS(GuidedSampler):
 
     def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One forward pass and one gradient with respect to x_t, sharing it."""
-        x_t = state.x
+        x_t, size = state.x, distance if self.norm == "residual" else squared_misfit
 
         def misfit(x0: Image) -> Scalar:
-            size = distance if self.norm == "residual" else squared_misfit
             return size(at.problem, x0, observed_only=self.observed_only)
 
-        gradient, prediction, value = at.misfit_gradient(x_t, misfit)
+        gradient, prediction, _ = at.misfit_gradient(x_t, misfit)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
             zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
-        if at.problem.noise is not None:
-            value = residual_norm(at.problem, prediction.x0)
-        elif self.norm != "residual":
-            value = safe_sqrt(value)
-        return State(x_s - times(zeta, gradient)), Info(value)
+        return State(x_s - times(zeta, gradient)), Info(residual_norm(at.problem, prediction.x0))
 
 
 @register(DPS)

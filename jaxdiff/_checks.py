@@ -14,6 +14,7 @@ __all__ = [
     "check_divides",
     "check_factor",
     "check_image_shape",
+    "check_key",
     "check_margin",
     "check_range",
     "check_side",
@@ -125,6 +126,12 @@ def check_divides(factor: int, image_shape: Shape) -> int:
     if height % factor or width % factor:
         raise ValueError(f"factor {factor} must divide the image's sides {height} and {width}; crop or pad it first.")
     return factor
+
+
+def check_key(key: Any) -> None:
+    """Refuse what is no key, such as a seed."""
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key={key!r} is not a key; make one, as in jax.random.key(0).")
 
 
 LARGEST = float(np.finfo(np.float32).max)

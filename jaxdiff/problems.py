@@ -6,7 +6,7 @@ import numpy as np
 from flax import struct
 from jax.typing import DTypeLike
 
-from jaxdiff._checks import concrete
+from jaxdiff._checks import check_key, concrete
 from jaxdiff._summary import Summarised
 from jaxdiff.files import data_uri
 from jaxdiff.noise import Gaussian, NoiseModel
@@ -115,8 +115,7 @@ def observe(
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
-    if not isinstance(key, jax.Array | np.ndarray):
-        raise ValueError(f"key={key!r} is not a key; make one, as in jax.random.key(0).")
+    check_key(key)
     image = jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")

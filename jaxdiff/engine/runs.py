@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from jaxdiff._checks import check_key
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.engine.placement import Placement, choose_devices, largest_batch
@@ -129,6 +130,7 @@ def restore(
     >>> restore(jax.random.key(0), prior, None, jd.samplers.ddpm(), count=5, steps=10, batch_size=2).x.shape
     (5, 2, 2, 1)
     """
+    check_key(key)
     known = _length(problems)
     if count is None:
         count = known
@@ -193,10 +195,12 @@ def _both(*reports: Report | None) -> Report | None:
     return report if wanted else None
 
 
-def _length(problems: Any) -> int | None:
+def _length(problems: Problem | Iterable[Problem] | None) -> int | None:
     if isinstance(problems, Problem):
         return len(problems.y)
-    return len(problems) if hasattr(problems, "__len__") else None
+    if problems is not None and not isinstance(problems, Iterable):
+        raise ValueError(f"{problems!r} is neither a problem nor a list of problems; make them with jd.observe(...).")
+    return len(problems) if isinstance(problems, Sized) else None
 
 
 class _Engine:

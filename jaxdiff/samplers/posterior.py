@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff._checks import concrete, count
+from jaxdiff._checks import check_key, concrete, count
 from jaxdiff._summary import summary
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
@@ -101,6 +101,7 @@ def posterior(
     Returns:
         Samples, mean, standard deviation (of n − 1 degrees of freedom; 0 for n = 1) and infos.
     """
+    check_key(key)
     check_run(denoiser, problem, sampler)
     count("n, the number of draws,", n)
     if batch_size is not None:

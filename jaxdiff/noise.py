@@ -273,7 +273,11 @@ def poisson(rate: float | Array = 1.0) -> Poisson:
 
 
 def poisson_gaussian(rate: float | Array = 1.0, std: float | Array = 0.02) -> PoissonGaussian:
-    """Photon noise of ``rate`` photons per grey level, then Gaussian noise of ``std``.
+    """Photon noise, then the Gaussian noise of the read-out.
+
+    Args:
+        rate: photons per grey level of 255.
+        std: σ of the read-out on [-1, 1].
 
     Raises:
         ValueError: if either is not positive.
@@ -282,7 +286,11 @@ def poisson_gaussian(rate: float | Array = 1.0, std: float | Array = 0.02) -> Po
 
 
 def salt_and_pepper(fraction: float | Array = 0.1, std: float | Array = 0.02) -> SaltAndPepper:
-    """A ``fraction`` of the entries black or white, Gaussian noise of ``std`` on the others.
+    """A fraction of the entries black or white, Gaussian noise on the others.
+
+    Args:
+        fraction: p, in [0, 1[; half of it becomes black, half white.
+        std: σ > 0 of the others on [-1, 1].
 
     Raises:
         ValueError: if the fraction is not in [0, 1[, or ``std`` is not positive.

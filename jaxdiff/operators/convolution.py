@@ -228,6 +228,9 @@ def motion_blur(
         intensity: 0 (a straight line) to 1 (a scribble).
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
+
+    Raises:
+        ValueError: as :func:`blur`, and on an intensity outside [0, 1].
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
@@ -248,6 +251,9 @@ def defocus_blur(
         size: of the kernel, odd; the smallest that holds the disc by default.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
+
+    Raises:
+        ValueError: as :func:`blur`, and on a radius that is not positive or does not fit the size.
     """
     check_range("radius", radius, 0, open_low=True)
     side = 2 * max(0, int(np.ceil(radius - 0.5))) + 1 if size is None else size

@@ -49,6 +49,11 @@ class Pad(PixelOperator):
 def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, int] | None = None) -> Crop:
     """A window of the image, centred by default.
 
+    Args:
+        size: side of the window, or (height, width), pixels.
+        image_shape: (H, W, C).
+        corner: row and column of its upper left corner.
+
     Raises:
         ValueError: if the window leaves the image.
     """

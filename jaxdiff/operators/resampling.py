@@ -267,6 +267,11 @@ def resize(
 def nearest_downsample(factor: int, *, image_shape: Shape, offset: int = 0) -> Subsample:
     """Every factor-th pixel of every factor-th row, from ``offset`` on, with no filter before it.
 
+    Args:
+        factor: by which both sides shrink.
+        image_shape: (H, W, C).
+        offset: row and column of the first pixel that is kept.
+
     Raises:
         ValueError: if the factor does not divide both sides, or the offset is not below it.
     """

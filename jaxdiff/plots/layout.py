@@ -18,6 +18,9 @@ def sheet(images: Sequence[np.ndarray] | np.ndarray, *, columns: int | None = No
         images: the images.
         columns: how many a row, at most all; about √count by default.
         gap: pixels between them.
+
+    Raises:
+        ValueError: if there is none.
     """
     if len(images) == 0:
         raise ValueError("a sheet needs at least one image.")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import count
 from jaxdiff._summary import Summarised
 from jaxdiff.typing import Array
 
@@ -158,20 +159,27 @@ def from_sigmas(sigmas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> Nois
     [0.5 0.1]
     """
     square = np.asarray(sigmas, np.float64) ** 2
-    if square.ndim != 1 or square.size == 0 or not np.all(np.diff(square, prepend=0) > 0):
-        raise ValueError("sigmas must be a list of positive numbers that increase.")
+    if (
+        square.ndim != 1
+        or not np.isfinite(square).all()
+        or not square.size
+        or not np.all(np.diff(square, prepend=0) > 0)
+    ):
+        raise ValueError(
+            "sigmas must be a list of positive, finite numbers that increase; sort them, and drop repeats."
+        )
     return NoiseSchedule(jnp.asarray(1 / (1 + square), dtype), jnp.asarray(square / (1 + square), dtype))
 
 
 def linear_betas(num_steps: int = 1000) -> np.ndarray:
     """β from 1e-4 to 0.02 evenly, times 1000/T (Ho et al. 2020; scaled as in guided-diffusion)."""
-    scale = 1000 / _positive(num_steps)
+    scale = 1000 / count("num_steps", num_steps)
     return np.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=np.float64)
 
 
 def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
     """β_i = 1 − f((i+1)/T)/f(i/T), f(u) = cos²((u+s)/(1+s) π/2), at most ``max_beta`` (Nichol & Dhariwal 2021, Eq. 17)."""
-    edges = np.arange(_positive(num_steps) + 1) / num_steps
+    edges = np.arange(count("num_steps", num_steps) + 1) / num_steps
     f = np.cos((edges + offset) / (1 + offset) * math.pi / 2) ** 2
     return np.minimum(1 - f[1:] / f[:-1], max_beta)
 
@@ -179,7 +187,20 @@ def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: floa
 def linear(
     num_steps: int = 1000, *, start: float | None = None, end: float | None = None, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T, or from ``start`` to ``end``."""
+    """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T, or from ``start`` to ``end``.
+
+    Args:
+        num_steps: T; at least 20 without ``end``.
+        start: first β.
+        end: last β.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+
+    Reference:
+        Ho et al., "Denoising Diffusion Probabilistic Models", 2020; scaled with T as in guided-diffusion.
+    """
     betas = linear_betas(num_steps)
     if start is not None or end is not None:
         betas = np.linspace(betas[0] if start is None else start, betas[-1] if end is None else end, num_steps)
@@ -189,30 +210,78 @@ def linear(
 def cosine(
     num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """The cosine schedule of improved DDPM (Nichol & Dhariwal 2021, Eq. 17; β at most 0.999)."""
+    """The cosine schedule of improved DDPM, see ``cosine_betas``.
+
+    Args:
+        num_steps: T.
+        offset: s, which keeps the first β from being too small.
+        max_beta: largest β.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+
+    Reference:
+        Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, Eq. 17.
+    """
     return from_betas(cosine_betas(num_steps, offset=offset, max_beta=max_beta), dtype=dtype)
 
 
 def sigmoid(
     num_steps: int = 1000, *, start: float = 1e-4, end: float = 0.02, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """β from ``start`` to ``end`` along a sigmoid from −6 to 6, as in GeoDiff and diffusers."""
-    return from_betas(start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, _positive(num_steps)))), dtype=dtype)
+    """β from ``start`` to ``end`` along a sigmoid from −6 to 6, as in GeoDiff and diffusers.
+
+    Args:
+        num_steps: T.
+        start: β at −∞; the first one is 1/400 of the way to ``end``.
+        end: β at ∞.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+    """
+    place = np.linspace(-6, 6, count("num_steps", num_steps))
+    return from_betas(start + (end - start) / (1 + np.exp(-place)), dtype=dtype)
 
 
 def vp(
     num_steps: int = 1000, *, beta_min: float = 0.1, beta_max: float = 20.0, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """The continuous chain log ᾱ(u) = −½ u² (β_max − β_min) − u β_min at T times u = 1/T … 1 (Song et al. 2021, Eq. 33)."""
-    u = np.arange(1, _positive(num_steps) + 1) / num_steps
+    """The continuous chain log ᾱ(u) = −½ u² (β_max − β_min) − u β_min at T times u = 1/T … 1.
+
+    Args:
+        num_steps: T.
+        beta_min: β at u = 0.
+        beta_max: β at u = 1.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or the noise does not grow.
+
+    Reference:
+        Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021, Eq. 33.
+    """
+    u = np.arange(1, count("num_steps", num_steps) + 1) / num_steps
     return from_sigmas(np.sqrt(np.expm1(u**2 * (beta_max - beta_min) / 2 + u * beta_min)), dtype=dtype)
 
 
 def geometric(
     num_steps: int = 1000, *, sigma_min: float = 0.02, sigma_max: float = 100.0, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """σ in equal ratios, the variance-exploding chain of Song et al. 2021; σ on the [-1, 1] scale."""
-    return from_sigmas(np.geomspace(sigma_min, sigma_max, _positive(num_steps)), dtype=dtype)
+    """σ in equal ratios, the variance-exploding chain of Song et al. 2021.
+
+    Args:
+        num_steps: T.
+        sigma_min: first σ, on the [-1, 1] scale.
+        sigma_max: last σ.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or the σ are not positive or do not increase.
+    """
+    _check_ends(sigma_min, sigma_max)
+    return from_sigmas(np.geomspace(sigma_min, sigma_max, count("num_steps", num_steps)), dtype=dtype)
 
 
 def karras(
@@ -223,16 +292,38 @@ def karras(
     rho: float = 7.0,
     dtype: Any = jnp.float32,
 ) -> NoiseSchedule:
-    """σ^(1/ρ) in equal steps, the grid of Karras et al. 2022, Eq. 5, as a schedule."""
+    """σ^(1/ρ) in equal steps, the grid of Karras et al. 2022, Eq. 5, as a schedule.
+
+    Args:
+        num_steps: T.
+        sigma_min: first σ, on the [-1, 1] scale.
+        sigma_max: last σ.
+        rho: ρ; larger puts more levels at low noise.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or the σ are not positive or do not increase.
+    """
+    _check_ends(sigma_min, sigma_max)
     ends = np.array([sigma_min, sigma_max]) ** (1 / rho)
-    return from_sigmas(np.linspace(ends[0], ends[1], _positive(num_steps)) ** rho, dtype=dtype)
+    return from_sigmas(np.linspace(ends[0], ends[1], count("num_steps", num_steps)) ** rho, dtype=dtype)
 
 
 def scaled_linear(
     num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """√β linear from √start to √end, the schedule of latent diffusion (Rombach et al. 2022)."""
-    scale = 1000 / _positive(num_steps)
+    """√β linear from √start to √end, both times 1000/T: the schedule of latent diffusion (Rombach et al. 2022).
+
+    Args:
+        num_steps: T; at least 12 without ``end``.
+        start: first β of T = 1000.
+        end: last β of T = 1000.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+
+    Raises:
+        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+    """
+    scale = 1000 / count("num_steps", num_steps)
     roots = np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64)
     return from_betas(roots**2, dtype=dtype)
 
@@ -251,7 +342,13 @@ _ENDS = {
 def named(
     name: str, num_steps: int, ends: tuple[float, float] | None = None, *, dtype: Any = jnp.float32
 ) -> NoiseSchedule:
-    """The schedule of that name, with its own ends or the given ones, as a prior's description has them.
+    """The schedule of that name, as a prior's description has it.
+
+    Args:
+        name: "linear", "scaled_linear", "sigmoid", "cosine", "vp", "geometric" or "karras".
+        num_steps: T.
+        ends: its two parameters, such as start and end of β; its own by default.
+        dtype: of the arrays; float64 needs JAX's 64-bit mode.
 
     Raises:
         ValueError: if there is no such schedule.
@@ -264,7 +361,6 @@ def named(
     return schedule
 
 
-def _positive(num_steps: int) -> int:
-    if num_steps < 1:
-        raise ValueError(f"a schedule needs at least one step, got {num_steps}.")
-    return num_steps
+def _check_ends(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"sigma_min must be positive and below sigma_max, got {sigma_min} and {sigma_max}.")

@@ -166,7 +166,11 @@ def _noise_of(task: str | Operator | Problem) -> float | NoiseModel | None:
 
 
 def kind_of(task: str | Operator | Problem, image_shape: Shape = (64, 64, 3)) -> type[Operator]:
-    """What the operator of a task can do: the first of ``KINDS`` that it is."""
+    """What the operator of a task can do: the first of ``KINDS`` that it is.
+
+    Raises:
+        ValueError: if it is no task.
+    """
     operator: Any = task
     if isinstance(task, str):
         operator = get_task(task).make(jax.random.key(0), image_shape)

@@ -1,8 +1,10 @@
 """Annealed Langevin dynamics with the measurement, as Jalal et al. (2021, Algorithm 1) first ran it.
 
-x̃ ← x_t/√ᾱ_t, h ← step · σ_t²
-repeat: x̃ ← x̃ + h (∇ log p_{σ_t}(x̃) + Aᵀ(y − A x̃)/(σ² + σ_t²)) + √(2h) z
-x_s ← √ᾱ_s x̃                                              the next level begins here
+x̃, h ← x_t/√ᾱ_t, step · σ_t²
+repeat:
+    g ← Aᵀ(y − A x̃)/(σ² + σ_t²)
+    x̃ ← x̃ + h (∇ log p_{σ_t}(x̃) + g) + √(2h) z
+x_s  ← √ᾱ_s x̃                                             the next level begins here
 """
 
 import jax

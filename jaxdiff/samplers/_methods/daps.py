@@ -1,7 +1,8 @@
 """DAPS, decoupled annealing posterior sampling (Zhang et al. 2025, Algorithm 1).
 
 x̂₀  ← end of the probability flow from x_t, by a few Euler steps
-x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀
+x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀:
+      x ← x + h ∇ log of that density + √(2h) z
 x_s ← √ᾱ_s x₀ + √(1−ᾱ_s) z                                noised again, apart from x_t
 """
 

@@ -1,7 +1,9 @@
 """DDNM and DDNM+ (Wang et al. 2023): the range-space part of x̂₀ is the measurement's, as far as its noise allows.
 
-x̂₀′ ← x̂₀ − λ A⁺(A x̂₀ − y)
-x_s ← √ᾱ_s x̂₀′ + noise: √(1−ᾱ_s) in the null space of A, γ in its range, where y brings its own
+x̂₀, ε̂ ← the network's prediction at x_t
+x̂₀′   ← x̂₀ − λ A⁺(A x̂₀ − y)
+n     ← √(1−η²) ε̂ + η z
+x_s   ← √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) n          y brings its own noise to the range, so γ is smaller
 """
 
 import jax.numpy as jnp

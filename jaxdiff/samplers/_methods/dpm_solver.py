@@ -1,5 +1,6 @@
 """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2): the second-order multistep solver in x̂₀, one network call a step.
 
+x̂₀  ← the network's prediction at x_t
 h   ← log σ_t/σ_s, σ = √((1−ᾱ)/ᾱ)
 D   ← x̂₀ + (h/2h₋)(x̂₀ − x̂₀ of the step before)
 x_s ← √(ᾱ_s/ᾱ_t) σ_s/σ_t x_t + √ᾱ_s (1 − σ_s/σ_t) D

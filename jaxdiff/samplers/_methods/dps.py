@@ -1,8 +1,9 @@
 """DPS, diffusion posterior sampling (Chung et al. 2023, Algorithm 1).
 
-x̂₀, x_s′ ← the network's prediction at x_t, and the unconditional move from it
-r        ← y − A(x̂₀)
-x_s      ← x_s′ − ζ ∇_{x_t} ‖r‖
+x̂₀   ← the network's prediction at x_t
+x_s′ ← the unconditional move from x_t, by x̂₀
+r    ← y − A(x̂₀)
+x_s  ← x_s′ − ζ ∇_{x_t} ‖r‖
 """
 
 from flax import struct

@@ -1,7 +1,8 @@
 """FPS-SMC, filtering posterior sampling (Dou & Song 2024, Algorithm 2): particles follow a measurement noised like the image.
 
 y_s ~ q(y_s | y_t, y)                                     the forward process of A x, backwards
-weigh each particle by p(y_s | x_t), resample where few carry the weight
+w   ← w p(y_s | x_t)                                      for each particle
+resample, where few particles carry the weight
 x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I)                exactly, both being Gaussian
 """
 

@@ -1,8 +1,10 @@
 """Heun's solver of the probability-flow ODE (Karras et al. 2022, Algorithms 1 and 2), two network calls a step.
 
-x̃  ← x_t/√ᾱ_t, d ← (x̃ − D(x̃; σ_t))/σ_t
-x̃′ ← x̃ + (σ_s − σ_t) d, d′ ← (x̃′ − D(x̃′; σ_s))/σ_s
-x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2); x̂₀ in the last step
+x̃   ← x_t/√ᾱ_t
+d   ← (x̃ − D(x̃; σ_t))/σ_t
+x̃′  ← x̃ + (σ_s − σ_t) d
+d′  ← (x̃′ − D(x̃′; σ_s))/σ_s
+x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2)                    x̂₀ in the last step
 """
 
 import jax.numpy as jnp

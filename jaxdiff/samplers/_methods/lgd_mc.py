@@ -1,8 +1,9 @@
 """LGD-MC, loss-guided diffusion (Song et al. 2023): the misfit averaged over draws around x̂₀.
 
 x̂₀ⁱ ← x̂₀ + κ √(1−ᾱ_t) z_i, i = 1 … n
-w   ← softmax(−‖y − A(x̂₀ⁱ)‖²/2σ²)
-x_s ← the unconditional move − ζ ∇_{x_t} √(Σ_i w_i ‖y − A(x̂₀ⁱ)‖²), w held fixed
+r_i ← y − A(x̂₀ⁱ)
+w   ← softmax(−‖r_i‖²/2σ²)                                held fixed
+x_s ← the unconditional move − ζ ∇_{x_t} √(Σ_i w_i ‖r_i‖²)
 """
 
 import jax

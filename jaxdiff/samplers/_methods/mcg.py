@@ -1,5 +1,6 @@
 """MCG, manifold constrained gradient (Chung et al. 2022, Algorithm 1).
 
+x̂₀  ← the network's prediction at x_t
 x′  ← the unconditional move from x_t
 x′  ← x′ − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖
 x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               project on the noised measurement

@@ -1,8 +1,9 @@
 """PnP-DM (Wu et al. 2024, Algorithm 1): a split Gibbs sampler between the measurement and the prior.
 
-ρ   ← noise level of the grid at t, between ρ_min and ρ_max
-z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact for linear A and Gaussian noise, else Langevin
-x   ~ p(x) exp(−‖x − z‖²/2ρ²)                             by the diffusion, from level ρ
+ρ ← noise level of the grid at t, between ρ_min and ρ_max
+z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)
+    exact for linear A and Gaussian noise, else Langevin
+x ~ p(x) exp(−‖x − z‖²/2ρ²)                               by the diffusion, from level ρ
 """
 
 import jax

@@ -1,7 +1,8 @@
 """RED-diff (Mardani et al. 2024, Algorithm 1): a variational fit regularised by the denoiser's error.
 
 x_t ← √ᾱ_t μ + √(1−ᾱ_t) z
-g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) (ε̂(x_t) − z)/n
+e   ← ε̂(x_t) − z
+g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) e/n
 μ   ← μ moved against g by Adam
 """
 

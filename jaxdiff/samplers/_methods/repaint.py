@@ -1,6 +1,7 @@
 """RePaint (Lugmayr et al. 2022, Algorithm 1): known parts come from the noised measurement; the run goes back and forth.
 
 x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, where the grid steps back
+x̂₀  ← the network's prediction at x_t
 x′  ← the unconditional move from x_t
 x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)
 """

@@ -1,7 +1,9 @@
 """Score ALD, annealed guidance by the data misfit of the noisy iterate itself (Jalal et al. 2021, in the study's form).
 
+x̂₀  ← the network's prediction at x_t
 x_s ← the unconditional move from x_t
-x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖²           no gradient through the network
+g   ← ∇_{x_t} ‖A(x_t) − y‖²                               no gradient through the network
+x_s ← x_s − g/(2(σ²+γ_t²))
 """
 
 import jax

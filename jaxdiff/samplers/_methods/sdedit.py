@@ -1,7 +1,9 @@
 """SDEdit (Meng et al. 2022, Algorithm 1): noise the measurement part of the way, then denoise.
 
-x_start ← √ᾱ x_y + √(1−ᾱ) z, x_y the measurement as a picture
-x_s     ← the unconditional move from x_t, start > t ≥ 0
+x_y     ← y, or A⁺y where y is no picture
+x_start ← √ᾱ x_y + √(1−ᾱ) z
+for t from start to 0:
+    x_s ← the unconditional move from x_t
 """
 
 from flax import struct

@@ -1,6 +1,8 @@
 """SITCOM (Alkhouri et al. 2025, Algorithm 1): the network's input is optimised until its output agrees with y.
 
-v   ← argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖², by Adam from x_t, until the misfit is the noise's
+v   ← x_t
+repeat, until ‖A(x̂₀(v)) − y‖² is the noise's:
+    v ← v moved against ∇_v (‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖²) by Adam
 x_s ← √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z
 """
 

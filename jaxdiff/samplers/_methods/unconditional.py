@@ -1,6 +1,9 @@
-"""Draws from the prior by DDPM (Ho et al. 2020, Algorithm 2) and DDIM (Song et al. 2021).
+"""Draws from the prior by DDPM (Ho et al. 2020, Algorithm 2) and DDIM (Song et al. 2021); nothing guides them.
 
-x_s ← the transition from x_t, with nothing to guide it
+x_T ~ N(0, I)
+x̂₀  ← the network's prediction at x_t
+x_s ~ q(x_s | x_t, x̂₀)                                    DDPM
+x_s ← √ᾱ_s x̂₀ + √(1−ᾱ_s−σ²) ε̂ + σ z                      DDIM; σ = 0 for η = 0
 """
 
 from flax import struct

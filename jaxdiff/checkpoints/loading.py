@@ -16,7 +16,7 @@ from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import one_sentence
 from jaxdiff.models import PriorConfig, module_of, parameter_shapes
 from jaxdiff.names import nearest
-from jaxdiff.typing import PyTree
+from jaxdiff.typing import DTypeLike, PyTree
 
 __all__ = ["EMBEDDED", "Checkpoint", "denoiser_of", "load_checkpoint", "load_denoiser"]
 
@@ -38,7 +38,9 @@ class Checkpoint(NamedTuple):
     metadata: dict[str, Any]
 
 
-def load_denoiser(name_or_path: Path, *, dtype: Any = None, clip: bool = True, label: int | None = None) -> Denoiser:
+def load_denoiser(
+    name_or_path: Path, *, dtype: DTypeLike | None = None, clip: bool = True, label: int | None = None
+) -> Denoiser:
     """The denoiser of an embedded prior or of a converted checkpoint.
 
     Args:
@@ -74,7 +76,7 @@ def denoiser_of(
     params: PyTree,
     config: PriorConfig,
     *,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     clip: bool = True,
     label: int | None = None,
     name: str | None = None,

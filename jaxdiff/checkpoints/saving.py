@@ -15,7 +15,7 @@ from flax import traverse_util
 from jaxdiff.checkpoints import description
 from jaxdiff.checkpoints.description import DESCRIPTION, FORMAT, Description, Named, Path
 from jaxdiff.models import PriorConfig, parameter_shapes
-from jaxdiff.typing import PyTree
+from jaxdiff.typing import DTypeLike, PyTree
 
 __all__ = ["check_target", "save_checkpoint"]
 
@@ -26,7 +26,7 @@ def save_checkpoint(
     config: PriorConfig,
     *,
     metadata: Mapping[str, Any] | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a checkpoint whole or not at all: an Orbax folder, or a pair of files if ``path`` ends in ``.safetensors``.

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +25,13 @@ from jaxdiff.samplers.trajectory import estimate
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.typing import Array
 
-__all__ = ["ENDLESS", "Engine", "Glimpse", "Outcome", "Report", "Watch", "chunk_size"]
+__all__ = ["ENDLESS", "Engine", "Glimpse", "Outcome", "Problems", "Report", "Watch", "chunk_size"]
 
 ENDLESS = 10**9
 """Runs of an iterator whose length is not known."""
+
+Problems = Problem | Iterable[Problem] | None
+"""Problems side by side, or one after the other; None to draw from the prior."""
 
 Report = Callable[[int], None]
 """Called after each chunk with the number of (image × step)s that it advanced."""
@@ -87,7 +90,9 @@ class Engine:
         self.denoiser, self.sampler = placement.whole((denoiser, sampler))
         self.report, self.watch, self.resume = report, watch, None if resume is None else Path(resume)
 
-    def __call__(self, keys_of: Any, problems: Any, count: int | None, batch_size: int | str) -> Outcome:
+    def __call__(
+        self, keys_of: Callable[[int, int], Array], problems: Problems, count: int | None, batch_size: int | str
+    ) -> Outcome:
         """Run them all, batch by batch; ``keys_of(first, n)`` are the keys of n runs.
 
         Raises:
@@ -116,7 +121,9 @@ class Engine:
             sum(outcome.seconds for outcome in outcomes),
         )
 
-    def _batches(self, problems: Any, count: int | None, batch_size: int | str) -> Iterator[tuple[int, Problem | None]]:
+    def _batches(
+        self, problems: Problems, count: int | None, batch_size: int | str
+    ) -> Iterator[tuple[int, Problem | None]]:
         """(number of runs, their problems side by side), each of at most ``size``, which the first one settles."""
         if problems is None or isinstance(problems, Problem):
             assert count is not None
@@ -220,7 +227,7 @@ class Engine:
             done += here
         return outcomes
 
-    def _batch(self, keys: Array, problem: Any, mark: Bookmark, runs: range) -> Outcome:
+    def _batch(self, keys: Array, problem: Problem | None, mark: Bookmark, runs: range) -> Outcome:
         placement, batched = self.placement, problem is not None
         init_keys, run_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         init_keys, run_keys, problem = placement.split((init_keys, run_keys, problem))

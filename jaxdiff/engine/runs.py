@@ -3,14 +3,13 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdiff._checks import check_key
 from jaxdiff.denoisers import DenoiserLike
-from jaxdiff.engine.batches import ENDLESS, Engine, Outcome, Report, Watch
+from jaxdiff.engine.batches import ENDLESS, Engine, Outcome, Problems, Report, Watch
 from jaxdiff.engine.placement import choose_devices
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
@@ -29,14 +28,14 @@ def batch_keys(key: Key, count: int, first: int = 0) -> Array:
 def restore(
     key: Key,
     denoiser: DenoiserLike,
-    problems: Problem | Iterable[Problem] | None,
+    problems: Problems,
     sampler: Sampler,
     *,
     count: int | None = None,
     steps: int | str | TimeGrid | None = None,
     spacing: str | None = None,
     batch_size: int | str = "auto",
-    devices: int | Sequence[Any] | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
     progress: bool = False,
     report: Report | None = None,
     watch: Watch | None = None,
@@ -96,13 +95,13 @@ def restore(
 def restore_many(
     keys: Array,
     denoiser: DenoiserLike,
-    problems: Problem | Iterable[Problem] | None,
+    problems: Problems,
     sampler: Sampler,
     *,
     steps: int | str | TimeGrid | None = None,
     spacing: str | None = None,
     batch_size: int | str = "auto",
-    devices: int | Sequence[Any] | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
     report: Report | None = None,
     watch: Watch | None = None,
     resume: str | Path | None = None,
@@ -144,7 +143,7 @@ def _both(*reports: Report | None) -> Report | None:
     return report if wanted else None
 
 
-def _length(problems: Problem | Iterable[Problem] | None) -> int | None:
+def _length(problems: Problems) -> int | None:
     if isinstance(problems, Problem):
         return len(problems.y)
     if problems is not None and not isinstance(problems, Iterable):

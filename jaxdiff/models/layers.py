@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jaxdiff.models.config import NORM_GROUPS
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, DTypeLike
 
 __all__ = [
     "Conv",
@@ -95,7 +95,7 @@ def sinusoids(t: Array, dim: int, *, shift: float = 0, sin_first: bool = False) 
     return jnp.pad(jnp.concatenate(waves, axis=-1), ((0, 0), (0, dim - 2 * half)))
 
 
-def wide(dtype: Any) -> Any:
+def wide(dtype: DTypeLike) -> Any:
     """The type of statistics, softmax and head: at least float32."""
     # Not promote_types, which strict promotion refuses for bfloat16 with float32.
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
@@ -108,7 +108,7 @@ class GroupNorm(nn.Module):
     reductions over space and one fused pass, and the same again in the backward pass.
     """
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     groups: int = NORM_GROUPS
     epsilon: float = EPSILON
 
@@ -168,7 +168,7 @@ class Conv(nn.Module):
     size: int = 3
     resample: str | None = None
     zero: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -187,7 +187,7 @@ class Conv(nn.Module):
         return x + bias.astype(self.dtype)[None, None, None, :]
 
 
-def attend(qkv: Array, heads: int, order: str, dtype: Any) -> Array:
+def attend(qkv: Array, heads: int, order: str, dtype: DTypeLike) -> Array:
     """softmax(q kᵀ / √d) v over the places of each image, softmax in float32.
 
     Args:

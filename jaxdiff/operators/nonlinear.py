@@ -1,7 +1,8 @@
 """Nonlinear forward models: magnitudes of spectra, clipping, quantisation, tone curves, blur in linear light."""
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -281,7 +282,7 @@ def gamma_curve(gamma: float | Array = 2.2, *, image_shape: Shape) -> Gamma:
     return Gamma(leaf("gamma", gamma, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def tone_curve(values: Any, *, image_shape: Shape) -> ToneCurve:
+def tone_curve(values: Array | np.ndarray | Sequence[float], *, image_shape: Shape) -> ToneCurve:
     """Any tone curve, given by its values at equally spaced points of [-1, 1].
 
     Args:

@@ -15,7 +15,7 @@ from jaxdiff.samplers.arguments import check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, whole
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Image, Key
+from jaxdiff.typing import Array, DTypeLike, Image, Key
 
 __all__ = ["Posterior", "credible_levels", "posterior"]
 
@@ -51,7 +51,7 @@ class Posterior(NamedTuple):
         return low, high
 
 
-def credible_levels(level: float | Array, dtype: Any) -> Array:
+def credible_levels(level: float | Array, dtype: DTypeLike) -> Array:
     """Levels of credible intervals, checked where they are known.
 
     Raises:

@@ -1,7 +1,7 @@
 """Noise schedules ᾱ of the variance-preserving forward process, by the step variances β or by the noise levels σ."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from flax import struct
 
 from jaxdiff._checks import count
 from jaxdiff._summary import Summarised
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, DTypeLike
 
 __all__ = [
     "Level",
@@ -117,7 +117,7 @@ def level_of_sigma(schedule: NoiseSchedule, sigma: Array) -> NoisyLevel:
     return NoisyLevel(t, clamped, 1 / (1 + clamped**2))
 
 
-def from_betas(betas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseSchedule:
+def from_betas(betas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> NoiseSchedule:
     """Schedule of ᾱ_t = ∏ (1−β_i) from its step variances.
 
     Args:
@@ -145,7 +145,7 @@ def from_betas(betas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseS
     )
 
 
-def from_sigmas(sigmas: Array | np.ndarray, *, dtype: Any = jnp.float32) -> NoiseSchedule:
+def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> NoiseSchedule:
     """Schedule of a network that was trained on noise levels σ: ᾱ_t = 1/(1 + σ_t²), so that x_t = √ᾱ_t (x₀ + σ_t z).
 
     Args:
@@ -185,7 +185,7 @@ def cosine_betas(num_steps: int = 1000, *, offset: float = 0.008, max_beta: floa
 
 
 def linear(
-    num_steps: int = 1000, *, start: float | None = None, end: float | None = None, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, start: float | None = None, end: float | None = None, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T, or from ``start`` to ``end``.
 
@@ -208,7 +208,7 @@ def linear(
 
 
 def cosine(
-    num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """The cosine schedule of improved DDPM, see ``cosine_betas``.
 
@@ -228,7 +228,7 @@ def cosine(
 
 
 def sigmoid(
-    num_steps: int = 1000, *, start: float = 1e-4, end: float = 0.02, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, start: float = 1e-4, end: float = 0.02, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """β from ``start`` to ``end`` along a sigmoid from −6 to 6, as in GeoDiff and diffusers.
 
@@ -246,7 +246,7 @@ def sigmoid(
 
 
 def vp(
-    num_steps: int = 1000, *, beta_min: float = 0.1, beta_max: float = 20.0, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, beta_min: float = 0.1, beta_max: float = 20.0, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """The continuous chain log ᾱ(u) = −½ u² (β_max − β_min) − u β_min at T times u = 1/T … 1.
 
@@ -267,7 +267,7 @@ def vp(
 
 
 def geometric(
-    num_steps: int = 1000, *, sigma_min: float = 0.02, sigma_max: float = 100.0, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, sigma_min: float = 0.02, sigma_max: float = 100.0, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """σ in equal ratios, the variance-exploding chain of Song et al. 2021.
 
@@ -290,7 +290,7 @@ def karras(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     rho: float = 7.0,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> NoiseSchedule:
     """σ^(1/ρ) in equal steps, the grid of Karras et al. 2022, Eq. 5, as a schedule.
 
@@ -310,7 +310,7 @@ def karras(
 
 
 def scaled_linear(
-    num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012, dtype: Any = jnp.float32
+    num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """√β linear from √start to √end, both times 1000/T: the schedule of latent diffusion (Rombach et al. 2022).
 
@@ -340,7 +340,7 @@ _ENDS = {
 
 
 def named(
-    name: str, num_steps: int, ends: tuple[float, float] | None = None, *, dtype: Any = jnp.float32
+    name: str, num_steps: int, ends: tuple[float, float] | None = None, *, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
     """The schedule of that name, as a prior's description has it.
 

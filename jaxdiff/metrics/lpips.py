@@ -73,13 +73,13 @@ def _trunk(net: str) -> tuple[Conv, ...]:
 
 
 def lpips_params(net: str = "alex") -> Weights:
-    """Returns the weights of `net` as named arrays.
+    """The weights of `net` as named arrays.
 
     Args:
-      net: "alex" (packaged) or "vgg" (from `$JAXDIFF_CACHE`, by default `~/.cache/jaxdiff`).
+        net: "alex" (packaged) or "vgg" (from `$JAXDIFF_CACHE`, by default `~/.cache/jaxdiff`).
 
     Raises:
-      ValueError: unknown net, or its weights have not been made; the sentence holds the command that makes them.
+        ValueError: unknown net, or its weights have not been made; the sentence holds the command that makes them.
     """
     _trunk(net)
     try:
@@ -143,12 +143,12 @@ def lpips_embedding(x: Array, net: str = "alex", params: Weights | None = None) 
     """A vector e(x) with LPIPS(x, y) = |e(x) - e(y)|^2, so that many distances are one matrix product.
 
     Args:
-      x: image [H, W, C] in [-1, 1].
-      net: "alex" or "vgg".
-      params: weights from `lpips_params(net)`, read when not given.
+        x: image [H, W, C] in [-1, 1].
+        net: "alex" or "vgg".
+        params: weights from `lpips_params(net)`, read when not given.
 
     Returns:
-      An array [D]; D = 31,872 for alex at 64x64.
+        An array [D]; D = 31,872 for alex at 64x64.
     """
     _trunk(net)
     x, _ = check_pair(x, x, at_least=SMALLEST[net], metric=f"lpips {net}")
@@ -185,22 +185,22 @@ def lpips(x: Array, reference: Array, net: str = "alex", params: Weights | None 
     d = sum_k mean_hw sum_c w_kc (f_khwc / |f_khw| - g_khwc / |g_khw|)^2 over five ReLU layers f, g.
 
     Args:
-      x: image [H, W, C] in [-1, 1], C = 3, or 1 (repeated to 3); at least 31x31 pixels for alex, 16x16 for vgg.
-      reference: image of the same shape.
-      net: "alex" (the usual choice for evaluation, packaged) or "vgg".
-      params: weights from `lpips_params(net)`, read when not given. Pass them to keep 10 MB of constants out of a
-        compiled program.
-      clip: clip both to [-1, 1] first, as PSNR and SSIM here do and the original does not.
+        x: image [H, W, C] in [-1, 1], C = 3, or 1 (repeated to 3); at least 31x31 pixels for alex, 16x16 for vgg.
+        reference: image of the same shape.
+        net: "alex" (the usual choice for evaluation, packaged) or "vgg".
+        params: weights from `lpips_params(net)`, read when not given. Pass them to keep 10 MB of constants out of a
+            compiled program.
+        clip: clip both to [-1, 1] first, as PSNR and SSIM here do and the original does not.
 
     Returns:
-      A scalar, differentiable everywhere (the gradient is 0 at identical images).
+        A scalar, differentiable everywhere (the gradient is 0 at identical images).
 
     Raises:
-      ValueError: shapes differ, images too small, a channel count other than 1 or 3, unknown net or weights not found.
+        ValueError: shapes differ, images too small, a channel count other than 1 or 3, unknown net or weights not found.
 
     Reference:
-      Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, Eq. 1; version 0.1
-      weights of the `lpips` package, whose numbers this equals.
+        Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, Eq. 1; version 0.1
+        weights of the `lpips` package, whose numbers this equals.
 
     >>> import jax.numpy as jnp
     >>> image = jnp.linspace(-1, 1, 32 * 32 * 3).reshape(32, 32, 3)

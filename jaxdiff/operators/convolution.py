@@ -154,6 +154,7 @@ def blur(
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
+    check_range("rcond", rcond, 0, 1)
     k = leaf("kernel", kernel)
     if k.ndim != 2:
         raise ValueError(f"a kernel must have two axes [h, w], got shape {k.shape}.")
@@ -161,7 +162,6 @@ def blur(
     if concrete(k) and not np.asarray(k).any():
         raise ValueError("the kernel is zero everywhere; it must hold at least one weight.")
     if padding == "circular":
-        check_range("rcond", rcond, 0, 1)
         return CircularBlur(k, jnp.asarray(rcond, jnp.float32), image_shape=shape)
     if padding == "reflect" and _reach_too_far(k.shape, shape):
         # Zeros around the kernel do nothing. Cut them only if the kernel is too large: another size compiles anew.

@@ -1,10 +1,9 @@
 """Crop and pad: smaller and larger images."""
 
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_margin, check_size
+from jaxdiff._checks import check_corner, check_image_shape, check_margin, check_size
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Image, Measurement, Shape
 
@@ -59,12 +58,11 @@ def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, 
     """
     shape = check_image_shape(image_shape)
     height, width = check_size("size", size)
-    top, left = ((shape[0] - height) // 2, (shape[1] - width) // 2) if corner is None else corner
-    if not all(isinstance(n, int | np.integer) for n in (top, left)):
-        raise ValueError(f"corner must be two integers, row and column, got {corner!r}.")
+    middle = ((shape[0] - height) // 2, (shape[1] - width) // 2)
+    top, left = middle if corner is None else check_corner("corner", corner)
     if min(top, left) < 0 or top + height > shape[0] or left + width > shape[1]:
         raise ValueError(f"a {height}x{width} window at ({top}, {left}) leaves the {shape[0]}x{shape[1]} image.")
-    return Crop((int(top), int(left)), (height, width), image_shape=shape)
+    return Crop((top, left), (height, width), image_shape=shape)
 
 
 def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:

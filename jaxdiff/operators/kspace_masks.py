@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import check_range, check_size, count
+from jaxdiff._checks import check_key, check_range, check_size, count, shown
 from jaxdiff.typing import Array, Key
 
 __all__ = ["cartesian_mask", "coil_sensitivities", "equispaced_mask", "radial_mask", "spiral_mask"]
@@ -26,6 +26,7 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
     >>> int(mask[0].sum()), bool((mask == mask[:1]).all())
     (8, True)
     """
+    check_key(key)
     height, width, kept, middle = _columns(shape, acceleration, center_fraction)
     outside = jnp.asarray(~middle)
     # Ranks of random numbers, with the middle in front, give an exact count without replacement.
@@ -48,6 +49,8 @@ def equispaced_mask(
     Raises:
         ValueError: as :func:`cartesian_mask`.
     """
+    if not isinstance(offset, int | np.integer):
+        raise ValueError(f"offset must be an integer, the first sampled column, got {shown(offset)}.")
     height, width, _, middle = _columns(shape, acceleration, center_fraction)
     columns = middle | (np.arange(width) % acceleration == offset % acceleration)
     return jnp.asarray(np.broadcast_to(columns, (height, width)), jnp.float32)
@@ -109,6 +112,7 @@ def coil_sensitivities(coils: int, *, shape: tuple[int, int], radius: float = 1.
     """
     height, wide = check_size("shape", shape)
     count("coils", coils)
+    check_range("radius", radius, 0, open_low=True)
     check_range("width", width, 0, open_low=True)
     row, column = np.linspace(-1, 1, height)[None, :, None], np.linspace(-1, 1, wide)[None, None, :]
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
@@ -125,7 +129,8 @@ def _columns(shape: tuple[int, int], acceleration: int, center_fraction: float) 
     """Height, width, how many columns are kept, and which of them are the middle."""
     height, width = check_size("shape", shape)
     check_range("center_fraction", center_fraction, 0, 1)
-    kept = round(width / acceleration) if acceleration >= 1 else 0
+    check_range("acceleration", acceleration, 1)
+    kept = round(width / acceleration)
     centre = round(width * center_fraction)
     if not max(1, centre) <= kept <= width:
         raise ValueError(

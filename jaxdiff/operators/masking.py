@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_margin, check_range, check_size, concrete, leaf
+from jaxdiff._checks import check_image_shape, check_key, check_margin, check_range, check_size, concrete, leaf, numbers
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
@@ -64,7 +64,7 @@ def inpaint_mask(mask: Array | np.ndarray, *, image_shape: Shape) -> Mask:
         ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
     """
     height, width, channels = check_image_shape(image_shape)
-    array = jnp.asarray(mask, jnp.float32)
+    array = numbers("mask", mask)
     if array.shape == (height, width):
         array = array[..., None]
     if array.shape not in ((height, width, 1), (height, width, channels)):
@@ -114,6 +114,7 @@ def inpaint_box(
     if key is None and any(margins):
         raise ValueError(f"margin={margin!r} bounds a random place; give a key too, or leave it out.")
     if key is not None:
+        check_key(key)
         highest = (height - margins[0] - box[0], width - margins[1] - box[1])
         if highest[0] <= margins[0] or highest[1] <= margins[1]:
             raise ValueError(
@@ -163,6 +164,7 @@ def inpaint_random(
     >>> int(inpaint_random(jax.random.key(0), image_shape=(10, 10, 3), fraction=0.92).mask.sum())
     8
     """
+    check_key(key)
     height, width, channels = check_image_shape(image_shape)
     for name, value in (("fraction", fraction), ("min_fraction", min_fraction), ("max_fraction", max_fraction)):
         if value is not None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_margin, check_range, concrete, count, leaf
+from jaxdiff._checks import check_image_shape, check_key, check_margin, check_range, concrete, count, leaf, shown
 from jaxdiff.operators import pictures
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.operators.convolution import Padding, blur
@@ -223,9 +223,10 @@ def phase_retrieval(
     check_range("oversample", oversample, 0)
     if padding is None:
         padding = (int(oversample / 8 * shape[0]), int(oversample / 8 * shape[1]))
+    ends = np.asarray(value_range)
+    if ends.shape != (2,) or ends.dtype.kind not in "biuf" or not ends[0] < ends[1]:
+        raise ValueError(f"value_range must be (low, high) with low below high, got {shown(value_range)}.")
     low, high = value_range
-    if not low < high:
-        raise ValueError(f"value_range must be (low, high) with low below high, got {value_range!r}.")
     scale, shift = leaf("value_range", (high - low) / 2), leaf("value_range", (high + low) / 2)
     return PhaseRetrieval(scale, shift, check_margin("padding", padding), image_shape=shape)
 
@@ -241,6 +242,7 @@ def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> Co
     Raises:
         ValueError: if there is no mask.
     """
+    check_key(key)
     shape = check_image_shape(image_shape)
     count("masks", masks)
     phases = jax.random.uniform(key, (masks, *shape[:2]), jnp.float32, 0, 2 * jnp.pi)

@@ -158,13 +158,10 @@ def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -
     >>> print(np.asarray(from_sigmas(np.array([1.0, 3.0])).alpha_bar))
     [0.5 0.1]
     """
-    square = np.asarray(sigmas, np.float64) ** 2
-    if (
-        square.ndim != 1
-        or not np.isfinite(square).all()
-        or not square.size
-        or not np.all(np.diff(square, prepend=0) > 0)
-    ):
+    sigmas = np.asarray(sigmas, np.float64)
+    square = sigmas**2
+    rising = sigmas.ndim == 1 and sigmas.size > 0 and np.all(sigmas > 0) and np.all(np.diff(square) > 0)
+    if not rising or not np.isfinite(square).all():
         raise ValueError(
             "sigmas must be a list of positive, finite numbers that increase; sort them, and drop repeats."
         )
@@ -324,6 +321,8 @@ def scaled_linear(
         ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
     """
     scale = 1000 / count("num_steps", num_steps)
+    if not (start > 0 and end > 0):
+        raise ValueError(f"start and end are variances of a step, above 0, got {start} and {end}.")
     roots = np.linspace((scale * start) ** 0.5, (scale * end) ** 0.5, num_steps, dtype=np.float64)
     return from_betas(roots**2, dtype=dtype)
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdiff._checks import count
+
 __all__ = ["SPACINGS", "RepeatedTimestepError", "TimeGrid", "longest_grid", "timestep_grid", "whole_steps"]
 
 
@@ -58,6 +60,7 @@ def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") 
     >>> timestep_grid(1000, "ddim4", "dps").t.tolist()
     [750, 500, 250, 0]
     """
+    count("num_train_steps", num_train_steps)
     if isinstance(steps, str):
         if spacing != "dps":
             raise ValueError(f"steps={steps!r} says how they are spread itself; leave spacing={spacing!r} out.")
@@ -112,11 +115,11 @@ def _spaced(total: int, steps: int, spacing: str) -> np.ndarray:
     raise ValueError(f"unknown spacing {spacing!r}; choose one of {', '.join(SPACINGS)}.")
 
 
-def _section(start: int, size: int, count: int) -> np.ndarray:
+def _section(start: int, size: int, wanted: int) -> np.ndarray:
     # Python's round is half to even on an accumulated float, which is what the original's grids depend on.
-    stride = (size - 1) / (count - 1) if count > 1 else 1.0
+    stride = (size - 1) / (wanted - 1) if wanted > 1 else 1.0
     position, out = 0.0, []
-    for _ in range(count):
+    for _ in range(wanted):
         out.append(start + round(position))
         position += stride
     return np.array(out)
@@ -133,11 +136,11 @@ def _guided_diffusion_spacing(total: int, text: str) -> np.ndarray:
     counts = [_count(part, text) for part in text.split(",")]
     base, extra = divmod(total, len(counts))
     out, start = [], 0
-    for i, count in enumerate(counts):
+    for i, taken in enumerate(counts):
         size = base + (i < extra)
-        if not 1 <= count <= size:
-            raise ValueError(f"cannot take {count} steps from a section of {size}; lower the counts in {text!r}.")
-        out.append(_section(start, size, count))
+        if not 1 <= taken <= size:
+            raise ValueError(f"cannot take {taken} steps from a section of {size}; lower the counts in {text!r}.")
+        out.append(_section(start, size, taken))
         start += size
     return np.concatenate(out)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff._checks import choice, count, number
+from jaxdiff._checks import choice, count, flag, number
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm
@@ -118,5 +118,5 @@ def annealed_langevin(
         number("weight", weight),
         count("inner_steps", inner_steps),
         choice("weighting", weighting, WEIGHTINGS),
-        bool(denoise),
+        flag("denoise", denoise),
     )

@@ -8,7 +8,7 @@ x_s  ← x_s′ − ζ ∇_{x_t} ‖r‖
 
 from flax import struct
 
-from jaxdiff._checks import choice, scheduled
+from jaxdiff._checks import choice, flag, scheduled
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import safe_norm
@@ -90,5 +90,8 @@ def dps(
         ValueError: if ζ is negative or neither a number nor [T], or the norm unknown.
     """
     return DPS(
-        scheduled("zeta", zeta), choice("norm", norm, NORMS), bool(observed_only), transition=transition_of(transition)
+        scheduled("zeta", zeta),
+        choice("norm", norm, NORMS),
+        flag("observed_only", observed_only),
+        transition=transition_of(transition),
     )

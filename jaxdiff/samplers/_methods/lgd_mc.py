@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff._checks import count, number, scheduled
+from jaxdiff._checks import count, flag, number, scheduled
 from jaxdiff.linalg import times
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
@@ -107,6 +107,6 @@ def lgd_mc(
         scheduled("zeta", zeta),
         number("spread", spread),
         count("draws", draws),
-        bool(observed_only),
+        flag("observed_only", observed_only),
         transition=transition_of(transition),
     )

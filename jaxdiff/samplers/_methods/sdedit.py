@@ -9,7 +9,7 @@ for t from start to 0:
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff._checks import count
+from jaxdiff._checks import count, number
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
@@ -81,8 +81,7 @@ def sdedit(
     if start is not None and strength is not None:
         raise ValueError("give start or strength to sdedit, not both.")
     if strength is not None:
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must lie in (0, 1], got {strength}.")
-        start = max(1, round(strength * num_train_steps))
+        number("strength", strength, high=1.0, open_low=True)
+        start = max(1, round(float(strength) * count("num_train_steps", num_train_steps)))
     start = 500 if start is None else count("start, in forward steps,", start)
     return SDEdit(transition=transition_of(transition), start=start)

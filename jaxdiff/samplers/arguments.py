@@ -60,7 +60,7 @@ def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
         )
     if jnp.ndim(std) or tuple(y.shape) != tuple(operator.measurement_shape):
         raise ValueError(
-            f"y has shape {tuple(y.shape)} and σ {jnp.shape(std)}, but {type(operator).__name__} makes one "
+            f"y has shape {tuple(y.shape)} and σ {np.shape(std)}, but {type(operator).__name__} makes one "
             f"measurement {tuple(operator.measurement_shape)} of an image {tuple(operator.image_shape)}; for several "
             "measurements use jd.restore, or jax.vmap."
         )

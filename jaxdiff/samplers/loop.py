@@ -101,8 +101,8 @@ def start(
             higher precision than the prior.
     """
     check_run(denoiser, problem, sampler)
-    if x_init is not None and jnp.shape(x_init) != image_shape_of(problem, denoiser):
-        raise ValueError(f"x_init has shape {jnp.shape(x_init)}; this run needs {image_shape_of(problem, denoiser)}.")
+    if x_init is not None and np.shape(x_init) != image_shape_of(problem, denoiser):
+        raise ValueError(f"x_init has shape {np.shape(x_init)}; this run needs {image_shape_of(problem, denoiser)}.")
     state = _begin(key, denoiser, problem, sampler, jnp.asarray(grid.t[0]))
     return state if x_init is None else sampler.restart(state, jnp.asarray(x_init, state.x.dtype))
 

@@ -124,9 +124,17 @@ def test_a_schedule_has_the_gradient_of_finite_differences(world):
         (lambda: jd.samplers.score_ald(strength=1.0, gamma=0.1), "strength or gamma"),
         (lambda: jd.samplers.daps(momentum=0.9), "momentum is for inner='hmc'"),
         (lambda: jd.samplers.heun(churn_noise=1.003), "give churn too"),
+        (lambda: jd.samplers.sdedit(strength="half"), "strength must be a number"),
+        (lambda: jd.samplers.sdedit(strength=0.0), "strength must be above 0 and at most 1"),
+        (lambda: jd.samplers.sdedit(strength=0.5, num_train_steps=0), "num_train_steps must be an integer"),
+        (lambda: jd.samplers.daps(step_size=[]), "step_size must be a number, got an empty list"),
+        (lambda: jd.samplers.dps(observed_only="no"), "observed_only must be True or False, got 'no'"),
+        (lambda: jd.samplers.annealed_langevin(denoise=2), "denoise must be True or False, got 2"),
+        (lambda: jd.samplers.ddim(eta=jnp.asarray(jnp.nan)), "eta must be at least 0 and finite"),
+        (lambda: jd.samplers.ddpm(variance="small"), "unknown variance 'small'"),
     ],
 )
-def test_impossible_schedules_are_refused(call, words):
+def test_impossible_options_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
 

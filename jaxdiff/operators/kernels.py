@@ -13,6 +13,10 @@ from jaxdiff.typing import Array, Key
 __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "motion_kernel"]
 
 
+WIDEST = 1e4
+"""Standard deviation of a blur, pixels: far beyond any image, and its taps still fit the memory."""
+
+
 def gaussian_taps(size: int, std: float, *, truncate: float = 4.0) -> np.ndarray:
     """A one-dimensional Gaussian as scipy filters a delta with it, [size], float64, summing to one.
 
@@ -45,7 +49,7 @@ def gaussian_kernel(
     (61, 61)
     """
     height, width = check_size("size", size, odd=True)
-    check_range("std", std, 0, open_low=True, shape=(2,))
+    check_range("std", std, 0, WIDEST, open_low=True, shape=(2,))
     check_range("angle", angle, -math.inf)
     down, across = (float(s) for s in np.broadcast_to(np.asarray(std, np.float64), (2,)))
     if angle == 0 or down == across:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import assets, checkpoints
+from jaxdiff.checkpoints import description as reading
 from jaxdiff.checkpoints import load_checkpoint, save_checkpoint
 from jaxdiff.checkpoints.description import checksum_of
 from tests.support.priors import CONFIG, description_of, unsigned
@@ -69,9 +70,9 @@ def test_files_beside_the_weights_are_not_read(params, tmp_path, pipe):
     (tmp_path / "much" / "secret").write_text("x")
     (tmp_path / "much" / "secret").chmod(0)
     seen = []
-    original = checkpoints.open_regular
+    original = reading.open_regular
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checkpoints, "open_regular", lambda file: seen.append(file.name) or original(file))
+        patched.setattr(reading, "open_regular", lambda file: seen.append(file.name) or original(file))
         assert load_checkpoint(path).config == CONFIG
     assert not {"secret", "pipe"} & set(seen)
 

@@ -156,6 +156,8 @@ BAD = {
     "two radii": lambda: ops.defocus_blur([1.0, 2.0], **IMAGE),
     "an infinite radius": lambda: ops.defocus_blur(float("inf"), **IMAGE),
     "an infinite std": lambda: ops.gaussian_blur(float("inf"), **IMAGE),
+    "a std of parsecs": lambda: ops.gaussian_blur(1e30, **IMAGE),
+    "factor beyond the image": lambda: ops.super_resolution(17, **IMAGE),
     "three stds": lambda: ops.gaussian_blur([1.0, 2.0, 3.0], **IMAGE),
     "a rotation of NaN": lambda: ops.gaussian_blur((1.0, 2.0), **IMAGE, size=5, angle=float("nan")),
     "a negative rcond": lambda: ops.blur(np.ones((3, 3)), **IMAGE, rcond=-1),

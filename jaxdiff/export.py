@@ -23,7 +23,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import atomic, parse_json
+from jaxdiff.files import atomic, check_folder, parse_json
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
@@ -233,9 +233,11 @@ def check_free(path: str | Path) -> Path:
     """The path ``NAME.jaxexport``, if an artifact can be written there.
 
     Raises:
-        ValueError: if ``NAME.json`` or ``NAME.npz`` is there and is no artifact's: settings of ``jaxdiff tune``, say.
+        ValueError: if its folder cannot be written to, or ``NAME.json`` or ``NAME.npz`` is there and is no artifact's:
+            settings of ``jaxdiff tune``, say.
     """
     path = Path(path)
+    check_folder(path.parent)
     if path.suffix != SUFFIX:
         path = path.with_name(path.name + SUFFIX)
     beside = path.with_suffix(".json")

@@ -204,7 +204,7 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         ("--weights", "outside", *out): "beside",
         ("--settings", tmp_path / "none.json", *out): "jaxdiff tune",
         ("--prior", "faces46", *out): "faces64",
-        ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "cannot be written",
+        ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "is a file",
     }
     for arguments, word in bad.items():
         code, error = run(capsys, *arguments)

@@ -157,8 +157,8 @@ def page(name: str, method: Any) -> str:
         sections += [
             "## Results",
             "PSNR and LPIPS on four faces that the prior `faces64` was not trained on, with σ = 0.05. The column of 1000 calls "
-            "has two of these faces. Each cell has the better of the published and the searched settings. – means that there is no result, for "
-            "example because the method cannot use the operator.",
+            "has two of these faces. Each cell has the better of the published and the searched settings. – means that there "
+            "is no result, for example because the method cannot use the operator.",
             leaderboard(name),
             "See [the leaderboard](../leaderboard.md) for standard errors, and [one picture by every method](../methods.png).",
         ]

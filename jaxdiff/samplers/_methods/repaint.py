@@ -116,8 +116,8 @@ def repaint(
     ``jump_samples=1`` the run never goes back. The method treats y as exact, even if it has noise.
 
     Args:
-        jump_length: how many steps of the grid are gone back.
-        jump_samples: how many times each stretch is gone through.
+        jump_length: how many steps the run goes back.
+        jump_samples: how many times the run goes through each stretch.
         transition: the step of the prior; DDPM by default.
 
     Raises:

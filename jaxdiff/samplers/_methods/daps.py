@@ -1,7 +1,7 @@
 """DAPS, decoupled annealing posterior sampling (Zhang et al. 2025, Algorithm 1).
 
-At each noise level, DAPS estimates the clean image. Then it draws an image that is close to the estimate and fits y.
-Finally it adds the noise of the next level. It needs no gradient of the network. Its draws differ too much.
+At each noise level, DAPS estimates the clean image. Then it draws an image that is close to the estimate and fits the
+measurement. Finally it adds the noise of the next level. It needs no gradient of the network. Its draws differ too much.
 
 x̂₀  ← end of the probability flow from x_t, by a few Euler steps
 x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀

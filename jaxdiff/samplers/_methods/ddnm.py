@@ -1,7 +1,7 @@
 """DDNM and DDNM+ (Wang et al. 2023): what A measures comes from y, and the rest from the prior.
 
-In each step, DDNM replaces the measured part of x̂₀ by that of the measurement. The unmeasured part, the null space of A,
-stays as the network estimates it. DDNM+ takes the noise of y into account. It is fast, but needs a pseudo-inverse.
+In each step, DDNM takes the measured part of the image from the measurement, and the other part from the network's
+estimate. DDNM+ takes the noise of the measurement into account. It is fast, but needs a pseudo-inverse.
 
 x̂₀′ ← x̂₀ − λ A⁺(A x̂₀ − y)
 x_s ← √ᾱ_s x̂₀′ + noise: √(1−ᾱ_s) in the null space of A, less noise γ in its range, because y is noisy

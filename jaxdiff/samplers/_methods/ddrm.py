@@ -1,7 +1,8 @@
 """DDRM, denoising diffusion restoration models (Kawar et al. 2022): sampling in the singular basis of A = U S Vᵀ.
 
-The singular value decomposition splits the image into directions, each of which y measures by itself. In each direction,
-DDRM mixes x̂₀ and y by their noise. It is fast, but needs an operator with known singular values.
+The singular value decomposition splits the image into directions that are measured independently. In each direction, DDRM
+mixes the network's estimate and the measurement by their noise. It is fast, but needs an operator with known singular
+values.
 
 bar: Vᵀ of an image; ȳ = Uᵀ y
 for each singular value s, with ς = √((1−ᾱ_s)/ᾱ_s) the noise of the next level:

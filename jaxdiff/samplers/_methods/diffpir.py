@@ -1,7 +1,7 @@
 """DiffPIR, plug-and-play restoration (Zhu et al. 2023, Algorithm 1).
 
-In each step, DiffPIR moves the network's estimate x̂₀ towards the measurement by a linear solve, and then adds noise. λ
-says how strongly x̂₀ holds back. It is fast, needs no gradient of the network, and is a good first choice.
+In each step, DiffPIR moves the network's estimate towards the measurement by a linear solve, and then adds noise. It is
+fast and needs no gradient of the network. It is a good method to start with.
 
 ρ   ← λ σ² ᾱ_t/(1−ᾱ_t)
 x̄₀  ← argmin ‖y − A x‖² + ρ ‖x − x̂₀‖²

@@ -1,7 +1,7 @@
 """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2): the second-order multistep solver in x̂₀, one network call a step.
 
 This draws from the prior, without a measurement. It solves the probability-flow equation, and uses the estimate of the
-previous step again. So it is accurate with 15 to 25 steps.
+previous step again. So 15 to 25 steps are usually enough.
 
 h   ← log σ_t/σ_s, σ = √((1−ᾱ)/ᾱ)
 D   ← x̂₀ + (h/2h₋)(x̂₀ − x̂₀ of the step before)

@@ -1,7 +1,8 @@
 """DPS, diffusion posterior sampling (Chung et al. 2023, Algorithm 1).
 
-Each step is a step of the prior, followed by a small step that lowers the misfit ‖y − A(x̂₀)‖. The gradient of the misfit
-goes through the network. DPS works with every differentiable operator, but it needs a tuned ζ and many steps.
+Each step is a step of the prior, followed by a small step that brings the estimate closer to the measurement. The second
+step follows a gradient that goes through the network. DPS works with every differentiable operator, but it needs a tuned
+step size and many steps.
 
 x̂₀, x_s′ ← the network's prediction at x_t, and the step of the prior
 r        ← y − A(x̂₀)

@@ -1,7 +1,8 @@
 """FAST-DIPS (ICLR 2026): annealing in which each noise level takes a few descent steps towards the data.
 
-At each noise level, FAST-DIPS moves x̂₀ to the nearest image that fits y up to a distance ε. A few rounds of ADMM find it.
-Then noise is added. It needs no gradient of the network, and is among the fastest methods. Its draws differ too little.
+At each noise level, FAST-DIPS moves the network's estimate to the nearest image that fits the measurement. A few rounds of
+ADMM find it. Then noise is added. It needs no gradient of the network, and is among the fastest methods. Its draws differ
+too little.
 
 x, v, u ← x̂₀, A(x̂₀), 0
 repeat: x ← descent on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖²

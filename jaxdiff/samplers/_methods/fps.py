@@ -1,7 +1,8 @@
 """FPS-SMC, filtering posterior sampling (Dou & Song 2024, Algorithm 2): particles follow a measurement with the image's noise.
 
-FPS keeps many images, called particles. It adds noise to y in the same way as to the images. Then it can compare each
-particle with a y of the same noise level, weigh it, and resample. It is exact only if y itself has no noise.
+FPS keeps many images, called particles. It adds noise to the measurement in the same way as to the images. So it can
+compare each particle with a measurement of the same noise level, weigh it, and resample. It is exact only if the
+measurement itself has no noise.
 
 y_s ~ q(y_s | y_t, y)                                     the forward process of A x, backwards
 weigh each particle by p(y_s | x_t); resample if few particles have most of the weight

@@ -1,7 +1,7 @@
 """LGD-MC, loss-guided diffusion (Song et al. 2023): the misfit averaged over draws around x̂₀.
 
-LGD-MC is like DPS, but x̂₀ is uncertain. So it averages the misfit over several copies of x̂₀ with noise. Only the operator
-sees these copies, so the network costs the same as for DPS.
+LGD-MC is like DPS, but it allows for the error of the network's estimate. It averages the distance to the measurement over
+several copies of the estimate with noise. Only the operator sees these copies, so the network costs the same as for DPS.
 
 x̂₀ⁱ ← x̂₀ + κ √(1−ᾱ_t) z_i, i = 1 … n
 w   ← softmax(−‖y − A(x̂₀ⁱ)‖²/2σ²)

@@ -1,7 +1,7 @@
 """MCG, manifold constrained gradient (Chung et al. 2022, Algorithm 1).
 
-MCG takes a gradient step as DPS does. Then it replaces the measured part of the image by y with noise. It treats y as
-exact, so the result keeps the noise of y. Use it only if σ is small.
+MCG takes a gradient step as DPS does. Then it replaces the measured part of the image by the measurement with noise. It
+treats the measurement as exact, so the result keeps its noise. Use it only if there is little noise.
 
 x′  ← the step of the prior from x_t
 x′  ← x′ − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖

@@ -1,8 +1,8 @@
 """MMPS, moment-matching posterior sampling (Rozet et al. 2024): Bayes' rule with the covariance of x₀ given x_t.
 
-MMPS treats x₀ given x_t as Gaussian. Its mean is x̂₀, and Tweedie's formula gives its covariance. Then Bayes' rule corrects
-x̂₀ by a linear solve. Each Krylov step of the solve is a backward pass, so MMPS is slow, but it comes closest to the
-posterior.
+Given the noisy image, MMPS treats the clean image as Gaussian. The network gives its mean and its covariance. Bayes' rule
+then corrects the mean by a linear solve. Each iteration of the solve is a backward pass. So MMPS is slow, but it comes
+closest to the posterior.
 
 V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
 u   ← (σ² I + A V Aᵀ)⁻¹ (y − A(x̂₀)), by a few Krylov steps

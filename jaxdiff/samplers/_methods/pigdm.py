@@ -1,7 +1,7 @@
 """ΠGDM, pseudo-inverse guided diffusion (Song et al. 2023, Algorithm 1), for measurements with noise.
 
-ΠGDM treats x₀ given x_t as Gaussian with the mean x̂₀ and the same variance r² in all pixels. Then the likelihood of y has
-a formula, and its gradient guides the run. It is cheaper than MMPS and less exact.
+Given the noisy image, ΠGDM treats the clean image as Gaussian, with the same variance in all pixels. Then the likelihood of
+the measurement has a formula, and its gradient guides the run. It is cheaper than MMPS and less exact.
 
 r²  ← the variance in p(x₀ | x_t) ≈ N(x̂₀, r² I)
 g   ← Jᵀ Aᵀ (r² A Aᵀ + σ² I)⁻¹ (y − A x̂₀), J = ∂x̂₀/∂x_t     ∇ log p(y | x_t)

@@ -1,8 +1,8 @@
 """PnP-DM (Wu et al. 2024, Algorithm 1): a split Gibbs sampler between the measurement and the prior.
 
-PnP-DM alternates between two draws. One draws an image that fits y and is close to the current image. The other draws an
-image that looks real and is close to that. ρ says how close, and falls. It comes close to the posterior, but needs many
-network calls.
+PnP-DM alternates between two draws. One draws an image that fits the measurement and is close to the current image. The
+other draws an image that looks real and is close to that one. They stay closer and closer together. It comes close to the
+posterior, but needs many network calls.
 
 ρ   ← the noise level at t, kept between ρ_min and ρ_max
 z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact if A is linear and the noise Gaussian, else Langevin

@@ -1,7 +1,8 @@
 """RED-diff (Mardani et al. 2024, Algorithm 1): a variational fit regularised by the denoiser's error.
 
-RED-diff fits one image μ to y by gradient descent. The prior adds noise to μ, and pulls μ in the direction in which the
-network would remove it. The result is the most likely image rather than a draw, so several draws differ little.
+RED-diff fits one image to the measurement by gradient descent. In each step, noise is added to the image, and the prior
+pulls it in the direction in which the network would remove that noise. The result is a likely image and not a draw, so
+several results differ little.
 
 x_t ← √ᾱ_t μ + √(1−ᾱ_t) z
 g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) (ε̂(x_t) − z)/n

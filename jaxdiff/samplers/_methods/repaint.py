@@ -1,7 +1,8 @@
 """RePaint (Lugmayr et al. 2022, Algorithm 1): known parts come from the noised measurement; the run goes back and forth.
 
-In each step, RePaint takes the measured part of the image from y with noise, and the missing part from the prior. The run
-goes back and forth in time, so that both parts agree. It is made for masks, and treats y as exact.
+In each step, RePaint takes the measured part of the image from the measurement with noise, and the missing part from the
+prior. The run goes back and forth in time, so that both parts agree. It is made for masks, and treats the measurement as
+exact.
 
 x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, if the run goes back in time
 x′  ← the step of the prior from x_t

@@ -1,7 +1,7 @@
 """Score ALD, annealed guidance by the data misfit of the noisy iterate itself (Jalal et al. 2021, in the study's form).
 
-After each step of the prior, the image x_t itself moves down the gradient of ‖A(x_t) − y‖². The network needs no gradient,
-so a step is cheap. But x_t is noisy, so the guidance is weak while the noise is high.
+After each step of the prior, the noisy image itself moves closer to the measurement. This needs no gradient of the network,
+so a step is cheap. But the image is noisy, so the guidance is weak while the noise is high.
 
 x_s ← the step of the prior from x_t
 x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖²           no gradient of the network

@@ -1,7 +1,7 @@
 """SITCOM (Alkhouri et al. 2025, Algorithm 1): the network's input is optimised until its output agrees with y.
 
-In each step, SITCOM changes the input of the network, until the measurement of its output fits y. Adam finds this input.
-Then noise is added. Each step of Adam needs a forward and a backward pass, so SITCOM makes few but expensive steps.
+In each step, SITCOM changes the input of the network until the output fits the measurement. Adam finds this input. Then
+noise is added. Each step of Adam needs a forward and a backward pass, so SITCOM makes few but expensive steps.
 
 v   ← argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖², by Adam from x_t, until the misfit is as small as the noise
 x_s ← √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z

@@ -1,7 +1,8 @@
 """TDS, the twisted diffusion sampler (Wu et al. 2023, Algorithm 1): guided particles, weighted to correct for the guidance.
 
-TDS keeps many images, called particles, and guides each of them towards y. The guidance is only approximate, so each
-particle gets a weight that corrects the error. With more particles the draws become exact. This needs many network calls.
+TDS keeps many images, called particles, and guides each of them towards the measurement. The guidance is only approximate,
+so each particle gets a weight that corrects the error. With more particles the draws become exact. This needs many network
+calls.
 
 p̃_t(y | x_t) ← N(y; A(x̂₀(x_t)), (σ² + κ r_t²) I)          the twist
 weigh each particle by it; resample if few particles have most of the weight

@@ -1,7 +1,7 @@
 """TMPD, Tweedie moment projected diffusion (Boys et al. 2024): a diagonal takes the place of the covariance of MMPS.
 
-TMPD treats x₀ given x_t as Gaussian, as MMPS does. It replaces a part of the covariance by a diagonal matrix, so the linear
-solve of MMPS becomes a division. A step costs one forward and two backward passes.
+Given the noisy image, TMPD treats the clean image as Gaussian, as MMPS does. It makes a part of the covariance diagonal, so
+the linear solve of MMPS becomes a division. A step costs one forward and two backward passes.
 
 V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
 u   ← (y − A(x̂₀)) / (σ² + A V Aᵀ 1), entry by entry

@@ -106,7 +106,7 @@ def facts(method: Any) -> str:
         ["Operator", needs],
         ["Noise of the measurement", "Gaussian" if kind.takes is jd.noise.Gaussian else "any noise model"],
         ["Network calls of a step", f"{passes} (with the default options)"],
-        ["Spacing of the timesteps", f"`{kind.spacing}`"],
+        ["Spacing of the timesteps", f"`{kind.spacing}` ([how](../methods.md#grids-and-fractional-times))"],
         ["Clips x̂₀ to [-1, 1]", "yes" if kind.clips else "no, because it uses derivatives of x̂₀"],
         ["Options that `jaxdiff tune` searches", ", ".join(f"`{name}`" for name in kind.search) or "none"],
     ]

@@ -97,6 +97,12 @@ def test_broken_links_of_built_pages_are_found(tmp_path):
     ]
 
 
+def test_a_page_that_tells_of_the_machine_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(f"<p>environ({{'PWD': '{pathlib.Path.cwd()}'}})</p>")
+    (tmp_path / "b.html").write_text("<p>os.environ</p>")
+    assert links.broken(tmp_path) == ["a.html names a folder of the machine that built it."]
+
+
 @pytest.mark.slow
 def test_a_browser_finds_what_is_wrong_with_built_pages(tmp_path):
     pytest.importorskip("playwright", reason="the browser is driven by playwright: pip install playwright")

@@ -1,4 +1,4 @@
-"""Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
+"""Read and write pictures and results. A file is written whole or not at all."""
 
 import base64
 import contextlib

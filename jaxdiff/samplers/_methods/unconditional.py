@@ -1,6 +1,9 @@
 """Draws from the prior by DDPM (Ho et al. 2020, Algorithm 2) and DDIM (Song et al. 2021).
 
-x_s ← the transition from x_t, with nothing to guide it
+This draws images from the prior, without a measurement. DDPM adds fresh noise in each step. DDIM adds a share η of it, and
+none for η = 0.
+
+x_s ← the step of the prior from x_t
 """
 
 from flax import struct

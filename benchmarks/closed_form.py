@@ -199,6 +199,11 @@ def main() -> None:
         "| method | calls a step (forward + backward) | mask: mean | cov | spread | blur: mean | cov | spread | mixture: SW |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    print("\n".join(_tables(options, here, lines)))
+
+
+def _tables(options: argparse.Namespace, here: dict[str, Case], lines: list[str]) -> list[str]:
+    """The lines with a row for each method, which are written as they come."""
     chosen = tuple(options.only or [""])
 
     def add(name: str, first: list[str], here: dict[str, Case], steps: int) -> None:
@@ -221,7 +226,7 @@ def main() -> None:
         for steps in UNCONDITIONAL_STEPS if sampler else (0,):
             if name.startswith(chosen):
                 add(name, [str(steps), str(steps * calls)], unmeasured, steps)
-    print("\n".join(lines))
+    return lines
 
 
 if __name__ == "__main__":

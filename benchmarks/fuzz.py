@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import bending
 from benchmarks import fuzz_inputs as inputs
 
 SECONDS = 20
@@ -54,22 +55,22 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "torch": Target("x.pt", inputs.torch_files, inputs.bent, inputs.read_torch),
-    "torch pickle": Target("x.pt", inputs.torch_pickles, inputs.bent_pickle_in_zip, inputs.read_torch),
-    "edm": Target("x.pkl", inputs.edm_pickles, inputs.bent_pickle, inputs.read_any),
-    "score sde": Target("x.pth", inputs.score_sde_files, inputs.bent_archive, inputs.read_any),
-    "flax": Target("checkpoint_1", inputs.flax_streams, inputs.bent, inputs.read_any),
-    "diffusers config": Target("config.json", inputs.diffusers_configs, inputs.bent_json, inputs.read_folder),
-    "any": Target("x.ckpt", inputs.score_sde_files, inputs.bent, inputs.read_any),
-    "safetensors": Target("x.safetensors", inputs.safetensors_files, inputs.bent, inputs.read_torch),
-    "lpips": Target("x.ckpt", inputs.numpy_pickles, inputs.bent_pickle, inputs.read_lpips),
-    "picture": Target("x.png", inputs.pictures, inputs.bent, inputs.read_picture),
-    "mask": Target("x.png", inputs.pictures, inputs.bent, inputs.read_mask),
-    "array": Target("x.npy", inputs.arrays, inputs.bent, inputs.read_mask),
-    "description": Target("x.json", inputs.descriptions, inputs.bent_json, inputs.read_description),
-    "weights": Target("x.safetensors", inputs.safetensors_files, inputs.bent, inputs.read_weights),
+    "torch": Target("x.pt", inputs.torch_files, bending.bent, inputs.read_torch),
+    "torch pickle": Target("x.pt", inputs.torch_pickles, bending.bent_pickle_in_zip, inputs.read_torch),
+    "edm": Target("x.pkl", inputs.edm_pickles, bending.bent_pickle, inputs.read_any),
+    "score sde": Target("x.pth", inputs.score_sde_files, bending.bent_archive, inputs.read_any),
+    "flax": Target("checkpoint_1", inputs.flax_streams, bending.bent, inputs.read_any),
+    "diffusers config": Target("config.json", inputs.diffusers_configs, bending.bent_json, inputs.read_folder),
+    "any": Target("x.ckpt", inputs.score_sde_files, bending.bent, inputs.read_any),
+    "safetensors": Target("x.safetensors", inputs.safetensors_files, bending.bent, inputs.read_torch),
+    "lpips": Target("x.ckpt", inputs.numpy_pickles, bending.bent_pickle, inputs.read_lpips),
+    "picture": Target("x.png", inputs.pictures, bending.bent, inputs.read_picture),
+    "mask": Target("x.png", inputs.pictures, bending.bent, inputs.read_mask),
+    "array": Target("x.npy", inputs.arrays, bending.bent, inputs.read_mask),
+    "description": Target("x.json", inputs.descriptions, bending.bent_json, inputs.read_description),
+    "weights": Target("x.safetensors", inputs.safetensors_files, bending.bent, inputs.read_weights),
     "resume": Target("x.npz", inputs.bookmarks, inputs.bent_bookmark, inputs.read_bookmark),
-    "convert": Target("x.pt", inputs.torch_files, inputs.bent, inputs.convert),
+    "convert": Target("x.pt", inputs.torch_files, bending.bent, inputs.convert),
     "command": Target("x.txt", inputs.command_words, inputs.bent_command, inputs.command),
 }
 

@@ -18,6 +18,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -94,17 +95,15 @@ def coils() -> np.ndarray:
 Calls = tuple[Callable[[], object] | None, ...]
 
 
-def ours(name: str) -> tuple[Calls, np.ndarray]:
-    """The calls to time (in the order of ``TITLES``) and the measurement, by jaxdiff."""
+def our_operator(name: str, shape: tuple[int, ...]) -> Any:
+    """The operator in jaxdiff."""
     import jax
-    import jax.numpy as jnp
 
     from jaxdiff import operators as ops
 
-    x = jnp.asarray(image(name))
-    shape, key, k = x.shape, jax.random.key(0), kernels()
+    key, k = jax.random.key(0), kernels()
     pixels, columns = masks()
-    make = {
+    make: dict[str, Callable[[], Any]] = {
         "gaussian_blur": lambda: ops.gaussian_blur(image_shape=shape),
         "gaussian_blur_circular": lambda: ops.blur(image_shape=shape, kernel=k[0], padding="circular"),
         "motion_blur": lambda: ops.blur(image_shape=shape, kernel=k[1]),
@@ -129,8 +128,19 @@ def ours(name: str) -> tuple[Calls, np.ndarray]:
         "jpeg": lambda: ops.jpeg(image_shape=shape),
         "camera_blur": lambda: ops.camera_blur(image_shape=shape, kernel=k[1]),
     }
-    operator = make[name]()
-    linear = isinstance(operator, ops.LinearOperator)
+    return make[name]()
+
+
+def ours(name: str) -> tuple[Calls, np.ndarray]:
+    """The calls to time (in the order of ``TITLES``) and the measurement, by jaxdiff."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdiff.operators import LinearOperator
+
+    x = jnp.asarray(image(name))
+    operator = our_operator(name, x.shape)
+    linear = isinstance(operator, LinearOperator)
     measure = jax.jit(lambda o, x: o(x))
     back = jax.jit(lambda o, x, u: o.adjoint(u) if linear else jax.vjp(o, x)[1](u)[0])
     solve = jax.jit(lambda o, x: o.solve(jnp.float32(1), x))
@@ -143,19 +153,14 @@ def ours(name: str) -> tuple[Calls, np.ndarray]:
     return tuple(ready), np.asarray(y)
 
 
-def theirs(name: str) -> tuple[Calls, np.ndarray]:
-    """The same by deepinv."""
+def their_operator(name: str, size: tuple[int, ...]) -> Any:
+    """The operator in deepinv."""
     import torch
-
-    stub_torchvision()
     from deepinv import physics
 
-    torch.set_grad_enabled(False)
-    x = torch.from_numpy(np.ascontiguousarray(image(name).transpose(2, 0, 1)))[None]
     k = torch.from_numpy(kernels())[:, None]
     pixels, columns = (torch.from_numpy(mask.copy())[None, None] for mask in masks())
-    size = tuple(x.shape[1:])
-    make = {
+    make: dict[str, Callable[[], Any]] = {
         "gaussian_blur": lambda: physics.Blur(filter=k[:1], padding="reflect"),
         "gaussian_blur_circular": lambda: physics.BlurFFT(img_size=size, filter=k[:1]),
         "motion_blur": lambda: physics.Blur(filter=k[1:2].flip(-1, -2), padding="reflect"),
@@ -176,7 +181,17 @@ def theirs(name: str) -> tuple[Calls, np.ndarray]:
         "ct": lambda: physics.Tomography(angles=60, img_width=SIDE, circle=False, normalize=False),
         "single_pixel_camera": lambda: physics.SinglePixelCamera(m=SIDE * SIDE // 4, img_size=size),
     }
-    operator = make[name]()
+    return make[name]()
+
+
+def theirs(name: str) -> tuple[Calls, np.ndarray]:
+    """The same by deepinv."""
+    import torch
+
+    stub_torchvision()
+    torch.set_grad_enabled(False)
+    x = torch.from_numpy(np.ascontiguousarray(image(name).transpose(2, 0, 1)))[None]
+    operator = their_operator(name, tuple(x.shape[1:]))
     y = operator.A(x)
 
     def adjoint() -> object:

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 def drawn(denoiser: jd.Denoiser, index: int) -> np.ndarray:
     """One of 24 draws of the prior."""
     key = jax.random.fold_in(jax.random.key(5), index)
-    x, _ = jd.sample(key, denoiser, None, jd.samplers.heun(), steps=30)
+    x, _ = jd.sample(key, denoiser, None, jd.samplers.heun(), steps=30, spacing="dps")
     return np.clip(np.asarray(x), -1, 1)
 
 

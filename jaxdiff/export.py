@@ -12,7 +12,7 @@ import importlib.util
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import atomic, parse_json
+from jaxdiff.files import atomic, check_folder, parse_json
 from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
@@ -101,22 +101,7 @@ def export_restoration(
     size = sum(value.nbytes for value in named.values())
     beside = weights == "beside" or (weights == "auto" and size > INSIDE_LIMIT)
 
-    def restore(data: Array, noise_std: Array, seed: Array, index: Array, *parameters: dict[str, Array]) -> Array:
-        prior = denoiser
-        if parameters:
-            prior = dataclasses.replace(denoiser, params=traverse_util.unflatten_dict(parameters[0], sep="/"))
-
-        def one(data: Array, i: Array) -> Array:
-            key = jax.random.fold_in(jax.random.key(seed), i)
-            if inputs == "image":
-                noise_key, key = jax.random.split(key)
-                problem = observe(noise_key, operator, data, noise_std)
-            else:
-                problem = Problem(operator, data, noise_std)
-            return sample(key, prior, problem, sampler, steps=steps, spacing=spacing)[0]
-
-        return jax.vmap(one)(data, index)
-
+    restore = _program(denoiser, operator, sampler, inputs, steps=steps, spacing=spacing)
     shape = jax.ShapeDtypeStruct(tuple(operator.image_shape), jnp.float32)
     datum = shape if inputs == "image" else jax.eval_shape(operator, shape)
     arguments = [
@@ -131,6 +116,30 @@ def export_restoration(
     seconds = time.perf_counter() - begun
     description = _description(exported, arguments, inputs, batch_size, beside, size) | dict(about or {})
     return Artifact(exported, named if beside else None, description, seconds)
+
+
+def _program(
+    denoiser: Denoiser, operator: Operator, sampler: Sampler, inputs: str, **grid: Any
+) -> Callable[..., Array]:
+    """The function of a batch: (data, σ, seed, index[, weights]) → images."""
+
+    def restore(data: Array, noise_std: Array, seed: Array, index: Array, *parameters: dict[str, Array]) -> Array:
+        prior = denoiser
+        if parameters:
+            prior = dataclasses.replace(denoiser, params=traverse_util.unflatten_dict(parameters[0], sep="/"))
+
+        def one(data: Array, i: Array) -> Array:
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            if inputs == "image":
+                noise_key, key = jax.random.split(key)
+                problem = observe(noise_key, operator, data, noise_std)
+            else:
+                problem = Problem(operator, data, noise_std)
+            return sample(key, prior, problem, sampler, **grid)[0]
+
+        return jax.vmap(one)(data, index)
+
+    return restore
 
 
 def _check(batch_size: int, platforms: Sequence[str], inputs: str, weights: str) -> None:
@@ -224,9 +233,11 @@ def check_free(path: str | Path) -> Path:
     """The path ``NAME.jaxexport``, if an artifact can be written there.
 
     Raises:
-        ValueError: if ``NAME.json`` or ``NAME.npz`` is there and is no artifact's: settings of ``jaxdiff tune``, say.
+        ValueError: if its folder cannot be written to, or ``NAME.json`` or ``NAME.npz`` is there and is no artifact's:
+            settings of ``jaxdiff tune``, say.
     """
     path = Path(path)
+    check_folder(path.parent)
     if path.suffix != SUFFIX:
         path = path.with_name(path.name + SUFFIX)
     beside = path.with_suffix(".json")

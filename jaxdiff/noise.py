@@ -7,13 +7,14 @@ on the [-1, 1] scale; where light is counted, -1 is no light.
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxdiff._checks import concrete, number
 from jaxdiff.names import unknown
 from jaxdiff.numerics import normal, safe_norm
 from jaxdiff.typing import Array, Key, Measurement, Scalar
@@ -256,7 +257,7 @@ def gaussian(std: float | Array) -> Gaussian:
     Raises:
         ValueError: if it is not positive.
     """
-    return Gaussian(_positive("std", std))
+    return Gaussian(number("std", std, open_low=True))
 
 
 def poisson(rate: float | Array = 1.0) -> Poisson:
@@ -268,28 +269,36 @@ def poisson(rate: float | Array = 1.0) -> Poisson:
     >>> poisson(1.0).from_counts(jnp.array([0.0, 127.5, 255.0])).tolist()
     [-1.0, 0.0, 1.0]
     """
-    return Poisson(_positive("rate", rate))
+    return Poisson(number("rate", rate, open_low=True))
 
 
 def poisson_gaussian(rate: float | Array = 1.0, std: float | Array = 0.02) -> PoissonGaussian:
-    """Photon noise of ``rate`` photons per grey level, then Gaussian noise of ``std``.
+    """Photon noise, then the Gaussian noise of the read-out.
+
+    Args:
+        rate: photons per grey level of 255.
+        std: σ of the read-out on [-1, 1].
 
     Raises:
         ValueError: if either is not positive.
     """
-    return PoissonGaussian(_positive("rate", rate), _positive("std", std))
+    return PoissonGaussian(number("rate", rate, open_low=True), number("std", std, open_low=True))
 
 
 def salt_and_pepper(fraction: float | Array = 0.1, std: float | Array = 0.02) -> SaltAndPepper:
-    """A ``fraction`` of the entries black or white, Gaussian noise of ``std`` on the others.
+    """A fraction of the entries black or white, Gaussian noise on the others.
+
+    Args:
+        fraction: p, in [0, 1[; half of it becomes black, half white.
+        std: σ > 0 of the others on [-1, 1].
 
     Raises:
         ValueError: if the fraction is not in [0, 1[, or ``std`` is not positive.
     """
-    share = jnp.asarray(fraction, jnp.float32)
-    if not isinstance(share, jax.core.Tracer) and not np.all((np.asarray(share) >= 0) & (np.asarray(share) < 1)):
+    share = number("fraction", fraction)
+    if concrete(share) and not np.all(np.asarray(share) < 1):
         raise ValueError(f"fraction must lie in [0, 1[, got {fraction!r}.")
-    return SaltAndPepper(share, _positive("std", std))
+    return SaltAndPepper(share, number("std", std, open_low=True))
 
 
 NAMED: dict[str, Callable[..., NoiseModel]] = {
@@ -329,13 +338,6 @@ EXAMPLE = {
     "poisson-gaussian": "poisson-gaussian:0.5,0.02",
     "salt-and-pepper": "salt-and-pepper:0.1,0.02",
 }
-
-
-def _positive(name: str, value: Any) -> Array:
-    number = jnp.asarray(value, jnp.float32)
-    if not isinstance(number, jax.core.Tracer) and not np.all((np.asarray(number) > 0) & np.isfinite(number)):
-        raise ValueError(f"{name} must be positive and finite, got {value!r}.")
-    return number
 
 
 def _log_normal(difference: Array, variance: Array) -> Array:

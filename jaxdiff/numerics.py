@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxdiff.typing import Array, Key, PyTree, Scalar, Shape
 
-__all__ = ["expand", "is_key", "normal", "safe_norm", "safe_sqrt", "stack"]
+__all__ = ["expand", "is_key", "normal", "normal_like", "safe_norm", "safe_sqrt", "stack"]
 
 
 def safe_norm(x: Array) -> Scalar:
@@ -50,6 +50,14 @@ def normal(key: Key, shape: Shape, dtype: jnp.dtype | type = jnp.float32) -> Arr
     if key.shape != tuple(shape):
         raise ValueError(f"recorded noise has shape {key.shape}, but this draw needs {tuple(shape)}.")
     return key.astype(dtype)
+
+
+def normal_like(key: Key, y: Array) -> Array:
+    """Noise of the shape and kind of ``y``: each real number is standard normal, so a complex one has variance 2."""
+    if not jnp.issubdtype(y.dtype, jnp.complexfloating):
+        return normal(key, y.shape, y.dtype)
+    parts = normal(key, (2, *y.shape), y.real.dtype)
+    return jax.lax.complex(parts[0], parts[1])
 
 
 def expand(scalar: Array, like: Array) -> Array:

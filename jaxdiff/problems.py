@@ -6,10 +6,11 @@ import numpy as np
 from flax import struct
 from jax.typing import DTypeLike
 
+from jaxdiff._checks import check_key, concrete
 from jaxdiff._summary import Summarised
 from jaxdiff.files import data_uri
 from jaxdiff.noise import Gaussian, NoiseModel
-from jaxdiff.numerics import normal
+from jaxdiff.numerics import normal_like
 from jaxdiff.operators.base import Operator
 from jaxdiff.typing import Array, Image, Key, Measurement, Scalar
 
@@ -59,7 +60,7 @@ class Problem(Summarised):
     def _repr_html_(self) -> str:
         """The measurement as a picture above the table of fields, where it is one measurement of known values."""
         table = super()._repr_html_()
-        if isinstance(self.y, jax.core.Tracer) or jnp.ndim(self.noise_std):
+        if not concrete(self.y) or jnp.ndim(self.noise_std):
             return table
         shown = data_uri(np.asarray(self.operator.view(self.y)))
         return f'<img src="{shown}" alt="the measurement" width="160" style="display:block;image-rendering:pixelated">{table}'
@@ -114,8 +115,7 @@ def observe(
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")
-    if not isinstance(key, jax.Array | np.ndarray):
-        raise ValueError(f"key={key!r} is not a key; make one, as in jax.random.key(0).")
+    check_key(key)
     image = jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"images are real numbers in [-1, 1], got {image.dtype}; divide by 127.5 and subtract 1.")
@@ -127,26 +127,23 @@ def observe(
     _check_scale(image, problem.noise_std)
     if problem.noise is not None:
         return Problem.of(operator, problem.noise.sample(key, clean), problem.noise)
+    n = normal_like(key, clean)
     if jnp.issubdtype(clean.dtype, jnp.complexfloating):
-        parts = normal(key, (2, *clean.shape), clean.real.dtype)
-        n = (parts[0] + 1j * parts[1]) * jnp.asarray(0.5**0.5, clean.real.dtype)
-    else:
-        n = normal(key, clean.shape, clean.dtype)
+        n = n * jnp.asarray(0.5**0.5, clean.real.dtype)
     return problem.replace(y=clean + problem.noise_std * n)  # type: ignore[attr-defined]
 
 
 def _check_scale(image: Image, sigma: Array) -> None:
     """Refuse images on 0 … 255 and their σ, where the values are known."""
-    known = not isinstance(image, jax.core.Tracer) and image.size > 0
-    if known and jnp.min(image) >= 0 and (most := float(jnp.max(image))) > BEYOND:
+    if concrete(image) and image.size > 0 and jnp.min(image) >= 0 and (most := float(jnp.max(image))) > BEYOND:
         raise ValueError(f"images are on [-1, 1], but this one reaches {most:.3g}; divide by 127.5 and subtract 1.")
-    if not isinstance(sigma, jax.core.Tracer) and sigma > MOST_NOISE:
+    if concrete(sigma) and sigma > MOST_NOISE:
         raise ValueError(f"σ = {float(sigma):g} is on another scale than [-1, 1], which is 2 wide; divide it by 127.5.")
 
 
 def _noise_level(noise_std: float | Array, dtype: DTypeLike) -> Array:
     """σ as a scalar, checked where it is known."""
-    known = not isinstance(noise_std, jax.core.Tracer)
-    if isinstance(noise_std, str) or np.shape(noise_std) != () or (known and not 0 <= float(noise_std) < np.inf):
+    number = isinstance(noise_std, int | float | np.generic | np.ndarray | jax.Array) and np.shape(noise_std) == ()
+    if not number or (concrete(noise_std) and not 0 <= noise_std < np.inf):
         raise ValueError(f"noise_std must be a number, zero or positive and finite, got {noise_std!r}.")
     return jnp.asarray(noise_std, dtype)

@@ -196,7 +196,7 @@ def count_calls(sampler: Sampler) -> Calls:
 
 @jax.custom_vjp
 def _mark(x: Array) -> Array:
-    """X, leaving one digamma in the program on the way forward, and one lgamma on the way back."""
+    """``x`` itself. It leaves one digamma in the program on the way forward, and one lgamma on the way back."""
     return x + jax.lax.digamma(jnp.reshape(x, -1)[:1]).reshape((1,) * x.ndim)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from flax import struct
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
-__all__ = ["Array", "Image", "Key", "Measurement", "PyTree", "Scalar", "Shape", "static"]
+__all__ = ["Array", "DTypeLike", "Image", "Key", "Measurement", "PyTree", "Scalar", "Shape", "static"]
 
 Image = Float[Array, "H W C"]
 """One image, channels last, values in [-1, 1]."""

@@ -70,6 +70,8 @@ def test_learned_variance_is_the_extra_channels():
     denoiser = constant(variance="learned", channels=6)
     found = denoiser(jnp.zeros((4, 4, 3)), jnp.int32(500)).log_variance
     np.testing.assert_allclose(found[0, 0], [0.75, 1.0, 1.25])
+    with pytest.raises(ValueError, match="needs a network of 6 output channels, and this one has 3"):
+        constant(variance="learned_range")(jnp.zeros((4, 4, 3)), jnp.int32(500))
 
 
 def test_rescaled_timesteps():

@@ -176,7 +176,7 @@ def test_the_command_gives_each_method_its_own_grid(capsys, tmp_path, monkeypatc
     taken = {}
 
     def keep(denoiser, operator, sampler, **options):
-        taken.update(options)
+        taken.update(options, sampler=sampler)
         raise ValueError("enough")
 
     monkeypatch.setattr(export, "export_restoration", keep)
@@ -185,6 +185,8 @@ def test_the_command_gives_each_method_its_own_grid(capsys, tmp_path, monkeypatc
         denoiser = jd.load_denoiser("faces64")
         expected = grid_for(denoiser, tasks.sampler(method, "inpaint_box", "faces64"), 4)
         np.testing.assert_array_equal(taken["steps"].t, expected.t)
+    assert run(capsys, "--settings", "defaults", "--out", tmp_path / "x")[0] == 2
+    assert taken["sampler"].zeta == samplers.dps().zeta != tasks.sampler("dps", "inpaint_box", "faces64").zeta
 
 
 @pytest.mark.slow
@@ -200,8 +202,9 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         ("--platforms", "", *out): "platforms is empty",
         ("--input", "picture", *out): "measurement",
         ("--weights", "outside", *out): "beside",
+        ("--settings", tmp_path / "none.json", *out): "jaxdiff tune",
         ("--prior", "faces46", *out): "faces64",
-        ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "cannot be written",
+        ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "is a file",
     }
     for arguments, word in bad.items():
         code, error = run(capsys, *arguments)

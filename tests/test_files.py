@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as PILImage
 
 from jaxdiff import files
+from jaxdiff.files import pictures
 
 
 def gradient(height=8, width=8):
@@ -247,7 +248,7 @@ def test_deep_grey_is_converted_in_little_memory(values):
     files.to_rgb(picture)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 12 * 2048**2 + 40 * files.BAND, f"{most / 2048**2:.0f} bytes a pixel"
+    assert most < 12 * 2048**2 + 40 * pictures.BAND, f"{most / 2048**2:.0f} bytes a pixel"
 
 
 def test_bands_do_not_show(monkeypatch):
@@ -257,7 +258,7 @@ def test_bands_do_not_show(monkeypatch):
     key = PILImage.fromarray(generator.integers(0, 256, (37, 21), dtype=np.uint8)).convert("P")
     key.info["transparency"] = 7
     whole = [np.asarray(files.to_rgb(picture)[0]) for picture in (deep, clear, key)]
-    monkeypatch.setattr(files, "BAND", 50)
+    monkeypatch.setattr(pictures, "BAND", 50)
     for picture, expected in zip((deep, clear, key), whole, strict=True):
         np.testing.assert_array_equal(np.asarray(files.to_rgb(picture)[0]), expected)
     over_white = np.asarray(PILImage.alpha_composite(PILImage.new("RGBA", clear.size, "white"), clear).convert("RGB"))
@@ -271,7 +272,7 @@ def test_transparency_is_put_on_white_in_little_memory(monkeypatch):
     picture = PILImage.new("P", (2048, 2048))
     picture.info["transparency"] = 0
     assert np.asarray(files.to_rgb(picture)[0]).min() == 255
-    assert max(seen) <= files.BAND
+    assert max(seen) <= pictures.BAND
 
 
 def test_a_mask_is_named_where_it_holds_nan(tmp_path):

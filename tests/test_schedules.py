@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import schedules
+from jaxdiff.schedules import levels
 
 GOLDEN = "tests/golden/respacing.npz"
 
@@ -14,9 +15,9 @@ def golden(request):
 
 
 def test_betas_equal_the_original(golden):
-    np.testing.assert_array_equal(schedules.linear_betas(1000), golden["betas_linear_1000"])
-    np.testing.assert_array_equal(schedules.linear_betas(400), golden["betas_linear_400"])
-    np.testing.assert_array_equal(schedules.cosine_betas(1000), golden["betas_cosine_1000"])
+    np.testing.assert_array_equal(levels.linear_betas(1000), golden["betas_linear_1000"])
+    np.testing.assert_array_equal(levels.linear_betas(400), golden["betas_linear_400"])
+    np.testing.assert_array_equal(levels.cosine_betas(1000), golden["betas_cosine_1000"])
 
 
 def test_grids_equal_the_original(golden):
@@ -103,6 +104,7 @@ def test_a_grid_below_a_start_keeps_the_lower_part():
         ((1000, "5,,5"), "not understood"),
         ((10, "20,1"), "section of 5"),
         ((1000, 1000, "quad"), "twice"),
+        (("1000", 10), "num_train_steps must be an integer"),
     ],
 )
 def test_impossible_grids_are_refused(arguments, message):
@@ -114,6 +116,17 @@ def test_impossible_grids_are_refused(arguments, message):
 def test_impossible_betas_are_refused(betas):
     with pytest.raises(ValueError, match="beta"):
         schedules.from_betas(np.array(betas))
+
+
+@pytest.mark.parametrize("sigmas", [[], [2.0, 1.0], [-1.0, 2.0], [0.0, 1.0], [1.0, np.inf], [[1.0]]])
+def test_impossible_sigmas_are_refused(sigmas):
+    with pytest.raises(ValueError, match="positive, finite numbers that increase"):
+        schedules.from_sigmas(np.array(sigmas))
+
+
+def test_a_negative_variance_is_refused():
+    with pytest.raises(ValueError, match="variances of a step, above 0, got -1 and"):
+        schedules.scaled_linear(1000, start=-1)
 
 
 def test_a_schedule_in_float64_is_rounded_once():

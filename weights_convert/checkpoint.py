@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         _look(params, prior.config, args.label)
     metadata = _metadata(source, prior, params, args.licence, origin)
     save_checkpoint(out, params, prior.config, metadata=metadata, dtype=args.dtype, overwrite=args.overwrite)
-    print(f"written: {out}")
+    print(guided_diffusion.written(out))
     return 0
 
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             f"The network's prediction is {prediction}, for which guided-diffusion has no flag: its own sampler takes the "
             "output for ε."
         )
-    print(f"back: python -m weights_convert guided-diffusion {out} FOLDER {' '.join(options(checkpoint.config))}")
+    print(f"back: jaxdiff convert guided-diffusion {out} FOLDER {' '.join(options(checkpoint.config))}")
     return 0
 
 

@@ -18,7 +18,7 @@ from weights_convert.arrays import shapes_of
 from weights_convert.infer import Hidden, flags, infer
 from weights_convert.reader import read_state_dict, sha256
 
-__all__ = ["add_arguments", "add_choices", "convert_tensors", "run", "target"]
+__all__ = ["add_arguments", "add_choices", "convert_tensors", "run", "target", "written"]
 
 LICENCE_NOTE = "The weights keep the terms of their source; look them up before you use them or pass them on."
 
@@ -94,8 +94,13 @@ def run(args: argparse.Namespace) -> int:
         "licence": args.licence,
     }
     save_checkpoint(out, nested, found.config, metadata=metadata, dtype=args.dtype, overwrite=args.overwrite)
-    print(f"written: {out}")
+    print(written(out))
     return 0
+
+
+def written(out: pathlib.Path) -> str:
+    """The last words of a conversion: where the prior is, and the file to open first."""
+    return f"written: {out}\nopen {out.with_suffix('.json') if out.suffix == '.safetensors' else out / 'prior.json'}"
 
 
 def target(out: str, chosen: str | None) -> pathlib.Path:

@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from jaxdiff.bench.grid import Grid, grown
-from jaxdiff.bench.parts import COLUMNS, Part, Row, read_part, slug, typed, write_part
-from jaxdiff.bench.summary import latex, markdown_tables, summarise
+from jaxdiff.bench.parts import Part, Row, read_part, slug, write_part
+from jaxdiff.bench.summary import about, summarise, write_tables
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import Outcome as Restored
 from jaxdiff.engine import restore_many
@@ -34,12 +34,11 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.tables import write_rows
 from jaxdiff.tasks import get_task, measure, sampler
 from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.typing import Array
 
-__all__ = ["COLUMNS", "Grid", "Job", "Outcome", "Part"]
+__all__ = ["Grid", "Job", "Outcome", "Part"]
 
 DIGITS = {"psnr": 4, "ssim": 5, "lpips": 5, "misfit": 6}
 
@@ -360,12 +359,8 @@ class Job:
             return Outcome([], [], self.unreadable, self.refused, missing, self.damaged)
         self._read_again({row["image"] for row in rows})
         summary = summarise(rows)
-        write_rows(self.out / "results.csv", rows, COLUMNS)
-        write_text(self.out / "results.jsonl", "".join(json.dumps(typed(row)) + "\n" for row in rows))
-        if summary:
-            write_rows(self.out / "summary.csv", summary)
-            write_text(self.out / "summary.md", self._about() + markdown_tables(summary))
-            write_text(self.out / "summary.tex", latex(summary))
+        images = len(self.names) - len(self.unreadable)
+        write_tables(self.out, rows, summary, about(self.grid, images, self.refused, self.unreadable.values()))
         return Outcome(rows, summary, self.unreadable, self.refused, 0, self.damaged)
 
     def _read_again(self, seen: set[str]) -> None:
@@ -377,22 +372,6 @@ class Job:
     def _order(self, part: Part) -> tuple:
         grid = self.grid
         return grid.tasks.index(part.task), grid.methods.index(part.method), grid.seeds.index(part.seed), part.first
-
-    def _about(self) -> str:
-        grid = self.grid
-        length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
-        lines = [
-            f"# {len(self.names) - len(self.unreadable)} images, {len(grid.seeds)} seed(s) each, {length}, prior "
-            f"{Path(grid.prior).name}, {grid.dtype}" + (f", noise {grid.noise}" if grid.noise else ""),
-            "Means over images ± standard error; seeds of an image are averaged first. 95 %: bootstrap over images. σ is on "
-            "[-1, 1]; misfit is the RMS of y − A(x) over what was observed, about σ for a good fit. s/image: warm, on "
-            f"{jax.devices()[0].device_kind}.",
-        ]
-        lines += [f"- {method} cannot do {task}: {why}" for (task, method), why in self.refused.items()]
-        lines += [f"- not read: {why}" for why in self.unreadable.values()]
-        return (
-            "\n\n".join(lines[:2]) + "\n\n" + "".join(line + "\n" for line in lines[2:]) + ("\n" if lines[2:] else "")
-        )
 
 
 @jax.jit

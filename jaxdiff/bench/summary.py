@@ -1,14 +1,30 @@
 """Rows of runs to a summary: means over images with standard errors and intervals, as CSV, Markdown and LaTeX."""
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from jaxdiff.tables import markdown, rounded
+from jaxdiff.bench.grid import Grid
+from jaxdiff.bench.parts import COLUMNS, Row, typed
+from jaxdiff.files import write_text
+from jaxdiff.tables import markdown, rounded, write_rows
 
-__all__ = ["METRICS", "Interval", "interval", "latex", "markdown_tables", "summarise", "table_of"]
+__all__ = [
+    "METRICS",
+    "Interval",
+    "about",
+    "interval",
+    "latex",
+    "markdown_tables",
+    "summarise",
+    "table_of",
+    "write_tables",
+]
 
 METRICS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "misfit": ("misfit", 4)}
 """Column → title and digits."""
@@ -73,6 +89,47 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line["seconds_per_image"] = float(np.mean([float(row["seconds"]) for row in found]))
         summary.append(line)
     return summary
+
+
+def write_tables(out: Path, rows: Sequence[Row], summary: Sequence[dict[str, Any]], heading: str) -> None:
+    """Write the rows as CSV and as JSON lines, and the summary as CSV, Markdown (below a heading) and LaTeX.
+
+    Args:
+        out: the job's folder.
+        rows: of all parts.
+        summary: from ``summarise``; nothing is written of an empty one.
+        heading: from ``about``.
+    """
+    write_rows(out / "results.csv", rows, COLUMNS)
+    write_text(out / "results.jsonl", "".join(json.dumps(typed(row)) + "\n" for row in rows))
+    if summary:
+        write_rows(out / "summary.csv", summary)
+        write_text(out / "summary.md", heading + markdown_tables(summary))
+        write_text(out / "summary.tex", latex(summary))
+
+
+def about(grid: Grid, images: int, refused: Mapping[tuple[str, str], str], unreadable: Iterable[str]) -> str:
+    """What was run and how to read its tables, as Markdown.
+
+    Args:
+        grid: what was run.
+        images: how many could be read.
+        refused: (task, method) → why the method cannot do it.
+        unreadable: why the others could not be read.
+    """
+    length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
+    title = (
+        f"# {images} images, {len(grid.seeds)} seed(s) each, {length}, prior {Path(grid.prior).name}, {grid.dtype}"
+        + (f", noise {grid.noise}" if grid.noise else "")
+    )
+    words = (
+        "Means over images ± standard error; seeds of an image are averaged first. 95 %: bootstrap over images. σ is on "
+        "[-1, 1]; misfit is the RMS of y − A(x) over what was observed, about σ for a good fit. s/image: warm, on "
+        f"{jax.devices()[0].device_kind}."
+    )
+    left_out = [f"- {method} cannot do {task}: {why}\n" for (task, method), why in refused.items()]
+    left_out += [f"- not read: {why}\n" for why in unreadable]
+    return f"{title}\n\n{words}\n\n" + ("".join(left_out) + "\n" if left_out else "")
 
 
 def markdown_tables(summary: Sequence[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdiff import export, tasks
 from jaxdiff.cli.console import open_first, say
 from jaxdiff.cli.measurement import add_operator, check_operator, noise_of, operator_of, recorded_as
+from jaxdiff.cli.method import table_of
 from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_steps, load_prior
 from jaxdiff.noise import NoiseModel
 from jaxdiff.samplers import grid_for
@@ -34,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_operator(parser, task="inpaint_box")
     group = parser.add_argument_group("method")
     group.add_argument("--method", default="dps", help="how to restore; see jaxdiff info (default dps)")
+    group.add_argument(
+        "--settings",
+        default="recorded",
+        help="recorded (default): those found for the task and prior; defaults: the method's own; or a file of jaxdiff tune",
+    )
     group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
     group.add_argument("--spacing", default=None, help="how the steps are spread; the method's own by default")
     group = parser.add_argument_group("output")
@@ -59,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator, noise_std = operator_of(args, place, denoiser.image_shape), _noise_std(args)
     task = recorded_as(args.task)
-    sampler = tasks.sampler(args.method, task, args.prior)
+    table = table_of(args.settings, args.method, args.prior)
+    sampler = tasks.sampler(args.method, task, args.prior, table=table)
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     about = {name: getattr(args, name) for name in ("task", "method", "prior", "steps")}
     about["spacing"] = args.spacing or sampler.spacing
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         platforms=[name.strip() for name in args.platforms.split(",") if name.strip()],
         inputs=args.input,
         weights=args.weights,
-        about=about | {"settings": tasks.settings(args.method, task, args.prior), "noise_std": noise_std},
+        about=about | {"settings": tasks.settings(args.method, task, args.prior, table), "noise_std": noise_std},
     )
     files = export.write_artifact(args.out, artifact)
     names = ", ".join(str(path) for path in files)

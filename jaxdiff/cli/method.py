@@ -13,9 +13,9 @@ from jaxdiff.samplers.loop import grid_for
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tasks.choice import Default, default_for
 from jaxdiff.tasks.recorded import defaults_of
-from jaxdiff.tune.search import read_settings
+from jaxdiff.tune.settings_file import read_settings
 
-__all__ = ["IMPLIED", "LENGTH", "check_lengths", "grid_of", "method_of", "sampler_of"]
+__all__ = ["IMPLIED", "LENGTH", "check_lengths", "grid_of", "method_of", "sampler_of", "table_of"]
 
 IMPLIED = {"zeta": "dps", "norm": "dps", "strength": "score_ald", "start": "sdedit"}
 """Options that belong to one method: naming them names it."""
@@ -48,15 +48,18 @@ def _named(args: argparse.Namespace) -> bool:
     return args.method is not None or any(getattr(args, option) is not None for option in IMPLIED)
 
 
+def table_of(settings: str, method: str, prior: str) -> dict[str, Any] | None:
+    """The settings that ``--settings`` asks for, as ``tasks.sampler`` takes them; None for the recorded ones."""
+    if settings == "defaults":
+        return defaults_of(method, prior)
+    return None if settings == "recorded" else read_settings(settings)
+
+
 def sampler_of(args: argparse.Namespace, chosen: Default) -> Sampler:
     """The method with its settings: its own, recorded ones or a file's, and what the options say on top."""
     settings = args.settings or ("defaults" if _named(args) else "recorded")
-    table: dict[str, Any] | None = None
-    if settings == "defaults":
-        table = defaults_of(chosen.method, args.prior)
-    elif settings != "recorded":
-        table = read_settings(settings)
-    elif chosen.options is not None:  # these and no others: it won with them
+    table = table_of(settings, chosen.method, args.prior)
+    if settings == "recorded" and chosen.options is not None:  # these and no others: it won with them
         table = {args.prior: {"default": {chosen.method: chosen.options}}}
     options = {name: value for name in IMPLIED if (value := getattr(args, name)) is not None}
     task, noise = recorded_as(args.task), noise_of(args)

@@ -54,12 +54,13 @@ class Parser(argparse_flags.ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
                 shown = [
-                    option
+                    option.removeprefix("--")
                     for action in self._actions
                     if action.help is not argparse.SUPPRESS
                     for option in action.option_strings
                 ]
-                self.error(f"there is no option {name}{hint(name.replace('_', '-'), shown)}")
+                near = nearest(name.removeprefix("--").replace("_", "-"), shown)  # the hyphens are no likeness
+                self.error(f"there is no option {name}" + (f"; did you mean --{near}?" if near else ""))
 
     def error(self, message: str) -> NoReturn:
         """One sentence on standard error, and exit code 2."""

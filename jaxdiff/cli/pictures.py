@@ -91,13 +91,16 @@ def framing_of(args: argparse.Namespace, note: Callable[[str], Any]) -> Framing 
 
 
 def find(given: Sequence[str]) -> list[Path]:
-    """The pictures that are named, and those in the folders that are named; each once.
+    """The pictures that are named, and those in the folders that are named; each once, in the order given.
 
     Raises:
         ValueError: if a folder holds no picture.
     """
     found = [path for name in given for path in (find_images(name) if os.path.isdir(name) else [Path(name)])]
-    return [*{path.resolve(): path for path in reversed(found)}.values()][::-1]
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path)
+    return list(once.values())
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

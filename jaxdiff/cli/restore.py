@@ -230,11 +230,11 @@ def _about(args: argparse.Namespace, *, method: str, sampler: Sampler, steps: in
 
 def _draws(plan: Plan, kept: Path) -> np.ndarray:
     """``drawn``, with a progress bar and a file of the state."""
-    count, jobs, calls = plan.args.count, len(plan.jobs), len(plan.grid.t)
+    count, jobs, steps = plan.args.count, len(plan.jobs), len(plan.grid.t)
     pictures = f", {jobs} pictures" if jobs > 1 else ""
     title = f"{plan.chosen.method}{pictures}, {count} draws" if count > 1 else f"{plan.chosen.method}{pictures}"
     with progress() as bar:
-        return drawn(plan, report=bar(title, jobs * count * calls, calls), resume=kept)
+        return drawn(plan, report=bar(title, jobs * count * steps, steps), resume=kept)
 
 
 def drawn(plan: Plan, **options: Any) -> np.ndarray:

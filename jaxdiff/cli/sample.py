@@ -36,9 +36,6 @@ EXAMPLES = (
 )
 ALIASES = {"-n": "--count", "--num": "--count"}
 
-SPACINGS = {"dpm_solver": "log_snr", "heun": "karras"}
-"""How steps are spread by default, where it is not as DPS does."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
@@ -64,14 +61,14 @@ def run(args: argparse.Namespace) -> None:
     if args.sampler not in UNCONDITIONAL:
         raise unknown("sampler", args.sampler, UNCONDITIONAL)
     out = check_picture_path(args.out, "samples.png")
-    check_batch_size(args.batch_size)
+    batch_size = check_batch_size(args.batch_size)
     folder = ResultsFolder(out.with_suffix(""))
     names = [f"{i + 1:0{len(str(args.count))}d}.png" for i in range(args.count)]
     folder.check(names, overwrite=args.overwrite)
     denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
-    grid = grid_for(denoiser, sampler, args.steps, args.spacing or SPACINGS.get(args.sampler, "dps"))
+    grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     out_folder(out.parent)
     with progress() as bar:
         outcome = restore_many(
@@ -80,10 +77,12 @@ def run(args: argparse.Namespace) -> None:
             None,
             sampler,
             steps=grid,
-            batch_size=check_batch_size(args.batch_size),
+            batch_size=batch_size,
             report=bar("sampling", args.count * len(grid.t), len(grid.t)),
             resume=out.with_name(f".{out.stem}.npz"),
         )
+    if not np.isfinite(outcome.x).all():
+        raise ValueError(f"{args.sampler} diverged with {args.prior}; use more --steps or another --sampler.")
     images = list(np.clip(outcome.x, -1, 1))
     folder.make()
     folder.clear()

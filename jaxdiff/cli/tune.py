@@ -31,7 +31,8 @@ from jaxdiff.pages import settings_of
 from jaxdiff.samplers import METHODS
 from jaxdiff.tasks import get_task, measure
 from jaxdiff.tune.report import write_report
-from jaxdiff.tune.search import METRICS, Search, Trial, read_settings, tune
+from jaxdiff.tune.search import METRICS, Search, Trial, tune
+from jaxdiff.tune.settings_file import read_settings
 from jaxdiff.typing import Key
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
@@ -87,18 +88,10 @@ def run(args: argparse.Namespace) -> None:
     args.steps = STEPS if args.steps is None else args.steps
     if args.calls is None:
         check_steps(denoiser, args.steps)
-    seeds = args.seeds or [args.seed]
-    noise = get_task(args.task).measured_with(args.noise, args.noise_std)
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         out_folder(out.parent)
-        problems = measure(args.task, _stream(args.seed, 1), truths, noise)
-        std = float(np.mean(problems.noise_std))
-        search = Search(
-            args.method, problems, truths, args.steps, args.calls, None, seeds[0], args.batch_size, len(seeds)
-        )
-        source = "folder" if args.images is not None else "drawn from the prior"
-        report = bar(f"{args.method} on {args.task}", args.budget, 1)
+        search = _search(args, truths)
         best = tune(
             out,
             search,
@@ -107,22 +100,46 @@ def run(args: argparse.Namespace) -> None:
             prior=args.prior,
             budget=args.budget,
             metric=args.metric,
-            noise_std=std,
+            noise_std=float(np.mean(search.problems.noise_std)),
             noise=args.noise or get_task(args.task).model,
-            source=source,
-            report=report,
+            source="folder" if args.images is not None else "drawn from the prior",
+            report=bar(f"{args.method} on {args.task}", args.budget, 1),
         )
+    _tell(args, search, best, denoiser)
+
+
+def _search(args: argparse.Namespace, truths: np.ndarray) -> Search:
+    """What is searched, on measurements of the pictures."""
+    noise = get_task(args.task).measured_with(args.noise, args.noise_std)
+    return Search(
+        args.method,
+        measure(args.task, _stream(args.seed, 1), truths, noise),
+        truths,
+        steps=args.steps,
+        calls=args.calls,
+        seed=_seeds(args)[0],
+        batch_size=args.batch_size,
+        seeds=len(_seeds(args)),
+    )
+
+
+def _seeds(args: argparse.Namespace) -> list[int]:
+    return args.seeds or [args.seed]
+
+
+def _tell(args: argparse.Namespace, search: Search, best: Trial, denoiser: DenoiserLike) -> None:
+    """Print what was tried and how to use the best of it; write the report."""
+    out, seeds = Path(args.out), len(_seeds(args))
     trials = read_settings(out)["provenance"][args.prior][args.task][args.method]["trials"]
     show(_table(trials, best))
     cost = f"{args.steps} steps" if args.calls is None else f"{args.calls} network calls"
-    pictures = f"{len(truths)} pictures" + (f" × {len(seeds)} seeds" if len(seeds) > 1 else "")
-    say(f"{args.task}, {both_scales(std)}, {pictures}, {cost}; chosen by {args.metric}")
+    pictures = f"{len(search.truths)} pictures" + (f" × {seeds} seeds" if seeds > 1 else "")
+    noise = both_scales(float(np.mean(search.problems.noise_std)))
+    say(f"{args.task}, {noise}, {pictures}, {cost}; chosen by {args.metric}")
     use = _command(args, best, denoiser)
     say(f"use it: {use}")
-    place = (args.prior, args.task, args.method)
-    open_first(
-        write_report(out, place, use, settings_of(command=args.command_line, network=args.dtype)), browser=args.open
-    )
+    about = settings_of(command=args.command_line, network=args.dtype)
+    open_first(write_report(out, (args.prior, args.task, args.method), use, about), browser=args.open)
 
 
 def _command(args: argparse.Namespace, best: Trial, denoiser: DenoiserLike) -> str:

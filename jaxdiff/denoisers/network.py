@@ -97,7 +97,7 @@ class Denoiser(Summarised):
             The prediction for this image.
 
         Raises:
-            ValueError: if ``x_t`` is not one image, or the network cannot take its size.
+            ValueError: if ``x_t`` is not one image, the network cannot take its size, or learns no variance where it should.
         """
         _check_image(x_t)
         t = jnp.asarray(t)
@@ -108,6 +108,12 @@ class Denoiser(Summarised):
             signal, sigma = level.signal.astype(x_t.dtype), level.sigma.astype(x_t.dtype)
             x0, eps = self._by_sigma(x_t / signal, sigma, self.preconditioning)
             values = x0[..., :0]
+        if self.variance.startswith("learned") and values.shape != x_t.shape:
+            channels = x_t.shape[-1]
+            raise ValueError(
+                f"variance={self.variance!r} needs a network of {2 * channels} output channels, and this one has "
+                f"{channels + values.shape[-1]}; choose fixed_small or fixed_large."
+            )
         if self.clip:
             x0 = jnp.clip(x0, -1, 1)
         s = t - 1 if s is None else jnp.asarray(s)

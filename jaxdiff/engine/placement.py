@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -67,13 +67,13 @@ def _shard_map(function: Callable, mesh: Mesh, specs: tuple[P, ...]) -> Callable
     return shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("batch"), check_rep=False)
 
 
-def choose_devices(devices: int | Sequence[Any] | None, count: int) -> Placement:
+def choose_devices(devices: int | Sequence[jax.Device] | None, count: int) -> Placement:
     """The devices of a run: this host's, the first ``devices`` of them, or those given; never more than runs.
 
     Raises:
         ValueError: if there are not as many.
     """
-    here: Sequence[Any] = jax.local_devices()
+    here: Sequence[jax.Device] = jax.local_devices()
     if isinstance(devices, int):
         if not 1 <= devices <= len(here):
             raise ValueError(f"devices={devices} is not possible: this process has {len(here)}.")
@@ -85,7 +85,7 @@ def choose_devices(devices: int | Sequence[Any] | None, count: int) -> Placement
     return Placement(Mesh(np.asarray(chosen[: max(1, count)]), ("batch",)))
 
 
-def available_memory(device: Any) -> float:
+def available_memory(device: jax.Device) -> float:
     """Bytes that a program may still use on a device: the allocator's limit, or what the machine has free."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:

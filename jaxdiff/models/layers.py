@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jaxdiff.models.config import NORM_GROUPS
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, DTypeLike
 
 __all__ = [
     "FREQUENCIES",
@@ -107,7 +107,7 @@ Phases reach 1000, so that the last digit of a frequency is 3e-5 of a feature.
 """
 
 
-def wide(dtype: Any) -> Any:
+def wide(dtype: DTypeLike) -> Any:
     """The type of statistics, softmax and head: at least float32."""
     # Not promote_types, which strict promotion refuses for bfloat16 with float32.
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
@@ -120,7 +120,7 @@ class GroupNorm(nn.Module):
     reductions over space and one fused pass, and the same again in the backward pass.
     """
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     groups: int = NORM_GROUPS
     epsilon: float = EPSILON
 
@@ -180,7 +180,7 @@ class Conv(nn.Module):
     size: int = 3
     resample: str | None = None
     zero: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -199,7 +199,7 @@ class Conv(nn.Module):
         return x + bias.astype(self.dtype)[None, None, None, :]
 
 
-def attend(qkv: Array, heads: int, order: str, dtype: Any) -> Array:
+def attend(qkv: Array, heads: int, order: str, dtype: DTypeLike) -> Array:
     """softmax(q kᵀ / √d) v over the places of each image, softmax in float32.
 
     Args:

@@ -9,7 +9,7 @@ from jaxdiff.models.song import Song
 from jaxdiff.models.song_config import SongConfig
 from jaxdiff.models.song_layout import parameter_shapes as _song_shapes
 from jaxdiff.models.unet import UNet
-from jaxdiff.typing import Shape
+from jaxdiff.typing import DTypeLike, Shape
 
 __all__ = ["NETWORKS", "Network", "NetworkConfig", "module_of", "network_named", "network_of", "parameter_shapes"]
 
@@ -62,6 +62,6 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, Shape]:
     return shapes
 
 
-def module_of(config: NetworkConfig, dtype: Any, *, name: str | None = None) -> Any:
+def module_of(config: NetworkConfig, dtype: DTypeLike, *, name: str | None = None) -> Any:
     """The linen module of a configuration, computing in ``dtype``."""
     return network_of(config).module(config, dtype, name=name)

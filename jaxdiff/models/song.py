@@ -9,7 +9,6 @@ Stochastic Differential Equations" (2021); Karras et al., "Elucidating the Desig
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from jaxdiff.models.layers import Conv, GroupNorm, attend, check_inputs, sinusoi
 from jaxdiff.models.resampling import convolve_then_halve, double_by, double_then_convolve, halve_by
 from jaxdiff.models.song_config import SongConfig
 from jaxdiff.models.song_layout import SongLayer, song_layout
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, DTypeLike
 
 __all__ = ["Song"]
 
@@ -39,7 +38,7 @@ class FusedConv(nn.Module):
     features: int
     way: str
     taps: tuple[float, ...]
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -57,7 +56,7 @@ class SongBlock(nn.Module):
 
     layer: SongLayer
     config: SongConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, emb: Array | None, train: bool) -> Array:
@@ -90,7 +89,7 @@ class SongAttention(nn.Module):
 
     layer: SongLayer
     epsilon: float
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -109,7 +108,7 @@ class Head(nn.Module):
 
     layer: SongLayer
     config: SongConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -131,7 +130,7 @@ class Song(nn.Module):
     """
 
     config: SongConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact
@@ -244,7 +243,7 @@ class Song(nn.Module):
             emb = emb + label(vector)
         return ACTIVATIONS[config.activation](emb)
 
-    def _class(self, y: Array | None, dtype: Any, count: int) -> Array:
+    def _class(self, y: Array | None, dtype: DTypeLike, count: int) -> Array:
         """One vector an image: its class, or zero where it has none."""
         classes = self.config.num_classes or 1
         if y is None:

@@ -203,8 +203,6 @@ def _validate_kinds(config: SongConfig) -> None:
 
 
 def _validate(config: SongConfig) -> None:
-    from jaxdiff.models.song_layout import song_layout
-
     levels = range(len(config.channels))
     if not levels or len(levels) > 16:
         raise ValueError(f"channels needs one number for each of 1 to 16 levels, got {config.channels}.")
@@ -221,6 +219,11 @@ def _validate(config: SongConfig) -> None:
             f"image_size={config.image_size} cannot be halved {config.depth} times for {config.depth + 1} levels; "
             f"use a multiple of {2**config.depth} or fewer channels."
         )
+    _validate_embedding(config)
+    _validate_layers(config)
+
+
+def _validate_embedding(config: SongConfig) -> None:
     if config.dropout == 1:
         raise ValueError("dropout must be in [0, 1), got 1.")
     taps = config.resample_filter
@@ -232,6 +235,11 @@ def _validate(config: SongConfig) -> None:
         raise ValueError(f"noise_channels={config.noise_channels} is too small for sinusoids; use 4 at least.")
     if config.scale_shift and config.embedding == "none":
         raise ValueError("scale_shift needs an embedding to scale and shift by.")
+
+
+def _validate_layers(config: SongConfig) -> None:
+    from jaxdiff.models.song_layout import song_layout  # needs this module
+
     for layer in song_layout(config):
         for channels, groups in zip(layer.normed, layer.groups, strict=True):
             if groups and channels % groups:

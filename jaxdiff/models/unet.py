@@ -6,8 +6,6 @@ Parameter names follow the state dict of the original: ``input_blocks.1.0.in_lay
 Reference: Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis" (2021).
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -24,7 +22,7 @@ from jaxdiff.models.layers import (
     wide,
     zeros,
 )
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, DTypeLike
 
 __all__ = ["UNet"]
 
@@ -34,7 +32,7 @@ class ResBlock(nn.Module):
 
     layer: Layer
     config: UNetConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, emb: Array, train: bool) -> Array:
@@ -65,7 +63,7 @@ class Attention(nn.Module):
 
     heads: int
     order: str
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -84,7 +82,7 @@ class Resample(nn.Module):
 
     kind: str
     conv: bool
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -107,7 +105,7 @@ class UNet(nn.Module):
     """
 
     config: UNetConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact
@@ -142,7 +140,7 @@ class UNet(nn.Module):
         h = nn.silu(GroupNorm(head, name="out_0")(h))
         return Conv(config.out_channels, zero=True, dtype=head, name="out_2")(h)
 
-    def _embed(self, t: Array, y: Array | None, dtype: Any) -> Array:
+    def _embed(self, t: Array, y: Array | None, dtype: DTypeLike) -> Array:
         """Features of timestep and label, after the SiLU that every residual block would start with."""
         features = 4 * self.config.model_channels
         emb = timestep_embedding(t, self.config.model_channels).astype(dtype)

@@ -49,10 +49,6 @@ class LinearComposition(Composition, LinearOperator):
             return LinearOperator.adjoint(self, y)
         return self.inner.adjoint(self.outer.adjoint(y))
 
-    def initial(self, y: Measurement) -> Image:
-        """The measurement where it is image-shaped, else (A B)⁺ y."""
-        return LinearOperator.initial(self, y)
-
 
 @struct.dataclass(eq=False)
 class Sum(Operator):
@@ -78,10 +74,6 @@ class LinearSum(Sum, LinearOperator):
     def adjoint(self, y: Measurement) -> Image:
         """Σ A_iᵀ y."""
         return reduce(jnp.add, [term.adjoint(y) for term in self.terms])
-
-    def initial(self, y: Measurement) -> Image:
-        """The measurement where it is image-shaped, else (Σ A_i)⁺ y."""
-        return LinearOperator.initial(self, y)
 
 
 @struct.dataclass(eq=False)

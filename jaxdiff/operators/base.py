@@ -15,6 +15,7 @@ from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxdiff._summary import Summarised
@@ -61,9 +62,9 @@ class Operator(Summarised):
         Raises:
             ValueError: if ``x`` is not one image of ``image_shape`` (numpy would broadcast most other shapes).
         """
-        if jnp.shape(x) != tuple(self.image_shape):
+        if np.shape(x) != tuple(self.image_shape):
             raise ValueError(
-                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {jnp.shape(x)}; build "
+                f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {np.shape(x)}; build "
                 "it with image_shape=image.shape, or use jax.vmap for a batch."
             )
         return self.apply(x)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, concrete, leaf
+from jaxdiff._checks import check_image_shape, concrete, leaf, numbers, shown
 from jaxdiff.operators.base import PixelOperator, SpectralOperator
 from jaxdiff.operators.separable import Factor, factorize
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -123,7 +123,11 @@ def grayscale(weights: Literal["mean", "luma"] | tuple[float, ...] = "mean", *, 
         if weights == "luma" and channels != 3:
             raise ValueError(f"weights 'luma' needs 3 channels, but the image has {channels}; use 'mean'.")
         weights = LUMA if weights == "luma" else (1 / channels,) * channels
-    return color_matrix(image_shape=image_shape, matrix=np.asarray(weights, np.float64)[None, :])
+    numbers("weights", weights)
+    row = np.asarray(weights, np.float64)
+    if row.ndim != 1:
+        raise ValueError(f"weights must be 'mean', 'luma' or one number a channel, got {shown(weights)}.")
+    return color_matrix(image_shape=image_shape, matrix=row[None, :])
 
 
 Pattern = Literal["rggb", "bggr", "grbg", "gbrg"]

@@ -154,6 +154,7 @@ def blur(
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
+    check_range("rcond", rcond, 0, 1)
     k = leaf("kernel", kernel)
     if k.ndim != 2:
         raise ValueError(f"a kernel must have two axes [h, w], got shape {k.shape}.")
@@ -161,7 +162,6 @@ def blur(
     if concrete(k) and not np.asarray(k).any():
         raise ValueError("the kernel is zero everywhere; it must hold at least one weight.")
     if padding == "circular":
-        check_range("rcond", rcond, 0, 1)
         return CircularBlur(k, jnp.asarray(rcond, jnp.float32), image_shape=shape)
     if padding == "reflect" and _reach_too_far(k.shape, shape):
         # Zeros around the kernel do nothing. Cut them only if the kernel is too large: another size compiles anew.
@@ -228,6 +228,9 @@ def motion_blur(
         intensity: 0 (a straight line) to 1 (a scribble).
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
+
+    Raises:
+        ValueError: as :func:`blur`, and on an intensity outside [0, 1].
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
@@ -248,6 +251,9 @@ def defocus_blur(
         size: of the kernel, odd; the smallest that holds the disc by default.
         padding: "reflect", "circular" or "zero".
         rcond: of the closed forms, see :class:`CircularBlur`.
+
+    Raises:
+        ValueError: as :func:`blur`, and on a radius that is not positive or does not fit the size.
     """
     check_range("radius", radius, 0, open_low=True)
     side = 2 * max(0, int(np.ceil(radius - 0.5))) + 1 if size is None else size

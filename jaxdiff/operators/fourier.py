@@ -5,8 +5,6 @@ each part. With ``complex_image`` the image's two channels are real and imaginar
 otherwise each channel is a real image of its own.
 """
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,9 +86,6 @@ class MultiCoilMRI(LinearOperator):
         sensitivities: s [coils, H, W, 2], real and imaginary part.
         complex_image: as in :class:`MRI`.
     """
-
-    closed_pinv: ClassVar[bool] = False
-    closed_solve: ClassVar[bool] = False
 
     mask: Array
     sensitivities: Array

@@ -28,15 +28,8 @@ class Function(Operator):
 
 
 @struct.dataclass(eq=False)
-class LinearFunction(LinearOperator):
+class LinearFunction(Function, LinearOperator):
     """y = f(x), or f(params, x), linear in x; the adjoint by ``jax.linear_transpose``."""
-
-    params: PyTree
-    function: Callable[..., Array] = struct.field(pytree_node=False)
-
-    def apply(self, x: Image) -> Measurement:
-        """Measure: f."""
-        return self.function(x) if self.params is None else self.function(self.params, x)
 
 
 def from_function(function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None) -> Function:

@@ -1,10 +1,9 @@
 """Crop and pad: smaller and larger images."""
 
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_size
+from jaxdiff._checks import check_corner, check_image_shape, check_margin, check_size
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Image, Measurement, Shape
 
@@ -49,17 +48,21 @@ class Pad(PixelOperator):
 def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, int] | None = None) -> Crop:
     """A window of the image, centred by default.
 
+    Args:
+        size: side of the window, or (height, width), pixels.
+        image_shape: (H, W, C).
+        corner: row and column of its upper left corner.
+
     Raises:
         ValueError: if the window leaves the image.
     """
     shape = check_image_shape(image_shape)
     height, width = check_size("size", size)
-    top, left = ((shape[0] - height) // 2, (shape[1] - width) // 2) if corner is None else corner
-    if not all(isinstance(n, int | np.integer) for n in (top, left)):
-        raise ValueError(f"corner must be two integers, row and column, got {corner!r}.")
+    middle = ((shape[0] - height) // 2, (shape[1] - width) // 2)
+    top, left = middle if corner is None else check_corner("corner", corner)
     if min(top, left) < 0 or top + height > shape[0] or left + width > shape[1]:
         raise ValueError(f"a {height}x{width} window at ({top}, {left}) leaves the {shape[0]}x{shape[1]} image.")
-    return Crop((int(top), int(left)), (height, width), image_shape=shape)
+    return Crop((top, left), (height, width), image_shape=shape)
 
 
 def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:
@@ -70,9 +73,6 @@ def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: on a negative width.
+        ValueError: on a negative width; ``crop`` makes an image smaller.
     """
-    rows, columns = (width, width) if isinstance(width, int | np.integer) else tuple(width)
-    if min(rows, columns) < 0:
-        raise ValueError(f"width must be zero or positive, got {width!r}; use crop to make an image smaller.")
-    return Pad((int(rows), int(columns)), image_shape=check_image_shape(image_shape))
+    return Pad(check_margin("width", width), image_shape=check_image_shape(image_shape))

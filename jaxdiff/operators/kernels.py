@@ -1,15 +1,20 @@
 """Blur kernels: Gaussian (any shape and angle), disc, and random camera shake, each [h, w] and summing to one."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import check_range, check_side, check_size
+from jaxdiff._checks import check_key, check_range, check_side, check_size, count
 from jaxdiff.typing import Array, Key
 
 __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "motion_kernel"]
+
+
+WIDEST = 1e4
+"""Standard deviation of a blur, pixels: far beyond any image, and its taps still fit the memory."""
 
 
 def gaussian_taps(size: int, std: float, *, truncate: float = 4.0) -> np.ndarray:
@@ -44,7 +49,8 @@ def gaussian_kernel(
     (61, 61)
     """
     height, width = check_size("size", size, odd=True)
-    check_range("std", std, 0, open_low=True)
+    check_range("std", std, 0, WIDEST, open_low=True, shape=(2,))
+    check_range("angle", angle, -math.inf)
     down, across = (float(s) for s in np.broadcast_to(np.asarray(std, np.float64), (2,)))
     if angle == 0 or down == across:
         return np.outer(gaussian_taps(height, down), gaussian_taps(width, across))
@@ -67,6 +73,7 @@ def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
     """
     side = check_side("size", size, odd=True)
     check_range("radius", radius, 0, side / 2, open_low=True)
+    count("oversample", oversample)
     points = (np.arange(side * oversample) + 0.5) / oversample - side / 2
     inside = points[:, None] ** 2 + points[None, :] ** 2 <= radius**2
     cover = inside.reshape(side, oversample, side, oversample).mean(axis=(1, 3))
@@ -91,6 +98,7 @@ def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -
     >>> kernel.shape, round(float(kernel.sum()), 4)
     ((31, 31), 1.0)
     """
+    check_key(key)
     side = check_side("size", size, odd=True)
     check_range("intensity", intensity, 0, 1)
     return _motion_trace(key, jnp.asarray(intensity, jnp.float32), side)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import check_range, check_size
+from jaxdiff._checks import check_key, check_range, check_size, count, shown
 from jaxdiff.typing import Array, Key
 
 __all__ = ["cartesian_mask", "coil_sensitivities", "equispaced_mask", "radial_mask", "spiral_mask"]
@@ -26,6 +26,7 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
     >>> int(mask[0].sum()), bool((mask == mask[:1]).all())
     (8, True)
     """
+    check_key(key)
     height, width, kept, middle = _columns(shape, acceleration, center_fraction)
     outside = jnp.asarray(~middle)
     # Ranks of random numbers, with the middle in front, give an exact count without replacement.
@@ -48,6 +49,8 @@ def equispaced_mask(
     Raises:
         ValueError: as :func:`cartesian_mask`.
     """
+    if not isinstance(offset, int | np.integer):
+        raise ValueError(f"offset must be an integer, the first sampled column, got {shown(offset)}.")
     height, width, _, middle = _columns(shape, acceleration, center_fraction)
     columns = middle | (np.arange(width) % acceleration == offset % acceleration)
     return jnp.asarray(np.broadcast_to(columns, (height, width)), jnp.float32)
@@ -64,8 +67,7 @@ def radial_mask(spokes: int, *, shape: tuple[int, int]) -> Array:
         ValueError: if there is no spoke.
     """
     height, width = check_size("shape", shape)
-    if spokes < 1:
-        raise ValueError(f"a radial mask needs at least one spoke, got {spokes}.")
+    count("spokes", spokes)
     radius = np.linspace(-1, 1, 4 * max(height, width))
     angle = np.arange(spokes) * np.pi / spokes
     return _draw((height, width), np.sin(angle)[:, None] * radius[None, :], np.cos(angle)[:, None] * radius[None, :])
@@ -84,8 +86,7 @@ def spiral_mask(turns: float, *, shape: tuple[int, int], arms: int = 1) -> Array
     """
     height, width = check_size("shape", shape)
     check_range("turns", turns, 0, open_low=True)
-    if arms < 1:
-        raise ValueError(f"a spiral mask needs at least one arm, got {arms}.")
+    count("arms", arms)
     way = np.linspace(0, 1, int(16 * turns * max(height, width)) + 2)[None, :]
     radius, angle = way**2, 2 * np.pi * (turns * way + np.arange(arms)[:, None] / arms)
     return _draw((height, width), radius * np.sin(angle), radius * np.cos(angle))
@@ -110,8 +111,8 @@ def coil_sensitivities(coils: int, *, shape: tuple[int, int], radius: float = 1.
         ValueError: if there is no coil.
     """
     height, wide = check_size("shape", shape)
-    if coils < 1:
-        raise ValueError(f"there must be at least one coil, got {coils}.")
+    count("coils", coils)
+    check_range("radius", radius, 0, open_low=True)
     check_range("width", width, 0, open_low=True)
     row, column = np.linspace(-1, 1, height)[None, :, None], np.linspace(-1, 1, wide)[None, None, :]
     angle = (2 * np.pi * np.arange(coils) / coils)[:, None, None]
@@ -128,15 +129,16 @@ def _columns(shape: tuple[int, int], acceleration: int, center_fraction: float) 
     """Height, width, how many columns are kept, and which of them are the middle."""
     height, width = check_size("shape", shape)
     check_range("center_fraction", center_fraction, 0, 1)
-    kept = round(width / acceleration) if acceleration >= 1 else 0
-    count = round(width * center_fraction)
-    if not max(1, count) <= kept <= width:
+    check_range("acceleration", acceleration, 1)
+    kept = round(width / acceleration)
+    centre = round(width * center_fraction)
+    if not max(1, centre) <= kept <= width:
         raise ValueError(
-            f"acceleration {acceleration} keeps {kept} of {width} columns, but {max(1, count)} are asked for in the "
+            f"acceleration {acceleration} keeps {kept} of {width} columns, but {max(1, centre)} are asked for in the "
             "middle; use an acceleration of at least 1 and a smaller center_fraction."
         )
-    first = width // 2 - count // 2
-    return height, width, kept, (np.arange(width) >= first) & (np.arange(width) < first + count)
+    first = width // 2 - centre // 2
+    return height, width, kept, (np.arange(width) >= first) & (np.arange(width) < first + centre)
 
 
 def _draw(shape: tuple[int, int], down: np.ndarray, across: np.ndarray) -> Array:

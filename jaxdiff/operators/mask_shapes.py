@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff._checks import check_image_shape, check_range, concrete
+from jaxdiff._checks import check_image_shape, check_key, check_range, concrete, count
 from jaxdiff.operators.masking import Mask, inpaint_mask
 from jaxdiff.typing import Array, Key, Shape
 
@@ -64,8 +64,8 @@ def inpaint_strokes(
         ValueError: if there is no stroke, thickness or length are not positive, or nothing is left.
     """
     height, width, channels = check_image_shape(image_shape)
-    if strokes < 1:
-        raise ValueError(f"there must be at least one stroke, got {strokes}.")
+    check_key(key)
+    count("strokes", strokes)
     check_range("thickness", thickness, 0, open_low=True)
     check_range("length", length, 0, open_low=True)
     seen = _paint(key, (height, width), strokes, thickness, length)
@@ -118,7 +118,7 @@ def inpaint_text(text: str = "jaxdiff ", *, image_shape: Shape, size: float = 0.
     from PIL import Image, ImageDraw, ImageFont
 
     height, width, _ = check_image_shape(image_shape)
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         raise ValueError("text must hold at least one letter.")
     check_range("size", size, 0, 1, open_low=True)
     check_range("spacing", spacing, 1)

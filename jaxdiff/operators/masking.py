@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_range, check_size, concrete
+from jaxdiff._checks import check_image_shape, check_key, check_margin, check_range, check_size, concrete, leaf, numbers
 from jaxdiff.operators.base import PixelOperator
 from jaxdiff.typing import Array, Image, Key, Measurement, Shape
 
@@ -64,7 +64,7 @@ def inpaint_mask(mask: Array | np.ndarray, *, image_shape: Shape) -> Mask:
         ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
     """
     height, width, channels = check_image_shape(image_shape)
-    array = jnp.asarray(mask, jnp.float32)
+    array = numbers("mask", mask)
     if array.shape == (height, width):
         array = array[..., None]
     if array.shape not in ((height, width, 1), (height, width, channels)):
@@ -106,7 +106,7 @@ def inpaint_box(
     """
     height, width, channels = check_image_shape(image_shape)
     box = check_size("size", size)
-    margins = (margin, margin) if isinstance(margin, int | np.integer) else tuple(margin)
+    margins = check_margin("margin", margin)
     if box[0] > height or box[1] > width or box == (height, width):
         raise ValueError(f"a hidden {box[0]}x{box[1]} box leaves nothing of a {height}x{width} image; make it smaller.")
     if position is not None and key is not None:
@@ -114,8 +114,9 @@ def inpaint_box(
     if key is None and any(margins):
         raise ValueError(f"margin={margin!r} bounds a random place; give a key too, or leave it out.")
     if key is not None:
+        check_key(key)
         highest = (height - margins[0] - box[0], width - margins[1] - box[1])
-        if min(margins) < 0 or highest[0] <= margins[0] or highest[1] <= margins[1]:
+        if highest[0] <= margins[0] or highest[1] <= margins[1]:
             raise ValueError(
                 f"a {box[0]}x{box[1]} box with a margin of {margins} has no room to move in a {height}x{width} image; "
                 "use a smaller box or margin."
@@ -163,9 +164,11 @@ def inpaint_random(
     >>> int(inpaint_random(jax.random.key(0), image_shape=(10, 10, 3), fraction=0.92).mask.sum())
     8
     """
+    check_key(key)
     height, width, channels = check_image_shape(image_shape)
     for name, value in (("fraction", fraction), ("min_fraction", min_fraction), ("max_fraction", max_fraction)):
         if value is not None:
+            leaf(name, value, scalar=True)
             check_range(name, value, 0, 1)
     place_key, share_key = jax.random.split(key)
     pixels = height * width

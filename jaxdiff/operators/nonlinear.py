@@ -1,14 +1,15 @@
 """Nonlinear forward models: magnitudes of spectra, clipping, quantisation, tone curves, blur in linear light."""
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
+from jaxdiff._checks import check_image_shape, check_key, check_margin, check_range, concrete, count, leaf, shown
 from jaxdiff.operators import pictures
 from jaxdiff.operators.base import LinearOperator, Operator
 from jaxdiff.operators.convolution import Padding, blur
@@ -222,14 +223,12 @@ def phase_retrieval(
     check_range("oversample", oversample, 0)
     if padding is None:
         padding = (int(oversample / 8 * shape[0]), int(oversample / 8 * shape[1]))
-    rows, columns = (padding, padding) if isinstance(padding, int | np.integer) else padding
-    if not all(isinstance(n, int | np.integer) and n >= 0 for n in (rows, columns)):
-        raise ValueError(f"padding must be a whole number of pixels, zero or more, or two of them, got {padding!r}.")
+    ends = np.asarray(value_range)
+    if ends.shape != (2,) or ends.dtype.kind not in "biuf" or not ends[0] < ends[1]:
+        raise ValueError(f"value_range must be (low, high) with low below high, got {shown(value_range)}.")
     low, high = value_range
-    if not low < high:
-        raise ValueError(f"value_range must be (low, high) with low below high, got {value_range!r}.")
     scale, shift = leaf("value_range", (high - low) / 2), leaf("value_range", (high + low) / 2)
-    return PhaseRetrieval(scale, shift, (int(rows), int(columns)), image_shape=shape)
+    return PhaseRetrieval(scale, shift, check_margin("padding", padding), image_shape=shape)
 
 
 def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> CodedPhaseRetrieval:
@@ -243,9 +242,9 @@ def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> Co
     Raises:
         ValueError: if there is no mask.
     """
+    check_key(key)
     shape = check_image_shape(image_shape)
-    if masks < 1:
-        raise ValueError(f"coded phase retrieval needs at least one mask, got {masks}.")
+    count("masks", masks)
     phases = jax.random.uniform(key, (masks, *shape[:2]), jnp.float32, 0, 2 * jnp.pi)
     return CodedPhaseRetrieval(phases, image_shape=shape)
 
@@ -285,7 +284,7 @@ def gamma_curve(gamma: float | Array = 2.2, *, image_shape: Shape) -> Gamma:
     return Gamma(leaf("gamma", gamma, scalar=True), image_shape=check_image_shape(image_shape))
 
 
-def tone_curve(values: Any, *, image_shape: Shape) -> ToneCurve:
+def tone_curve(values: Array | np.ndarray | Sequence[float], *, image_shape: Shape) -> ToneCurve:
     """Any tone curve, given by its values at equally spaced points of [-1, 1].
 
     Args:

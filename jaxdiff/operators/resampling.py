@@ -224,13 +224,15 @@ def super_resolution(factor: int = 4, *, image_shape: Shape, rcond: float = RCON
         rcond: see :class:`jaxdiff.operators.Separable`.
 
     Raises:
-        ValueError: if the factor is no whole number of at least 1.
+        ValueError: if the factor is no whole number from 1 to the shorter side.
 
     >>> super_resolution(image_shape=(64, 64, 3), factor=4).measurement_shape
     (16, 16, 3)
     """
     shape = check_image_shape(image_shape)
     factor = check_factor(factor)
+    if factor > min(shape[:2]):
+        raise ValueError(f"factor {factor} is larger than a side of a {shape[0]}x{shape[1]} image; use a smaller one.")
     rows, columns = (resize_matrix(side, -(-side // factor), step=factor) for side in shape[:2])
     return separable(image_shape=shape, rows=rows, columns=columns, rcond=rcond)
 
@@ -266,6 +268,11 @@ def resize(
 
 def nearest_downsample(factor: int, *, image_shape: Shape, offset: int = 0) -> Subsample:
     """Every factor-th pixel of every factor-th row, from ``offset`` on, with no filter before it.
+
+    Args:
+        factor: by which both sides shrink.
+        image_shape: (H, W, C).
+        offset: row and column of the first pixel that is kept.
 
     Raises:
         ValueError: if the factor does not divide both sides, or the offset is not below it.

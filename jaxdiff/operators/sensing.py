@@ -1,13 +1,14 @@
 """Compressed sensing: subsampled Hadamard transforms (randomized, or in a camera's order), dense matrices."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdiff._checks import check_image_shape, check_range, concrete, leaf
+from jaxdiff._checks import check_image_shape, check_key, check_range, concrete, leaf
 from jaxdiff.linalg import shrink
 from jaxdiff.operators import pictures
 from jaxdiff.operators.base import SpectralOperator
@@ -151,6 +152,7 @@ def compressed_sensing(
     >>> compressed_sensing(jax.random.key(0), image_shape=(16, 16, 3), ratio=0.25).measurement_shape
     (64, 3)
     """
+    check_key(key)
     shape, count = _check_hadamard(image_shape, ratio, samples)
     sign_key, place_key = jax.random.split(key)
     flips = jax.random.rademacher(sign_key, shape[:2], jnp.float32) if signs else jnp.ones(shape[:2], jnp.float32)
@@ -191,6 +193,7 @@ def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None
     Raises:
         ValueError: if nothing or too much would be measured, or the image is too large for a dense matrix.
     """
+    check_key(key)
     shape = check_image_shape(image_shape)
     pixels = shape[0] * shape[1]
     count = _count(pixels, ratio, samples)
@@ -272,7 +275,10 @@ def _check_hadamard(image_shape: Shape, ratio: float | None, samples: int | None
 def _count(pixels: int, ratio: float | None, samples: int | None) -> int:
     if (ratio is None) == (samples is None):
         raise ValueError("give either ratio or samples, the number of measurements a channel.")
-    count = round(pixels * ratio) if ratio is not None else samples
+    count: Any = samples
+    if ratio is not None:
+        check_range("ratio", ratio, 0, 1, open_low=True)
+        count = round(pixels * ratio)
     if not isinstance(count, int | np.integer) or not 1 <= count <= pixels:
         raise ValueError(f"between 1 and {pixels} measurements a channel are possible, not {count}.")
     return int(count)

@@ -18,6 +18,9 @@ def sheet(images: Sequence[np.ndarray] | np.ndarray, *, columns: int | None = No
         images: the images.
         columns: how many a row, at most all; about √count by default.
         gap: pixels between them.
+
+    Raises:
+        ValueError: if there is none.
     """
     if len(images) == 0:
         raise ValueError("a sheet needs at least one image.")
@@ -54,34 +57,15 @@ def image_table(
         separators: column numbers before which to leave a wider gap (groups of triplets).
         inset: top, left and side of a square, in pixels, that each picture of the largest size shows enlarged in a corner.
     """
-    plt = pyplot()
-    columns = max(len(row) for row in rows)
     largest = max(np.shape(image)[:2] for row in rows for image in row)
-    widths: list[float] = []
-    places: list[int] = []
-    for column in range(columns):
-        if column in separators:
-            widths.append(0.12)
-        places.append(len(widths))
-        widths.append(1.0)
-    caption_space = 0.16 if captions else 0.03
     left, top = (0.95 if row_titles else 0.05), (0.24 if column_titles else 0.05) + (0.24 if title else 0.0)
-    size = (left + cell * sum(widths) + 0.05, top + cell * (1 + caption_space) * len(rows) + 0.05)
-    figure = plt.figure(figsize=size, dpi=150)
-    grid = figure.add_gridspec(
-        len(rows),
-        len(widths),
-        width_ratios=widths,
-        left=left / size[0],
-        right=1 - 0.05 / size[0],
-        top=1 - top / size[1],
-        bottom=(0.05 + cell * caption_space) / size[1],
-        wspace=0.04,
-        hspace=caption_space + 0.02,
+    columns = max(len(row) for row in rows)
+    figure, cells = _cells(
+        (len(rows), columns), cell, separators, left=left, top=top, caption_space=0.16 if captions else 0.03
     )
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
-            axes = figure.add_subplot(grid[r, places[c]])
+            axes = figure.add_subplot(cells[r, c])
             _show(axes, image)
             if inset is not None and np.shape(image)[:2] == largest:
                 _enlarge(axes, image, inset)
@@ -92,8 +76,36 @@ def image_table(
             if r < len(captions) and c < len(captions[r]):
                 axes.set_xlabel(captions[r][c], fontsize=6.5, labelpad=1.5)
     if title:
-        figure.suptitle(title, fontsize=10, y=1 - 0.06 / size[1], va="top")
+        figure.suptitle(title, fontsize=10, y=1 - 0.06 / figure.get_figheight(), va="top")
     return figure
+
+
+def _cells(
+    shape: tuple[int, int], cell: float, separators: Sequence[int], *, left: float, top: float, caption_space: float
+) -> tuple[Any, dict[tuple[int, int], Any]]:
+    """An empty figure, and the place of each cell by (row, column); lengths in inches, ``caption_space`` in cells."""
+    rows, columns = shape
+    widths: list[float] = []
+    places: list[int] = []
+    for column in range(columns):
+        if column in separators:
+            widths.append(0.12)
+        places.append(len(widths))
+        widths.append(1.0)
+    size = (left + cell * sum(widths) + 0.05, top + cell * (1 + caption_space) * rows + 0.05)
+    figure = pyplot().figure(figsize=size, dpi=150)
+    grid = figure.add_gridspec(
+        rows,
+        len(widths),
+        width_ratios=widths,
+        left=left / size[0],
+        right=1 - 0.05 / size[0],
+        top=1 - top / size[1],
+        bottom=(0.05 + cell * caption_space) / size[1],
+        wspace=0.04,
+        hspace=caption_space + 0.02,
+    )
+    return figure, {(r, c): grid[r, place] for r in range(rows) for c, place in enumerate(places)}
 
 
 def _show(axes: Any, image: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from jaxdiff.plots.layout import image_table, pyplot, spread_figure
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.posterior import Posterior
 from jaxdiff.samplers.trajectory import Trajectory
+from jaxdiff.typing import Image
 
 __all__ = ["calibration", "draws", "spread", "trajectory", "triplets"]
 
@@ -111,7 +112,7 @@ def trajectory(path: Trajectory, *, inset: Inset | None = None) -> Any:
     )
 
 
-def spread(found: Posterior, truth: Any = None, *, problem: Problem | None = None) -> Any:
+def spread(found: Posterior, truth: Image | None = None, *, problem: Problem | None = None) -> Any:
     """The mean of the draws and their standard deviation; with the ground truth also the error of the mean, on one scale.
 
     Both are root mean squares over the colours. Where the draws are right, the error is large only where the deviation is.
@@ -163,7 +164,7 @@ def _seen(problem: Problem) -> np.ndarray:
     return np.asarray(problem.operator.view(problem.y))
 
 
-def _psnr(image: np.ndarray, truth: Any) -> str:
+def _psnr(image: np.ndarray, truth: Image) -> str:
     return f"{float(metrics.psnr(jnp.asarray(image), jnp.asarray(truth))):.1f} dB"
 
 

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff._checks import concrete
 from jaxdiff.denoisers import DenoiserLike
+from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
@@ -50,16 +52,23 @@ def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
         raise ValueError(
             f"{_shown(problem)} is not a problem; make one with jd.observe(...) or jd.Problem(A, y, sigma)."
         )
-    y, operator = problem.y, problem.operator
-    if jnp.ndim(problem.noise_std) or tuple(y.shape) != tuple(operator.measurement_shape):
+    y, operator, std = problem.y, problem.operator, problem.noise_std
+    if not isinstance(operator, Operator) or not isinstance(y, jax.Array | np.ndarray):
         raise ValueError(
-            f"y has shape {tuple(y.shape)} and σ {jnp.shape(problem.noise_std)}, but {type(operator).__name__} makes one "
+            f"a problem needs an operator and an array y, but this one has {_shown(operator)} and {_shown(y)}; make it with "
+            "jd.observe(...)."
+        )
+    if jnp.ndim(std) or tuple(y.shape) != tuple(operator.measurement_shape):
+        raise ValueError(
+            f"y has shape {tuple(y.shape)} and σ {np.shape(std)}, but {type(operator).__name__} makes one "
             f"measurement {tuple(operator.measurement_shape)} of an image {tuple(operator.image_shape)}; for several "
             "measurements use jd.restore, or jax.vmap."
         )
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:
         raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
+    if concrete(std) and not 0 <= std < np.inf:
+        raise ValueError(f"σ = {std:g} is no standard deviation: it is zero or positive, and finite.")
     check_finite(y)
 
 
@@ -92,7 +101,7 @@ def check_finite(y: Array) -> None:
     Raises:
         ValueError: if it has.
     """
-    if not isinstance(y, jax.core.Tracer) and not np.isfinite(np.asarray(y)).all():
+    if concrete(y) and not np.isfinite(np.asarray(y)).all():
         raise ValueError("the measurement y holds NaN or infinite values; repair it first, or mask those entries.")
 
 
@@ -140,7 +149,7 @@ def noisy_transition_of(
     """
     move = transition_of(transition, default)
     silent = isinstance(move, DDPM) and move.noise == "none"
-    if isinstance(move, DDIM) and not isinstance(move.eta, jax.core.Tracer):
+    if isinstance(move, DDIM) and concrete(move.eta):
         silent = not bool(jnp.any(move.eta > 0))
     if silent:
         raise ValueError(

@@ -7,11 +7,12 @@ schedule interpolates its log-SNR there and the network is given the fraction (s
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.schedules import NoiseSchedule, TimeGrid, whole_steps
+from jaxdiff._checks import concrete
+from jaxdiff.schedules import NoiseSchedule, TimeGrid
+from jaxdiff.schedules.timesteps import whole_steps
 
 __all__ = ["NOISE_SPACINGS", "karras_grid", "log_snr_grid"]
 
@@ -89,14 +90,14 @@ def _table(schedule: NoiseSchedule, steps: int) -> Any:
     """The logarithm of σ_t for every timestep: in NumPy's float64, or as a traced array where the schedule is one."""
     if whole_steps(steps) < 1:
         raise ValueError(f"a grid needs at least one step, got {steps}.")
-    if isinstance(schedule.alpha_bar, jax.core.Tracer):
+    if not concrete(schedule.alpha_bar):
         return (jnp.log(schedule.one_minus_alpha_bar) - jnp.log(schedule.alpha_bar)) / 2
     alpha_bar = np.asarray(schedule.alpha_bar, np.float64)
     return (np.log(np.asarray(schedule.one_minus_alpha_bar, np.float64)) - np.log(alpha_bar)) / 2
 
 
 def _library(table: Any) -> Any:
-    return jnp if isinstance(table, jax.core.Tracer) else np
+    return np if concrete(table) else jnp
 
 
 def _range(table: Any, sigma_min: float | None, sigma_max: float | None) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.linalg import cg_steps, dot, times
-from jaxdiff.numerics import expand, normal, safe_norm
+from jaxdiff.numerics import expand, normal_like, safe_norm
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.schedules import Level
@@ -131,9 +131,4 @@ def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 
 
 def measurement_noise(key: Key, problem: Problem) -> Measurement:
     """σ n as ``observe`` draws it, with σ at least the floor of ``noise_level``."""
-    y = problem.y
-    std = problem.noise_level().astype(y.real.dtype)
-    if jnp.issubdtype(y.dtype, jnp.complexfloating):
-        parts = normal(key, (2, *y.shape), y.real.dtype)
-        return times(std, jax.lax.complex(parts[0], parts[1]))
-    return times(std, normal(key, y.shape, y.dtype))
+    return times(problem.noise_level().astype(problem.y.real.dtype), normal_like(key, problem.y))

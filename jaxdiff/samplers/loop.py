@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff._checks import check_key, concrete
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.arguments import check_kinds, check_run
@@ -15,7 +16,8 @@ from jaxdiff.samplers.base import Sampler, image_shape_of
 from jaxdiff.samplers.grids import NOISE_SPACINGS, karras_grid
 from jaxdiff.samplers.remat import checkpoint_depth, checkpointed_scan
 from jaxdiff.samplers.trajectory import Trajectory, keep, trajectory_of
-from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, longest_grid, timestep_grid
+from jaxdiff.schedules import SPACINGS, NoiseSchedule, RepeatedTimestepError, TimeGrid, timestep_grid
+from jaxdiff.schedules.timesteps import longest_grid
 from jaxdiff.typing import Array, Image, Key
 
 __all__ = ["as_needed", "chunks", "grid_for", "run", "sample", "start", "whole"]
@@ -75,7 +77,7 @@ def as_needed(denoiser: DenoiserLike, sampler: Sampler | type[Sampler]) -> Denoi
 
 
 def _check_grid(grid: TimeGrid, total: int) -> None:
-    if isinstance(grid.t, jax.core.Tracer) or isinstance(grid.s, jax.core.Tracer):
+    if not (concrete(grid.t) and concrete(grid.s)):
         return
     t, s = np.asarray(grid.t), np.asarray(grid.s)
     if t.ndim != 1 or t.shape != s.shape or len(t) == 0:
@@ -99,10 +101,10 @@ def start(
             higher precision than the prior.
     """
     check_run(denoiser, problem, sampler)
-    if x_init is not None and x_init.shape != image_shape_of(problem, denoiser):
-        raise ValueError(f"x_init has shape {x_init.shape}; this run needs {image_shape_of(problem, denoiser)}.")
+    if x_init is not None and np.shape(x_init) != image_shape_of(problem, denoiser):
+        raise ValueError(f"x_init has shape {np.shape(x_init)}; this run needs {image_shape_of(problem, denoiser)}.")
     state = _begin(key, denoiser, problem, sampler, jnp.asarray(grid.t[0]))
-    return state if x_init is None else sampler.restart(state, x_init.astype(state.x.dtype))
+    return state if x_init is None else sampler.restart(state, jnp.asarray(x_init, state.x.dtype))
 
 
 @jax.jit  # not op by op: the state is that of a compiled run, to the bit
@@ -229,6 +231,7 @@ def sample(
     Raises:
         ValueError: if the steps are impossible or shapes do not fit.
     """
+    check_key(key)
     grid = grid_for(denoiser, sampler, steps, spacing)
     init_key, run_key = jax.random.split(key)
     if noise is not None and noise.shape[0] != len(grid.t):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff._checks import count
+from jaxdiff._checks import check_key, concrete, count
 from jaxdiff._summary import summary
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.numerics import safe_sqrt
@@ -15,7 +15,7 @@ from jaxdiff.samplers.arguments import check_run
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for, run, start, whole
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array, Image, Key
+from jaxdiff.typing import Array, DTypeLike, Image, Key
 
 __all__ = ["Posterior", "credible_levels", "posterior"]
 
@@ -51,14 +51,14 @@ class Posterior(NamedTuple):
         return low, high
 
 
-def credible_levels(level: float | Array, dtype: Any) -> Array:
+def credible_levels(level: float | Array, dtype: DTypeLike) -> Array:
     """Levels of credible intervals, checked where they are known.
 
     Raises:
         ValueError: if one lies outside [0, 1].
     """
     level = jnp.asarray(level, dtype)
-    if not isinstance(level, jax.core.Tracer) and not bool(jnp.all((level >= 0) & (level <= 1))):
+    if concrete(level) and not bool(jnp.all((level >= 0) & (level <= 1))):
         raise ValueError(f"a credible level lies in [0, 1], got {level}.")
     return level
 
@@ -100,6 +100,7 @@ def posterior(
     Returns:
         Samples, mean, standard deviation (with n − 1 degrees of freedom; 0 for n = 1) and infos.
     """
+    check_key(key)
     check_run(denoiser, problem, sampler)
     count("n, the number of draws,", n)
     if batch_size is not None:

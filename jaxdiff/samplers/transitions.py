@@ -3,10 +3,10 @@
 from typing import Protocol
 
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import choice, number
 from jaxdiff.denoisers import Prediction
 from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.schedules import NoiseSchedule
@@ -93,11 +93,10 @@ def ddpm(*, variance: str = "auto", noise: str = "ancestral") -> DDPM:
     Raises:
         ValueError: if an option is not one of those that ``DDPM`` names.
     """
-    if variance not in ("auto", "fixed_small", "fixed_large"):
-        raise ValueError(f"unknown variance {variance!r}; choose auto, fixed_small or fixed_large.")
-    if noise not in ("ancestral", "none"):
-        raise ValueError(f"unknown noise {noise!r}; choose ancestral or none.")
-    return DDPM(variance=variance, noise=noise)
+    return DDPM(
+        variance=choice("variance", variance, ("auto", "fixed_small", "fixed_large")),
+        noise=choice("noise", noise, ("ancestral", "none")),
+    )
 
 
 def ddim(*, eta: float | Array = 0.0) -> DDIM:
@@ -106,6 +105,4 @@ def ddim(*, eta: float | Array = 0.0) -> DDIM:
     Raises:
         ValueError: if η is no number, negative or infinite.
     """
-    if isinstance(eta, str) or (isinstance(eta, int | float | np.number) and not 0 <= eta < float("inf")):
-        raise ValueError(f"eta must be a number, zero or positive, got {eta!r}.")
-    return DDIM(eta=jnp.asarray(eta, jnp.float32))
+    return DDIM(eta=number("eta", eta))

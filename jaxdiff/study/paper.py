@@ -18,7 +18,7 @@ import numpy as np
 from jaxdiff import operators, samplers
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine import Outcome, batch_keys, restore_many, stack
-from jaxdiff.engine.runs import Report
+from jaxdiff.engine.batches import Report
 from jaxdiff.evaluation.pictures import Picture
 from jaxdiff.evaluation.scores import scores
 from jaxdiff.metrics.lpips import SMALLEST

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import noise
+from jaxdiff._checks import check_image_shape, check_key, shown
 from jaxdiff.names import load, nearest, unknown
 from jaxdiff.operators.base import Operator
 from jaxdiff.tasks.own import OWN, SHORT
@@ -41,7 +42,9 @@ def get(name: str, image_shape: Shape = (256, 256, 3), key: Key | None = None) -
     ((16, 16, 3), 0.1)
     """
     task = get_task(name)
-    operator = task.make(jax.random.key(task.seed) if key is None else key, tuple(image_shape))
+    if key is not None:
+        check_key(key)
+    operator = task.make(jax.random.key(task.seed) if key is None else key, check_image_shape(image_shape))
     model: noise.NoiseModel | None = noise.gaussian(task.noise_std) if task.noise_std > 0 else None
     if task.model:
         model = noise.named(task.model)
@@ -58,6 +61,10 @@ def get_task(name: str) -> Task:
     Raises:
         ValueError: if there is none; the sentence suggests the nearest.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{shown(name)} is not the name of a task; give one such as 'inpaint_box', see jd.tasks.names()."
+        )
     if ":" in name:
         return _own(name)
     if name in TASKS:

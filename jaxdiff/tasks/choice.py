@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdiff._checks import count, number
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.network_calls import calls_of, steps_within
 from jaxdiff.noise import NoiseModel
@@ -90,8 +91,9 @@ def best(
     Raises:
         ValueError: if the task is unknown, or not one step can be made in so few calls.
     """
-    if calls < 1:
-        raise ValueError(f"calls={calls} is not possible: a run makes at least one network call.")
+    count("calls", calls)
+    if noise is not None and not isinstance(noise, NoiseModel):
+        number("noise", noise)
     name, shape = getattr(denoiser, "name", ""), tuple(denoiser.image_shape)
     chosen = default_for(task, name, calls, image_shape=shape, noise=noise)
     sampler = factory(chosen.method)(**(chosen.options or {}))
@@ -166,7 +168,11 @@ def _noise_of(task: str | Operator | Problem) -> float | NoiseModel | None:
 
 
 def kind_of(task: str | Operator | Problem, image_shape: Shape = (64, 64, 3)) -> type[Operator]:
-    """What the operator of a task can do: the first of ``KINDS`` that it is."""
+    """What the operator of a task can do: the first of ``KINDS`` that it is.
+
+    Raises:
+        ValueError: if it is no task.
+    """
     operator: Any = task
     if isinstance(task, str):
         operator = get_task(task).make(jax.random.key(0), image_shape)

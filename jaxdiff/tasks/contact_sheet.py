@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.files import to_uint8
 from jaxdiff.tasks import catalogue
 from jaxdiff.typing import Image
 
@@ -20,24 +21,43 @@ SHEET: tuple[str, ...] = (
     "dps/inpaint_box",
     "daps/inpaint_random",
     "dps/inpaint_random_92",
-    *catalogue.names("jaxdiff")[:4],
+    "jaxdiff/outpaint",
+    "jaxdiff/outpaint_border",
+    "jaxdiff/strokes",
+    "jaxdiff/text",
     "dps/gaussian_blur",
     "dps/motion_blur",
     "diffpir/gaussian_blur",
     "ddrm/deblur_gauss",
-    *catalogue.names("jaxdiff")[4:7],
+    "jaxdiff/anisotropic_blur",
+    "jaxdiff/defocus_blur",
+    "jaxdiff/varying_blur",
     "dps/sr4",
     "ddrm/sr4",
-    *catalogue.names("jaxdiff")[7:9],
+    "jaxdiff/nearest4",
+    "jaxdiff/blur_downsample4",
     "ddrm/color",
-    *catalogue.names("jaxdiff")[9:18],
+    "jaxdiff/demosaic",
+    "jaxdiff/mri4",
+    "jaxdiff/mri_radial",
+    "jaxdiff/mri_spiral",
+    "jaxdiff/mri8_multicoil",
+    "jaxdiff/ct_sparse",
+    "jaxdiff/ct_limited",
+    "jaxdiff/compressed_sensing",
+    "jaxdiff/single_pixel_camera",
     "dps/phase_retrieval",
     "jaxdiff/coded_phase_retrieval",
     "daps/hdr",
-    *catalogue.names("jaxdiff")[19:],
+    "jaxdiff/quantize",
+    "jaxdiff/jpeg10",
+    "jaxdiff/gamma",
+    "jaxdiff/tone_curve",
+    "jaxdiff/camera_blur",
+    "jaxdiff/inpaint_small_box",
     "dps/gaussian_blur_poisson",
 )
-"""The tasks on the sheet."""
+"""The tasks on the sheet, alike ones side by side."""
 
 
 def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.ndarray:
@@ -57,8 +77,7 @@ def measurement_picture(name: str, image: Image, *, noise: bool = True) -> np.nd
         y = operator(x)
         return operator.view(y if model is None else model.sample(jax.random.key(1), y))
 
-    picture = np.asarray(look(setup.operator, image))
-    levels = np.rint((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8)
+    levels = to_uint8(look(setup.operator, image))
     return np.broadcast_to(levels, (*levels.shape[:2], 3))
 
 
@@ -81,7 +100,7 @@ def contact_sheet(
     from PIL import ImageDraw, ImageFont
 
     image = jnp.asarray(image)
-    truth = np.rint((np.clip(np.asarray(image), -1, 1) + 1) * 127.5).astype(np.uint8)
+    truth = to_uint8(image)
     pictures = [("the image", np.broadcast_to(truth, (*truth.shape[:2], 3)))]
     pictures += [(name, measurement_picture(name, image, noise=noise)) for name in names]
 

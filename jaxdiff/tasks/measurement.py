@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff._checks import check_key
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem, observe
@@ -37,9 +38,14 @@ def measure(
         A problem whose leaves have a first axis B.
 
     Raises:
-        ValueError: if the task is unknown, or does not suit the images.
+        ValueError: if the task is unknown or does not suit the images, or there are not as many indices as images.
     """
     chosen = get_task(task)
+    check_key(key)
+    if np.ndim(images) != 4 or not len(images):
+        raise ValueError(f"images must be [B, H, W, C], got shape {np.shape(images)}.")
+    if indices is not None and len(indices) != len(images):
+        raise ValueError(f"each image needs its index: there are {len(images)} images and {len(indices)} indices.")
     noise = chosen.measured_with() if noise is None else noise
     problems = []
     for i, image in zip(range(len(images)) if indices is None else indices, images, strict=True):

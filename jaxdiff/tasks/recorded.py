@@ -43,11 +43,13 @@ def settings(
             do not count.
 
     Raises:
-        ValueError: if the task is unknown, or ``table`` says nothing of this method, task and prior.
+        ValueError: if the method or the task is unknown, or ``table`` says nothing of this method, task and prior.
 
     >>> settings("dps", "gaussian_blur")
     {'zeta': 0.3}
     """
+    if ":" not in method and method not in METHODS:
+        raise unknown("method", method, METHODS)
     known = None if task is None else get_task(task)
     entries = ("default",) if known is None else (task, known.family, "default")
     if table is not None:

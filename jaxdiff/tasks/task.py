@@ -95,7 +95,7 @@ class Setup(NamedTuple):
         name: of the task.
         operator: A.
         noise_std: σ on [-1, 1]; 0 where the noise is a model's.
-        noise: the model, for ``jd.observe``; None where there is no noise.
+        noise: the model, for ``jd.observe``; None where there is no noise, so that ``noise_std`` has to be given.
         published: the noise level as the source prints it.
         about: one line.
     """

@@ -13,6 +13,7 @@ from jaxdiff.files import parse_json
 from jaxdiff.models import PRESETS, PriorConfig
 from jaxdiff.models.networks import network_named
 from jaxdiff.names import nearest
+from jaxdiff.training.checks import check
 
 __all__ = [
     "DataConfig",
@@ -25,11 +26,6 @@ __all__ = [
     "bundled",
     "load_config",
 ]
-
-WEIGHTINGS = ("simple", "min_snr")
-LEVELS = ("uniform", "log_normal")
-FEWEST_STEPS = {"linear": 20, "scaled_linear": 12}
-"""The last beta of these schedules is a constant times 1000/T, and at most 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +191,7 @@ class TrainConfig:
     init: str | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries."""
@@ -291,108 +287,6 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
     if not good or (isinstance(value, bool) and hint is not bool) or (hint is float and not math.isfinite(value)):
         raise ValueError(f"{name} must be {kinds[hint]}, got {value!r}.")
     return float(value) if hint is float else value
-
-
-def _check(config: TrainConfig) -> None:
-    """Refuse what cannot work, before anything is read or compiled."""
-    unet, opt, report = config.prior.unet, config.optimizer, config.report
-    if unet.in_channels != 3:
-        raise ValueError(f"the images are RGB, so in_channels must be 3, got {unet.in_channels}.")
-    least = FEWEST_STEPS.get(config.prior.schedule, 1)
-    if config.prior.num_steps < least:
-        raise ValueError(
-            f"prior.num_steps must be at least {least} with prior.schedule={config.prior.schedule}, whose betas exceed 1 "
-            f"in fewer, got {config.prior.num_steps}."
-        )
-    positive = {
-        "steps": config.steps,
-        "optimizer.batch_size": opt.batch_size,
-        "optimizer.accumulate": opt.accumulate,
-        "optimizer.learning_rate": opt.learning_rate,
-        "loss.min_snr_gamma": config.loss.min_snr_gamma,
-        "loss.level_std": config.loss.level_std,
-        "report.log_every": report.log_every,
-        "report.checkpoint_every": report.checkpoint_every,
-        "report.keep": report.keep,
-        "report.sample_steps": report.sample_steps,
-        "data.workers": config.data.workers,
-    }
-    positive |= {f"data.sources[{i}].weight": s.weight for i, s in enumerate(config.data.sources)}
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}.")
-    not_negative = {
-        "optimizer.warmup_steps": opt.warmup_steps,
-        "optimizer.weight_decay": opt.weight_decay,
-        "optimizer.clip_norm": opt.clip_norm,
-        "loss.vlb_weight": config.loss.vlb_weight,
-        "loss.min_snr_floor": config.loss.min_snr_floor,
-        "loss.teacher_snr": config.loss.teacher_snr,
-        "report.eval_every": report.eval_every,
-        "report.samples": report.samples,
-        "data.holdout": config.data.holdout,
-        "data.cache_gib": config.data.cache_gib,
-        "seed": config.seed,
-    }
-    for name, value in not_negative.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}.")
-    _check_choices(config)
-    if opt.batch_size % opt.accumulate:
-        raise ValueError(
-            f"optimizer.accumulate={opt.accumulate} does not divide batch_size={opt.batch_size}; choose one that does."
-        )
-    if opt.warmup_steps >= config.steps:
-        raise ValueError(f"optimizer.warmup_steps={opt.warmup_steps} must be below steps={config.steps}.")
-
-
-def _check_choices(config: TrainConfig) -> None:
-    opt, total = config.optimizer, config.prior.num_steps
-    choices = {
-        "loss.levels": (config.loss.levels, LEVELS),
-        "loss.weighting": (config.loss.weighting, WEIGHTINGS),
-        "optimizer.decay": (opt.decay, ("cosine", "constant")),
-        "dtype": (config.dtype, ("float32", "bfloat16")),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
-    fractions = {"optimizer.b1": opt.b1, "optimizer.b2": opt.b2} | {f"ema[{i}]": d for i, d in enumerate(config.ema)}
-    for name, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise ValueError(f"{name} must lie in [0, 1), got {fraction}.")
-    parts = {"optimizer.final_fraction": opt.final_fraction, "loss.teacher_share": config.loss.teacher_share}
-    for name, part in parts.items():
-        if not 0 <= part <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {part}.")
-    _check_teachers(config)
-    if config.loss.levels == "log_normal" and config.prior.variance.startswith("learned"):
-        raise ValueError("loss.levels=log_normal has no whole timesteps to learn a variance at; take uniform.")
-    if not config.ema or len(set(config.ema)) != len(config.ema):
-        raise ValueError(f"ema needs one or more different decays, got {list(config.ema)}; [0] averages nothing.")
-    if not config.report.times or not all(0 <= t < total for t in config.report.times):
-        raise ValueError(f"report.times must lie in 0 … {total - 1}, got {list(config.report.times)}.")
-    if config.report.sample_steps > total:
-        raise ValueError(f"report.sample_steps must be at most {total}, got {config.report.sample_steps}.")
-
-
-def _check_teachers(config: TrainConfig) -> None:
-    teachers, micro_batch = config.loss.teachers, config.optimizer.batch_size // config.optimizer.accumulate
-    if teachers and config.prior.variance.startswith("learned"):
-        raise ValueError(
-            "loss.teachers cannot teach a learned variance; leave them out, or take a fixed prior.variance."
-        )
-    if teachers and micro_batch % len(teachers):
-        raise ValueError(
-            f"{len(teachers)} loss.teachers share a batch, but do not divide its {micro_batch} images; choose another "
-            "optimizer.batch_size."
-        )
-    if config.loss.levels == "log_normal" and any(teacher.times for teacher in teachers):
-        raise ValueError("loss.teachers with times need loss.levels=uniform, which draws timesteps.")
-    total = config.prior.num_steps
-    for i, times in enumerate(teacher.times for teacher in teachers):
-        if times and not (len(times) == 2 and 0 <= times[0] < times[1] <= total):
-            raise ValueError(f"loss.teachers[{i}].times must be [first, last) within 0 … {total}, got {list(times)}.")
 
 
 def bundled() -> list[str]:

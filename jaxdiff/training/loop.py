@@ -1,29 +1,26 @@
 """The training run: data in, checkpoints and a prior out; killed and started again it goes on where it was."""
 
-import json
-import signal
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdiff.checkpoints import check_target, save_checkpoint
+from jaxdiff import checkpoints as priors
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import atomic, out_folder, save_image
+from jaxdiff.files import save_image
+from jaxdiff.models import PriorConfig
 from jaxdiff.plots import sheet
 from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
+from jaxdiff.training.folder import best_path, claim, export_averages, made, prior_paths
 from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
 from jaxdiff.training.start import added_parameters, initial, teachers_of, unlike
@@ -35,8 +32,8 @@ from jaxdiff.training.state import (
     learning_rate,
     make_update,
     network,
-    schedule_of,
 )
+from jaxdiff.training.stop import Stop, told_to_stop
 from jaxdiff.training.storage import Checkpoints
 from jaxdiff.training.writers import Writer
 from jaxdiff.typing import PyTree
@@ -45,8 +42,6 @@ __all__ = ["Result", "denoiser_of", "train"]
 
 _LOG = ("step", "images", "loss", "mse", "vlb", "grad_norm", "learning_rate", "images_per_second", "seconds")
 _EVALUATION = ("step", "images", "t", "psnr", "eps_mse")
-# What may differ between a run and its continuation without making it another run.
-_FREE = ("report", "steps", "data.workers", "data.cache_gib")
 
 
 class Result(NamedTuple):
@@ -65,17 +60,8 @@ class Result(NamedTuple):
 
 def denoiser_of(config: TrainConfig, params: PyTree) -> Denoiser:
     """The denoiser of parameters that are being trained."""
-    prior, unet = config.prior, config.prior.unet
-    return Denoiser(
-        params=params,
-        schedule=schedule_of(prior),
-        module=network(config),
-        image_shape=(unet.image_size, unet.image_size, unet.in_channels),
-        prediction=prior.prediction,
-        variance=prior.variance,
-        rescale_timesteps=prior.rescale_timesteps,
-        preconditioning=prior.preconditioning,
-    )
+    denoiser: Denoiser = priors.denoiser_of(params, config.prior).replace(module=network(config))  # type: ignore[attr-defined]
+    return denoiser
 
 
 def train(
@@ -106,27 +92,16 @@ def train(
     """
     mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
-    out = out_folder(out)
-    for path in [*_prior_paths(config, out).values(), _best_path(out)]:
-        check_target(path, overwrite=True)  # now, and not when the training is over
-    checkpoints = _claim(config, out)
+    out = made(config, out)
+    checkpoints = claim(config, out)
     if progress is None or jax.process_index() > 0:
         progress = Progress()
     data = _read_data(config, progress)
-    sharding = NamedSharding(mesh, P())
     done = checkpoints.latest() or 0
     # A run that goes on no longer needs the weights that it started from.
     start = None if done else initial(config)
-    state = jax.device_put(init_state(config, None if start is None else start.params), sharding)
-    batches = stream(
-        data,
-        config.prior.unet.image_size,
-        config.optimizer.batch_size,
-        seed=config.seed,
-        flip=config.data.flip,
-        workers=config.data.workers,
-        shard=(jax.process_index(), jax.process_count()),
-    )
+    state = jax.device_put(init_state(config, None if start is None else start.params), NamedSharding(mesh, P()))
+    batches = _batches(config, data)
     if done:
         state, place = checkpoints.restore(done, state)
         batches.set_state(place)
@@ -134,12 +109,10 @@ def train(
     try:
         for writer in told:
             writer.begin(done, config.to_dict())
-        with _Stop() as stop:
+        with Stop() as stop:
             progress.say(_summary(config, data, state, mesh.size, done))
-            if start is not None and (other := unlike(config.prior, start.config)):
-                progress.say(f"{config.init} was trained otherwise, and has to change: {other}")
-            if start is not None and (added := added_parameters(config.prior, start.config)):
-                progress.say(f"{config.init} was grown by {added:,} parameters, which change nothing at first")
+            for sentence in [] if start is None else _told_of(start.config, config):
+                progress.say(sentence)
             run = _Run(config, out, data, state, done, checkpoints, batches, mesh, progress, told, trace)
             return run.go(stop, config.steps if stop_at is None else min(stop_at, config.steps))
     finally:
@@ -182,9 +155,9 @@ class _Run:
         self._evaluation = Table(out / "evaluation.csv", _EVALUATION, done) if self._main else None
         self._seconds = self._log.column("seconds")[-1] if self._log is not None and self._log.rows else 0.0
 
-    def go(self, stop: "_Stop", last: int) -> Result:
+    def go(self, stop: Stop, last: int) -> Result:
         report, saved = self.config.report, self.done
-        while self.done < last and not _told_to_stop(stop, self.done, report.log_every):
+        while self.done < last and not told_to_stop(stop, self.done, report.log_every):
             batch = {k: jax.make_array_from_process_local_data(self._split, v) for k, v in next(self.batches).items()}
             self.state, metrics = self._update(self.state, batch)
             self.done += 1
@@ -275,7 +248,7 @@ class _Run:
             self._write_log()  # refuses, so that a broken state never replaces a good checkpoint
         self.checkpoints.save(self.done, self.state, self.batches.get_state())
         if self._main:
-            _export(self.config, self.state, _prior_paths(self.config, self.out))
+            export_averages(self.config, self.state, prior_paths(self.config, self.out))
         self._clock += time.monotonic() - started
 
     def _evaluate(self) -> None:
@@ -300,7 +273,7 @@ class _Run:
                 )
             mean = float(np.mean(scores.psnr))
             if mean > best:  # NaN is not
-                _export(config, self.state, {config.ema[0]: _best_path(self.out)})
+                export_averages(config, self.state, {config.ema[0]: best_path(self.out)})
             psnrs = {f"held_out/psnr_t{t}": float(p) for t, p in zip(config.report.times, scores.psnr, strict=True)}
             self._tell(psnrs | {"held_out/psnr": mean})
             text = ", ".join(f"{psnr:.2f} at {t}" for t, psnr in zip(config.report.times, scores.psnr, strict=True))
@@ -316,39 +289,6 @@ class _Run:
         draw_curve(self.out / "loss.png", self._log, self._evaluation, config.report.times)
         write_report(self.out, config, self._log, self._evaluation)
         self._clock += time.monotonic() - started
-
-
-class _Stop:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after this update; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.asked = True
-        signal.signal(number, self._old[number])
-
-    def __enter__(self) -> "_Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
-
-def _told_to_stop(stop: _Stop, done: int, every: int) -> bool:
-    """Whether to leave the run after ``done`` updates.
-
-    Every update needs all hosts, so they must leave at the same one: they ask each other each ``every`` updates.
-    """
-    if jax.process_count() == 1:
-        return stop.asked
-    return done % every == 0 and bool(process_allgather(np.asarray(stop.asked)).any())
 
 
 def _devices(config: TrainConfig) -> list[Any]:
@@ -369,34 +309,6 @@ def _check_devices(config: TrainConfig, devices: int) -> None:
         )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out
-
-
-def _claim(config: TrainConfig, out: Path) -> Checkpoints:
-    """Write the run's description into its folder, or see that the folder holds this very run."""
-    file = out / "config.json"
-    checkpoints = Checkpoints(out / "checkpoints", config.report.keep)
-    if file.exists() and checkpoints.latest() is not None:
-        there = _flat(TrainConfig.from_json(file.read_text()).to_dict())
-        here = _flat(config.to_dict())
-        free = lambda name: any(name == f or name.startswith(f + ".") for f in _FREE)  # noqa: E731
-        for name in sorted(set(there) | set(here)):
-            if there.get(name) != here.get(name) and not free(name):
-                checkpoints.close()
-                raise ValueError(
-                    f"{out} holds another run ({name} is {json.dumps(there.get(name))} there and "
-                    f"{json.dumps(here.get(name))} here); choose another --out, or go on with --config {file}."
-                )
-    if jax.process_index() == 0:
-        with atomic(file) as temporary:
-            temporary.write_text(config.to_json())
-    return checkpoints
-
-
 def _read_data(config: TrainConfig, progress: Progress) -> Dataset:
     def report(done: int, total: int) -> None:
         if done % 100 == 0 or done == total:
@@ -411,14 +323,25 @@ def _read_data(config: TrainConfig, progress: Progress) -> Dataset:
     return data
 
 
-def _prior_paths(config: TrainConfig, out: Path) -> dict[float, Path]:
-    """Where the prior of each moving average goes; the first is the one to use."""
-    return {decay: out / f"prior{f'-{ema_name(decay)}' if i else ''}.safetensors" for i, decay in enumerate(config.ema)}
+def _batches(config: TrainConfig, data: Dataset) -> Stream:
+    """This process's share of the batches."""
+    return stream(
+        data,
+        config.prior.unet.image_size,
+        config.optimizer.batch_size,
+        seed=config.seed,
+        flip=config.data.flip,
+        workers=config.data.workers,
+        shard=(jax.process_index(), jax.process_count()),
+    )
 
 
-def _best_path(out: Path) -> Path:
-    """Where the prior goes that has denoised held-out images best."""
-    return out / "prior-best.safetensors"
+def _told_of(start: PriorConfig, config: TrainConfig) -> Iterator[str]:
+    """What the user has to know of the weights that a run starts from."""
+    if other := unlike(config.prior, start):
+        yield f"{config.init} was trained otherwise, and has to change: {other}"
+    if added := added_parameters(config.prior, start):
+        yield f"{config.init} was grown by {added:,} parameters, which change nothing at first"
 
 
 def _best(evaluation: Table) -> float:
@@ -427,25 +350,6 @@ def _best(evaluation: Table) -> float:
     for step, psnr in zip(evaluation.column("step"), evaluation.column("psnr"), strict=True):
         by_step.setdefault(step, []).append(psnr)
     return max((float(np.mean(values)) for values in by_step.values()), default=-np.inf)
-
-
-def _export(config: TrainConfig, state: TrainState, paths: Mapping[float, Path]) -> None:
-    """Write moving averages, by their decay, as priors that ``load_denoiser`` reads."""
-    for decay, path in paths.items():
-        updates = int(state.step)
-        training = {
-            "updates": updates,
-            "images": updates * config.optimizer.batch_size,
-            "average": decay,
-            "sources": [Path(source.path).name for source in config.data.sources],
-        }
-        save_checkpoint(
-            path,
-            jax.device_get(state.ema[ema_name(decay)]),
-            config.prior,
-            metadata={"training": training},
-            overwrite=True,
-        )
 
 
 def _summary(config: TrainConfig, data: Dataset, state: TrainState, devices: int, done: int) -> str:

@@ -2,13 +2,13 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxdiff.files import load_image
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.training.config import TrainConfig
+from jaxdiff.training.folder import flat
 from jaxdiff.training.report import Table as Log
 from jaxdiff.training.report import smoothed
 
@@ -30,16 +30,8 @@ def write_report(out: Path, config: TrainConfig, log: Log, evaluation: Log) -> P
     )
     folder = shlex.quote(str(out))
     command = f"jaxdiff train --config {folder}/config.json --out ANOTHER"
-    settings = settings_of(**{"to repeat it": command}, **_fields(config.to_dict()))
+    settings = settings_of(**{"to repeat it": command}, **flat(config.to_dict()))
     return write_page(out / REPORT, Page(f"Training: {out.name}", lead, [s for s in sections if s.parts], settings))
-
-
-def _fields(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration's fields by their dotted names, as ``--set`` takes them."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
 
 
 def _samples(out: Path) -> Section:

@@ -17,8 +17,9 @@ from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.denoisers.network import noise_label
 from jaxdiff.models import PriorConfig, module_of
 from jaxdiff.numerics import expand
-from jaxdiff.schedules import NoiseSchedule, level_of_sigma
+from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
+from jaxdiff.training.levels import log_normal_timesteps, spread_timesteps
 from jaxdiff.training.loss import Losses, denoising_loss, preconditioned_loss, taught
 from jaxdiff.typing import Array, Key, PyTree
 
@@ -31,13 +32,10 @@ __all__ = [
     "fresh_params",
     "init_state",
     "learning_rate",
-    "log_normal_timesteps",
     "make_update",
     "network",
     "optimizer",
     "schedule_of",
-    "spread_fractions",
-    "spread_timesteps",
 ]
 
 _NOISE_STREAM, _DROPOUT_STREAM, _TIME_STREAM = 1, 2, 3
@@ -146,58 +144,6 @@ def init_state(config: TrainConfig, params: PyTree | None = None) -> TrainState:
     if params is not None:
         return jax.jit(around)(params)
     return jax.jit(lambda key: around(fresh_params(config, key)))(jax.random.key(config.seed))
-
-
-def spread_fractions(key: Key, index: Array) -> Array:
-    """A number in [0, 1[ for each image's number, evenly spread in every batch, [n] float32.
-
-    u_i = frac(u + i/φ) with φ the golden ratio and u drawn from ``key``, in 32-bit arithmetic, which wraps like frac. For
-    every n, any n images in a row cover [0, 1[ nearly as n equal strata would, however the batch is split.
-
-    Args:
-        key: decides u, the same for the whole run.
-        index: number of each image in the run's order, [n] uint32.
-
-    Reference: Kingma et al., "Variational Diffusion Models", 2021, appendix I.1 (low-discrepancy times); the additive
-    recurrence is Kronecker's sequence.
-    """
-    inverse_golden_ratio = jnp.uint32(2654435769)  # 2³² / φ
-    wrapped = jax.random.bits(key, (), jnp.uint32) + index.astype(jnp.uint32) * inverse_golden_ratio
-    return (wrapped >> 8).astype(jnp.float32) * 2.0**-24
-
-
-def spread_timesteps(key: Key, index: Array, num_steps: int | Array) -> Array:
-    """A timestep for each image's number: uniform over the run, and evenly spread in every batch, [n] int32.
-
-    So the loss of a small batch varies less than with independent draws.
-
-    Args:
-        key: as in ``spread_fractions``.
-        index: likewise.
-        num_steps: T, for all images or for each, [n].
-    """
-    count = jnp.asarray(num_steps, jnp.int32)
-    fraction = spread_fractions(key, index)
-    return jnp.minimum((fraction * count.astype(jnp.float32)).astype(jnp.int32), count - 1)
-
-
-def log_normal_timesteps(key: Key, index: Array, schedule: NoiseSchedule, mean: float, std: float) -> Array:
-    """A fractional timestep for each image's number, with ln σ ~ N(mean, std²) evenly spread in every batch, [n] float32.
-
-    σ is kept within the schedule's range.
-
-    Args:
-        key: as in ``spread_fractions``.
-        index: likewise.
-        schedule: of the prior.
-        mean: of ln σ, with σ on [-1, 1].
-        std: its standard deviation.
-
-    Reference: Karras et al. 2022, Table 1 (mean −1.2, standard deviation 1.2).
-    """
-    fraction = jnp.maximum(spread_fractions(key, index), 2.0**-25)
-    sigma = jnp.exp(mean + std * jax.scipy.special.ndtri(fraction))
-    return level_of_sigma(schedule, sigma).t
 
 
 def batch_loss(
@@ -346,31 +292,14 @@ def make_update(
     key = jax.random.key(config.seed)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
-    def gradient(params: PyTree, batch: dict[str, Array], teachers: Sequence[DenoiserLike]) -> tuple[PyTree, Losses]:
+    def update(
+        state: TrainState, batch: dict[str, Array], teachers: Sequence[DenoiserLike]
+    ) -> tuple[TrainState, Metrics]:
         def mean_loss(params: PyTree, batch: dict[str, Array]) -> tuple[Array, Losses]:
             losses = jax.tree.map(jnp.mean, batch_loss(params, batch, config, schedule, key, teachers))
             return losses.total, losses
 
-        if parts == 1:
-            return jax.grad(mean_loss, has_aux=True)(params, batch)
-        # Every device keeps its own images: element j of each device's share goes into part j mod parts.
-        cut = {k: jnp.swapaxes(jnp.reshape(v, (-1, parts, *v.shape[1:])), 0, 1) for k, v in batch.items()}
-        cut = {k: jax.lax.with_sharding_constraint(v, NamedSharding(mesh, P(None, "data"))) for k, v in cut.items()}
-
-        def add(total: Any, part: dict[str, Array]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, jax.grad(mean_loss, has_aux=True)(params, part)), None
-
-        zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(jax.grad(mean_loss, has_aux=True), params, jax.tree.map(lambda v: v[0], cut)),
-        )
-        total, _ = jax.lax.scan(add, zeros, cut)
-        return jax.tree.map(lambda leaf: leaf / parts, total)
-
-    def update(
-        state: TrainState, batch: dict[str, Array], teachers: Sequence[DenoiserLike]
-    ) -> tuple[TrainState, Metrics]:
-        gradients, losses = gradient(state.params, batch, teachers)
+        gradients, losses = _in_parts(jax.grad(mean_loss, has_aux=True), state.params, batch, parts, mesh)
         changes, opt_state = transform.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         step = state.step + 1
@@ -382,6 +311,29 @@ def make_update(
     compiled = jax.jit(update, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
     placed = jax.device_put(tuple(teachers), whole)
     return lambda state, batch: compiled(state, batch, placed)
+
+
+def _in_parts(
+    gradient: Callable[[PyTree, dict[str, Array]], tuple[PyTree, Losses]],
+    params: PyTree,
+    batch: dict[str, Array],
+    parts: int,
+    mesh: Mesh,
+) -> tuple[PyTree, Losses]:
+    """The mean of ``gradient(params, part)`` over parts of the batch, one after the other, so that memory holds one."""
+    if parts == 1:
+        return gradient(params, batch)
+    # Every device keeps its own images: element j of each device's share goes into part j mod parts.
+    cut = {k: jnp.swapaxes(jnp.reshape(v, (-1, parts, *v.shape[1:])), 0, 1) for k, v in batch.items()}
+    cut = {k: jax.lax.with_sharding_constraint(v, NamedSharding(mesh, P(None, "data"))) for k, v in cut.items()}
+
+    def add(total: Any, part: dict[str, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradient(params, part)), None
+
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda v: v[0], cut))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, cut)
+    return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
 def _norm(tree: PyTree) -> Array:

@@ -1,12 +1,8 @@
 """The grid as one job: killed, shared, short of disk, with pictures that cannot be read, it ends with the same table."""
 
-import csv
 import errno
-import json
 import os
 import pathlib
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,35 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from jaxdiff import cli, samplers
+from jaxdiff import cli
 from jaxdiff.bench import job as bench
 from jaxdiff.bench import summary
-from jaxdiff.bench.parts import COLUMNS, typed
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.files import load_image
-from jaxdiff.network_calls import calls_of
-from jaxdiff.tasks import sampler
-
-GRID = bench.Grid(
-    tasks=("inpaint_random", "grayscale"), methods=("dps", "ddrm"), seeds=(0, 3), steps=12, prior="none", part=2
-)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Five pictures in two folders."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "more").mkdir()
-    values = np.random.default_rng(0).integers(0, 255, (5, 6, 6, 3), np.uint8)
-    for i, value in enumerate(values):
-        name = f"{i}.png" if i < 3 else f"more/{i}.png"
-        PILImage.fromarray(value).resize((40, 32)).save(folder / name)
-    return folder
-
-
-def rows_of(folder):
-    with open(folder / "results.csv", encoding="utf-8", newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+from tests.support.jobs import GRID, SMALL, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +97,7 @@ sys.path.insert(0, sys.argv[1])
 import jax
 jax.config.update("jax_compilation_cache_dir", sys.argv[4])
 from jaxdiff.bench import job as bench
-from tests.bench.test_job import GRID
+from tests.support.jobs import GRID
 from tests.support.networks import tiny_denoiser
 bench.Job(GRID, sys.argv[2], Path(sys.argv[3]), tiny_denoiser((32, 32, 3))).run()
 """
@@ -281,39 +254,6 @@ def test_a_method_whose_spacing_has_not_so_many_steps_is_left_out(data, tiny, tm
     assert not (tmp_path / "none").exists()
 
 
-def test_calls_bound_what_an_image_costs_with_every_method(data, tiny, tmp_path):
-    methods = ("dps", "daps", "repaint")
-    job = bench.Job(replace(GRID, methods=methods, calls=20), data, tmp_path / "some", tiny)
-    made = {m: calls_of(job.samplers["grayscale", m], len(job.grids["grayscale", m].t)).forward for m in methods}
-    assert made["dps"] == 20
-    assert all(0 < calls <= 20 for calls in made.values()), made
-    few = bench.Job(replace(GRID, methods=("dps", "daps"), calls=1), data, tmp_path / "few", tiny)
-    assert set(few.grids) == {("inpaint_random", "dps"), ("grayscale", "dps")}
-    assert "network calls" in few.refused["grayscale", "daps"]
-
-
-def test_settings_are_the_recorded_ones_the_defaults_or_a_table(data, tiny, tmp_path):
-    grid = replace(GRID, tasks=("gaussian_blur",), methods=("dps",))
-    zeta = {
-        name: float(
-            bench.Job(replace(grid, settings=name), data, tmp_path / str(name), tiny, table=table)
-            .samplers["gaussian_blur", "dps"]
-            .zeta
-        )
-        for name, table in ((None, None), ("defaults", None), ("mine.json", _settings(7.0)))
-    }
-    assert zeta[None] == pytest.approx(sampler("dps", "gaussian_blur", "none").zeta)
-    assert zeta["defaults"] == pytest.approx(samplers.dps().zeta)
-    assert zeta["mine.json"] == 7
-    assert len(set(zeta.values())) == 3
-    with pytest.raises(ValueError, match="holds a job with table"):
-        bench.Job(replace(grid, settings="mine.json"), data, tmp_path / "mine.json", tiny, table=_settings(8.0))
-
-
-def _settings(zeta):
-    return {"none": {"default": {"dps": {"zeta": zeta}}}}
-
-
 @pytest.mark.slow
 def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, unbroken, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -328,90 +268,6 @@ def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, 
     assert rows_of(tmp_path) == unbroken
 
 
-def test_a_job_grows_but_does_not_change(data, tiny, tmp_path):
-    small = replace(GRID, tasks=("grayscale",), seeds=(0,), pictures=False)
-    bench.Job(small, data, tmp_path, tiny).run()
-    grown = bench.Job(replace(small, seeds=(0, 3)), data, tmp_path, tiny)
-    assert {part.seed for part in grown.open_parts()} == {3}
-    with pytest.raises(ValueError, match="steps = 12, not 13"):
-        bench.Job(replace(small, steps=13), data, tmp_path, tiny)
-    (tmp_path / "bench.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
-        bench.Job(small, data, tmp_path, tiny)
-
-
-def test_unknown_names_are_refused_before_anything_runs(data, tiny, tmp_path):
-    for wrong, word in (({"tasks": ("inpaint_bix",)}, "inpaint_box"), ({"methods": ("dsp",)}, "dps")):
-        with pytest.raises(ValueError, match=word):
-            bench.Job(replace(GRID, **wrong), data, tmp_path / "none", tiny)
-    assert not (tmp_path / "none").exists()
-
-
-SMALL = replace(GRID, tasks=("grayscale",), methods=("ddrm",), seeds=(0,), pictures=False)
-DAMAGES = {
-    "the checksum": lambda text: text.replace(",ok,", ",ok,1", 1),
-    "the checksum is cut off": lambda text: text[:-4],
-    "no header": lambda text: text.split("\n", 1)[1],
-    "another header": lambda text: text.replace("psnr", "snr", 1).rpartition("#sha256")[0],
-    "half a row": lambda text: text.rpartition("#sha256")[0][:-20],
-    "a text for a number": lambda text: text.rpartition("#sha256")[0].replace(",12,12,", ",12,many,", 1),
-    "another seed": lambda text: text.rpartition("#sha256")[0].replace(",0,", ",1,", 1),
-    "another image": lambda text: text.rpartition("#sha256")[0].replace(",0,0,ok", ",0,9,ok", 1),
-    "an image twice": lambda text: text.rpartition("#sha256")[0] + text.split("\n")[1] + "\n",
-    "a run that is ok without a score": lambda text: re.sub(r",ok,[\d.]+", ",ok,nan", text.rpartition("#sha256")[0]),
-    "an open quote": lambda text: text.rpartition("#sha256")[0].replace("ddrm,", '"ddrm,', 1),
-    "nothing": lambda text: "",
-    "no text": lambda text: b"\xff\xfe\x00",
-}
-
-
-@pytest.fixture(scope="module")
-def small(data, tiny, tmp_path_factory):
-    """A finished job of three parts."""
-    out = tmp_path_factory.mktemp("small")
-    bench.Job(SMALL, data, out, tiny).run()
-    return out
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_part_is_named_and_done_again(data, tiny, small, tmp_path, damage):
-    out = tmp_path / "out"
-    shutil.copytree(small, out)
-    path = min((out / "parts").glob("*.csv"))
-    damaged = DAMAGES[damage](path.read_text("utf-8"))
-    path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
-    job = bench.Job(SMALL, data, out, tiny)
-    assert [part.file for part in job.open_parts()] == [path.name]
-    outcome = job.run()
-    assert list(outcome.damaged) == [path.name]
-    assert rows_of(out) == rows_of(small)
-    assert not bench.Job(SMALL, data, out, tiny).run().damaged
-
-
-def test_parts_without_a_checksum_are_those_of_older_jobs(data, tiny, small, tmp_path):
-    out = tmp_path / "out"
-    shutil.copytree(small, out)
-    for path in (out / "parts").glob("*.csv"):
-        text = path.read_text("utf-8")
-        assert text.splitlines()[-1].startswith("#sha256,")
-        path.write_text(text.rpartition("#sha256")[0], encoding="utf-8")
-    job = bench.Job(SMALL, data, out, tiny)
-    assert not job.open_parts()
-    assert not job.run().damaged
-    assert rows_of(out) == rows_of(small)
-
-
-def test_rows_as_json_lines_are_the_rows_of_the_table(small):
-    lines = [json.loads(line) for line in (small / "results.jsonl").read_text("utf-8").splitlines()]
-    rows = rows_of(small)
-    assert len(lines) == len(rows) == 5
-    for line, row in zip(lines, rows, strict=True):
-        assert tuple(line) == COLUMNS
-        assert isinstance(line["seed"], int)
-        assert {name: type(line[name])(value) for name, value in row.items()} == {name: line[name] for name in row}
-    assert typed({**rows[0], "seconds": "1", "lpips": "nan"})["lpips"] is None
-
-
 def test_images_too_small_for_a_score_have_the_others(data, tiny, tmp_path):
     """SSIM's window has 11 pixels: without it there are PSNR and misfit, and no run is lost."""
     outcome = bench.Job(replace(SMALL, steps=2), data, tmp_path, tiny.replace(image_shape=(8, 8, 3))).run()
@@ -419,49 +275,6 @@ def test_images_too_small_for_a_score_have_the_others(data, tiny, tmp_path):
     assert {row["ssim"] for row in outcome.rows} == {row["lpips"] for row in outcome.rows} == {"nan"}
     assert all(np.isfinite(float(row["psnr"])) for row in outcome.rows)
     assert "| –" in (tmp_path / "summary.md").read_text("utf-8")
-
-
-OWN = """
-from jaxdiff import operators, samplers
-
-def half(key, image_shape):
-    return operators.outpaint(image_shape=image_shape)
-
-def gentle_ddnm():
-    return samplers.ddnm(eta=0.5)
-"""
-
-
-def test_methods_and_tasks_of_ones_own(data, tiny, tmp_path, monkeypatch):
-    (tmp_path / "my_bench.py").write_text(OWN, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    grid = replace(SMALL, tasks=("my_bench:half",), methods=("ddnm", "my_bench:gentle_ddnm"), steps=3, pictures=True)
-    out = tmp_path / "out"
-    outcome = bench.Job(grid, data, out, tiny).run()
-    assert len(outcome.rows) == 10
-    assert len({row["psnr"] for row in outcome.rows}) == 10, "another method, other images"
-    assert (out / "pictures" / "my_bench-half" / "my_bench-gentle_ddnm" / "s0" / "0.png").exists()
-    assert not bench.Job(grid, data, out, tiny).open_parts()
-    with pytest.raises(ValueError, match="no 'hard_ddnm'"):
-        bench.Job(replace(grid, methods=("my_bench:hard_ddnm",)), data, tmp_path / "not", tiny)
-
-
-def test_seeds_are_averaged_before_images():
-    """Two images with means 1 and 3: mean 2, standard error s/√2 = 1, whatever the seeds did."""
-    values = {"a": (0.0, 2.0), "b": (3.0, 3.0)}
-    rows = [{"image": k, "status": "ok", "psnr": v} for k, pair in values.items() for v in pair]
-    found = summary.interval([*rows, {"image": "c", "status": "diverged", "psnr": float("nan")}], "psnr")
-    assert (found.mean, found.error, found.images) == (2.0, 1.0, 2)
-    assert 1.0 <= found.low <= 2.0 <= found.high <= 3.0
-
-
-def test_an_interval_covers_the_mean_as_often_as_it_says():
-    generator, hits = np.random.default_rng(1), 0
-    for _ in range(200):
-        rows = [{"image": str(i), "status": "ok", "psnr": v} for i, v in enumerate(generator.normal(5, 2, 40))]
-        found = summary.interval(rows, "psnr")
-        hits += found.low <= 5 <= found.high
-    assert 180 <= hits <= 199
 
 
 def test_tables_as_latex_and_markdown(unbroken):

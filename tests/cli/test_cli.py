@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 
 from jaxdiff import progress
 from jaxdiff.cli import bench, console, sample
+from jaxdiff.engine import Outcome
 from jaxdiff.samplers import METHODS
 
 
@@ -96,7 +97,7 @@ def bad_inputs(folder):
         ("restore", right, "--noise_std", "1e39", *out): ["--noise-std 1e+39"],
         ("restore", right, "--noise", "poison", *out): ["poison", "'poisson'"],
         ("restore", right, "--noise", "poisson:1,2", *out): ["poisson:1,2", "poisson:0.5"],
-        ("restore", right, "--noise", "poisson:0", *out): ["rate must be positive"],
+        ("restore", right, "--noise", "poisson:0", *out): ["rate must be above 0"],
         ("restore", right, "--noise", "salt-and-pepper:2", *out): ["fraction must lie in"],
         ("restore", right, "--noise", "poisson", "--noise-std", 0.1, *out): ["--noise-std", "--noise poisson"],
         ("restore", right, "--noise", "poisson", "--method", "ddrm", *out): [
@@ -204,8 +205,15 @@ def test_sample_writes_a_sheet_and_each_image(jaxdiff, tmp_path):
 
 
 def test_sample_knows_every_unconditional_sampler():
-    drawn = {name for name in ("ddpm", "ddim", "heun", "dpm_solver") if name in sample.UNCONDITIONAL}
-    assert drawn == {*sample.UNCONDITIONAL} == {"ddpm", "ddim", "heun", "dpm_solver"}
+    assert {*sample.UNCONDITIONAL} == {"ddpm", "ddim", "heun", "dpm_solver"}
+
+
+def test_sample_writes_no_picture_of_draws_that_are_not_finite(jaxdiff, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "restore_many", lambda *a, **more: Outcome(np.full((2, 64, 64, 3), np.nan), None, 0.0))
+    code, _, error = jaxdiff("sample", "-n", 2, "--steps", 2, "--out", tmp_path / "s.png")
+    assert code == 2
+    assert "ddpm diverged with faces64" in error
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

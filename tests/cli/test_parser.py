@@ -66,6 +66,11 @@ def test_the_version_is_told(jaxdiff):
     assert re.fullmatch(r"jaxdiff \d+\.\d+\.\d+\n", out)
 
 
+def test_an_option_like_no_other_gets_no_hint(jaxdiff):
+    _, _, err = jaxdiff("tasks", "--images", "d")
+    assert err == "jaxdiff: there is no option --images; see jaxdiff tasks --help.\n"
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

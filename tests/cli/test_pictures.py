@@ -1,6 +1,7 @@
 """``jaxdiff restore`` on photos larger than the prior, and on several pictures at once."""
 
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image as PILImage
 from skimage import data
 
 from jaxdiff.cli import pictures, restore
-from jaxdiff.engine import Outcome, runs
+from jaxdiff.engine import Outcome
+from jaxdiff.engine.bookmark import Bookmark
 from tests.support.networks import tiny_denoiser
 
 FAST = ("--method", "ddnm", "--steps", 2)
@@ -204,9 +206,9 @@ def test_several_pictures_are_one_program_and_the_numbers_of_each(jaxdiff, face,
 def test_a_killed_run_of_several_goes_on(jaxdiff, face, photo, tmp_path, monkeypatch):
     prior = tiny_denoiser((64, 64, 3), clip=True)
     monkeypatch.setattr(restore, "load_prior", lambda args: prior)
-    monkeypatch.setattr(runs.Bookmark, "every", 0.0)
-    whole, write, chunks = restore.restore_many, runs.Bookmark.write, []
-    monkeypatch.setattr(runs.Bookmark, "write", lambda *a, **more: chunks.append(1) or write(*a, **more))
+    monkeypatch.setattr(Bookmark, "every", 0.0)
+    whole, write, chunks = restore.restore_many, Bookmark.write, []
+    monkeypatch.setattr(Bookmark, "write", lambda *a, **more: chunks.append(1) or write(*a, **more))
 
     def killed(*arguments, report, **more):
         def stop(count):
@@ -226,8 +228,11 @@ def test_a_killed_run_of_several_goes_on(jaxdiff, face, photo, tmp_path, monkeyp
     assert len(chunks) == 2, "the first half of the steps is not repeated"
 
 
-def test_names_tell_pictures_apart(tmp_path):
-    from pathlib import Path
+def test_pictures_are_found_once_in_the_order_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pictures.find(["b.png", "a.png", "./b.png"]) == [Path("b.png"), Path("a.png")]
 
+
+def test_names_tell_pictures_apart():
     assert pictures.names_of([Path("a.png"), Path("a.jpg")]) == ["a.png", "a.jpg"]
     assert len(set(pictures.names_of([Path("x/y/a.png"), Path("z/y/a.png")]))) == 2

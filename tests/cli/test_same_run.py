@@ -1,12 +1,12 @@
-"""``jaxdiff restore --method NAME`` and ``jd.sample(..., jd.samplers.NAME())`` are one run."""
+"""``jaxdiff restore --method NAME``, or ``sample --sampler NAME``, and ``jd.sample(..., jd.samplers.NAME())`` are one run."""
 
 import jax
 import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff.cli import restore
-from jaxdiff.samplers import METHODS
+from jaxdiff.cli import restore, sample
+from jaxdiff.samplers import METHODS, UNCONDITIONAL
 from tests.support.networks import tiny_denoiser
 from tests.support.tiers import fast_only
 
@@ -38,3 +38,22 @@ def test_python_and_the_command_line_give_the_same_run(jaxdiff, face, tmp_path, 
         np.testing.assert_allclose(seen["x"], x, atol=1e-5)
     else:
         np.testing.assert_array_equal(seen["x"], x)
+
+
+@pytest.mark.parametrize("sampler", fast_only(["heun"], sorted(UNCONDITIONAL)))
+def test_python_and_the_command_line_draw_the_same(jaxdiff, tmp_path, monkeypatch, sampler):
+    prior, seen = tiny_denoiser((32, 32, 3), clip=True), {}
+    run = sample.restore_many
+
+    def spy(*arguments, **options):
+        seen["x"] = run(*arguments, **options).x[0]
+        raise ValueError("that is enough")  # no pictures are asked for
+
+    monkeypatch.setattr(sample, "load_prior", lambda args: prior)
+    monkeypatch.setattr(sample, "restore_many", spy)
+    words = ("--sampler", sampler, "--steps", STEPS, "--count", 1, "--out", tmp_path / "out.png")
+    code, _, err = jaxdiff("sample", *words)
+    assert (code, "that is enough" in err) == (2, True), err
+    x, _ = jd.sample(jax.random.fold_in(jax.random.key(0), 0), prior, None, UNCONDITIONAL[sampler](), steps=STEPS)
+    assert np.isfinite(seen["x"]).all()
+    np.testing.assert_array_equal(seen["x"], x)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff.engine import placement, runs
+from jaxdiff.engine import batches, placement, stack
 from jaxdiff.hosts import share
 from jaxdiff.models.unet import UNet
 from tests.support.networks import small_unet
@@ -64,12 +64,12 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     run = lambda: jd.restore(KEY, tiny, made, sampler, steps=4)  # noqa: E731
     whole = run()
     sizes = []
-    original = runs.largest_batch
-    monkeypatch.setattr(runs, "largest_batch", lambda *a: sizes.append(original(*a)) or sizes[-1])
-    engine = runs._Engine(
-        tiny, sampler, runs.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12), None, None, None
+    original = batches.largest_batch
+    monkeypatch.setattr(batches, "largest_batch", lambda *a: sizes.append(original(*a)) or sizes[-1])
+    engine = batches.Engine(
+        tiny, sampler, jd.samplers.grid_for(tiny, sampler, 4), placement.choose_devices(1, 12), None, None, None
     )
-    needed = engine._needs(runs.stack(made), 12)
+    needed = engine._needs(stack(made), 12)
     assert needed > 12 * 2 * 32 * 32 * 3 * 4, "at least images and measurements"
     monkeypatch.setattr(placement, "available_memory", lambda device: 0.6 * needed)
     cut = run()
@@ -84,10 +84,10 @@ def test_free_memory_is_a_number():
 
 def test_a_network_that_cannot_save_memory_is_still_tried(tiny, monkeypatch):
     monkeypatch.setattr(placement, "available_memory", lambda device: 1.0)
-    engine = runs._Engine(
+    engine = batches.Engine(
         tiny,
         jd.samplers.ddpm(),
-        runs.grid_for(tiny, jd.samplers.ddpm(), 4),
+        jd.samplers.grid_for(tiny, jd.samplers.ddpm(), 4),
         placement.choose_devices(1, 4),
         None,
         None,
@@ -102,7 +102,7 @@ def test_devices_that_run_out_of_memory_get_smaller_batches(tiny, monkeypatch, c
     made = [problem(i) for i in range(5)]
     arguments = (KEY, tiny, made, jd.samplers.dps(zeta=0.5))
     expected = jd.restore(*arguments, steps=4, batch_size=5)
-    original = runs.compiled
+    original = batches.compiled
 
     def short_of_memory(*a):
         program = original(*a)
@@ -114,7 +114,7 @@ def test_devices_that_run_out_of_memory_get_smaller_batches(tiny, monkeypatch, c
             return fail
         return program
 
-    monkeypatch.setattr(runs, "compiled", short_of_memory)
+    monkeypatch.setattr(batches, "compiled", short_of_memory)
     found = jd.restore(*arguments, steps=4, batch_size=5)
     np.testing.assert_allclose(found.x, expected.x, atol=1e-5)
     assert "going on with 2" in caplog.text, "said aloud"
@@ -124,7 +124,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
     def broken(*_):
         raise RuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(runs, "compiled", broken)
+    monkeypatch.setattr(batches, "compiled", broken)
     with pytest.raises(RuntimeError, match="something else"):
         jd.restore(KEY, tiny, None, jd.samplers.ddpm(), count=2, steps=2)
 

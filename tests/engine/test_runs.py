@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import jaxdiff as jd
-from jaxdiff.engine import runs as runner
+from jaxdiff import engine as runner
+from jaxdiff.engine import batches
 from jaxdiff.engine.bookmark import Bookmark
 
 KEY = jax.random.key(3)
@@ -90,8 +91,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(tiny, tmp_path, monkeypatch):
         runner.restore_many(*arguments, **options, report=kill_after_the_second, resume=tmp_path / "state.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["state-0.npz"]
     ran = []
-    original = runner.compiled
-    monkeypatch.setattr(runner, "compiled", lambda *a: ran.append(1) or original(*a))
+    original = batches.compiled
+    monkeypatch.setattr(batches, "compiled", lambda *a: ran.append(1) or original(*a))
     resumed = runner.restore_many(*arguments, **options, resume=tmp_path / "state.npz")
     np.testing.assert_array_equal(resumed.x, unbroken.x)
     np.testing.assert_array_equal(resumed.residual, unbroken.residual)
@@ -192,13 +193,13 @@ def test_a_place_where_nothing_can_be_kept_is_refused_at_the_start(tmp_path, pip
 
 @pytest.mark.parametrize("count", [1, 7, 10, 50, 97, 100, 250, 1000])
 def test_chunks_cover_a_run_with_at_most_two_programs(count):
-    size = runner.chunk_size(count, 64 * 64 * 16)
+    size = batches.chunk_size(count, 64 * 64 * 16)
     grid = jd.schedules.timestep_grid(1000, count)
-    pieces = runner.chunks(grid, size)
+    pieces = batches.chunks(grid, size)
     np.testing.assert_array_equal(np.concatenate([piece[1] for piece in pieces]), grid.t)
     np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces]), np.arange(count))
     assert len({len(piece[0]) for piece in pieces}) <= 2
-    assert runner.chunk_size(count, 256 * 256 * 16) == 1
+    assert batches.chunk_size(count, 256 * 256 * 16) == 1
 
 
 def test_progress_counts_every_image_and_step(tiny):
@@ -239,7 +240,7 @@ def test_programs_used_last_are_kept_and_all_can_be_dropped(tiny, monkeypatch):
 
 @pytest.mark.slow
 def test_a_watcher_sees_each_batch_on_its_way_and_can_stop_it(tiny, monkeypatch):
-    monkeypatch.setattr(runner, "chunk_size", lambda count, pixels: 2)
+    monkeypatch.setattr(batches, "chunk_size", lambda count, pixels: 2)
     made, sampler, seen = problems(3), jd.samplers.dps(zeta=0.5), []
     plain = jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2)
     watched = jd.restore(KEY, tiny, made, sampler, steps=4, batch_size=2, watch=seen.append)

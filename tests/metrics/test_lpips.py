@@ -157,7 +157,7 @@ def test_refusals(tmp_path, monkeypatch):
         metrics.lpips(jnp.zeros((32, 32, 4)), jnp.zeros((32, 32, 4)))
     with pytest.raises(ValueError, match="'alex', 'vgg'"):
         metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), net="squeeze")
-    with pytest.raises(ValueError, match="weights_convert lpips --net vgg"):
+    with pytest.raises(ValueError, match="jaxdiff convert lpips --net vgg"):
         metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), net="vgg")
     with pytest.raises(ValueError, match="not the weights of LPIPS alex"):
         metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), params=_random_params("vgg"))

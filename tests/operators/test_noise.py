@@ -140,5 +140,5 @@ def test_photons_below_black_lead_back():
     ],
 )
 def test_bad_levels_are_refused(call):
-    with pytest.raises(ValueError, match=r"(must be positive|must lie in)"):
+    with pytest.raises(ValueError, match=r"(must be above 0|must lie in|must be at least 0)"):
         call()

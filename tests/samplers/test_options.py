@@ -124,9 +124,17 @@ def test_a_schedule_has_the_gradient_of_finite_differences(world):
         (lambda: jd.samplers.score_ald(strength=1.0, gamma=0.1), "strength or gamma"),
         (lambda: jd.samplers.daps(momentum=0.9), "momentum is for inner='hmc'"),
         (lambda: jd.samplers.heun(churn_noise=1.003), "give churn too"),
+        (lambda: jd.samplers.sdedit(strength="half"), "strength must be a number"),
+        (lambda: jd.samplers.sdedit(strength=0.0), "strength must be above 0 and at most 1"),
+        (lambda: jd.samplers.sdedit(strength=0.5, num_train_steps=0), "num_train_steps must be an integer"),
+        (lambda: jd.samplers.daps(step_size=[]), "step_size must be a number, got an empty list"),
+        (lambda: jd.samplers.dps(observed_only="no"), "observed_only must be True or False, got 'no'"),
+        (lambda: jd.samplers.annealed_langevin(denoise=2), "denoise must be True or False, got 2"),
+        (lambda: jd.samplers.ddim(eta=jnp.asarray(jnp.nan)), "eta must be at least 0 and finite"),
+        (lambda: jd.samplers.ddpm(variance="small"), "unknown variance 'small'"),
     ],
 )
-def test_impossible_schedules_are_refused(call, words):
+def test_impossible_options_are_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
 
@@ -199,6 +207,18 @@ def impossible_runs(here):
             "y holds NaN",
         ),
         "one problem as a batch": (lambda: jd.restore(key, prior, problem, dps, steps=2), "needs a first axis"),
+        "a seed for a key": (lambda: sample(0, prior, problem, dps, steps=2), "key=0 is not a key"),
+        "a seed for draws": (lambda: jd.posterior(0, prior, problem, dps, n=2, steps=2), "key=0 is not a key"),
+        "a seed for all": (lambda: jd.restore(0, prior, batch, dps, steps=2), "key=0 is not a key"),
+        "a number of problems": (lambda: jd.restore(key, prior, 5, dps, steps=2), "5 is neither a problem nor"),
+        "negative sigma": (run(problem=problem.replace(noise_std=-0.1)), "σ = -0.1 is no standard deviation"),
+        "NaN as sigma": (
+            run(problem=problem.replace(noise_std=jnp.float32("nan"))),
+            "σ = nan is no standard deviation",
+        ),
+        "the name of an operator": (run(problem=jd.Problem("inpaint_box", y, 0.1)), "needs an operator and an array y"),
+        "a list as measurement": (run(problem=problem.replace(y=[1.0, 2.0])), "needs an operator and an array y"),
+        "a start of another shape": (run(x_init=[1.0, 2.0]), r"x_init has shape \(2,\)"),
         "two kinds": (lambda: jd.restore(key, prior, [problem, other], dps, steps=2), "of one kind"),
         "a factory": (run(sampler=jd.samplers.dps), "dps is not a sampler"),
         "a name": (run(sampler="dps"), "'dps' is not a sampler"),
@@ -219,6 +239,13 @@ def impossible_runs(here):
         "four hundred digits": (lambda: jd.samplers.dps(zeta=10**400), "zeta must be at least 0 and finite"),
         "a table": (lambda: jd.samplers.dps(zeta={"a": 1}), "zeta must be a number"),
         "yes": (lambda: jd.samplers.dps(zeta=True), "zeta must be a number, got True"),
+        "negative in a schedule": (
+            lambda: jd.samplers.dps(zeta=jnp.ones(1000).at[3].set(-1.0)),
+            "zeta must be at least 0",
+        ),
+        "NaN as an array": (lambda: jd.samplers.ddrm(eta=jnp.asarray(jnp.nan)), "eta must be at least 0 and at most 1"),
+        "a list of texts": (lambda: jd.samplers.mmps(zeta=["a", "b"]), "zeta must be a number or an array of numbers"),
+        "an object": (lambda: jd.samplers.diffpir(lam=object()), "lam must be a number or an array of numbers"),
         "text": (lambda: jd.samplers.dps(zeta="1.0"), "zeta must be a number, got '1.0'"),
         "infinite noise": (lambda: jd.observe(key, operator, y, np.float32("inf")), "noise_std must be a number"),
         "an image on 0 to 255": (
@@ -232,6 +259,12 @@ def impossible_runs(here):
         ),
         "no noise": (lambda: jd.observe(key, operator, y), "observe takes one noise"),
         "noise twice": (lambda: jd.observe(key, operator, y, 0.1, noise_std=0.1), "observe takes one noise"),
+        "noise as a list": (lambda: jd.observe(key, operator, y, [0.1]), "noise_std must be a number"),
+        "noise as a model's factory": (
+            lambda: jd.observe(key, operator, y, jd.noise.poisson),
+            "noise_std must be a number",
+        ),
+        "a rate as text": (lambda: jd.noise.poisson("bright"), "rate must be a number"),
         "noise as text": (lambda: jd.observe(key, operator, y, "0.05"), "noise_std must be a number"),
         "an operator's name": (lambda: jd.observe(key, "inpaint_box", y, 0.1), "is not an operator"),
     }

@@ -116,6 +116,27 @@ def test_settings_searched_under_gaussian_noise_are_not_those_of_photons():
     assert tasks.settings("dps", "super_resolution", "faces64", noise=0.1) == tuned
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: tasks.get(None), "None is not the name of a task"),
+        (lambda: tasks.get("inpaint_box", "64"), "image_shape must be three positive integers"),
+        (lambda: tasks.get("inpaint_random", (16, 16, 3), 0), "key=0 is not a key"),
+        (lambda: tasks.settings("dsp"), "dps"),
+        (lambda: tasks.best("jpeg", None, noise="loud"), "noise must be a number"),
+        (lambda: tasks.measure("jpeg", 0, np.zeros((1, 16, 16, 3))), "key=0 is not a key"),
+        (lambda: tasks.measure("jpeg", jax.random.key(0), np.zeros((16, 16, 3))), r"images must be \[B, H, W, C\]"),
+        (
+            lambda: tasks.measure("jpeg", jax.random.key(0), np.zeros((1, 16, 16, 3)), indices=[1, 2]),
+            "1 images and 2 indices",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 OWN = """
 from jaxdiff import operators, tasks
 

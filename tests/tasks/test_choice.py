@@ -90,7 +90,7 @@ def test_best_is_what_restore_takes_and_can_be_run(tiny):
     ours = tasks.best(problem, tiny, calls=20)
     assert ours.method == "fast_dips"
     assert "settings are the published ones" in ours.why
-    with pytest.raises(ValueError, match="calls=0"):
+    with pytest.raises(ValueError, match="calls must be an integer of at least 1"):
         tasks.best("jpeg", tiny, calls=0)
 
 

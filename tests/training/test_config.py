@@ -11,7 +11,7 @@ from jaxdiff import schedules
 from jaxdiff.checkpoints import load_checkpoint
 from jaxdiff.cli.train import add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, bundled, load_config
-from jaxdiff.training.config import FEWEST_STEPS
+from jaxdiff.training.checks import FEWEST_STEPS
 from jaxdiff.training.state import init_state
 
 

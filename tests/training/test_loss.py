@@ -15,6 +15,7 @@ from jaxdiff.models.preconditioning import FORMS, Preconditioning
 from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import Teacher
+from jaxdiff.training.levels import log_normal_timesteps, spread_timesteps
 from jaxdiff.training.loss import (
     _log_likelihood_8bit,
     denoising_loss,
@@ -24,7 +25,7 @@ from jaxdiff.training.loss import (
     taught,
     vlb_term,
 )
-from jaxdiff.training.state import batch_loss, init_state, log_normal_timesteps, schedule_of, spread_timesteps
+from jaxdiff.training.state import batch_loss, init_state, schedule_of
 
 SHAPE = (4, 4, 3)
 

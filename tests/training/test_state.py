@@ -17,6 +17,7 @@ from jaxdiff.models import PRESETS
 from jaxdiff.training import loop
 from jaxdiff.training import state as state_module
 from jaxdiff.training.config import OptimizerConfig, TrainConfig
+from jaxdiff.training.levels import spread_timesteps
 from jaxdiff.training.report import Table
 from jaxdiff.training.state import (
     average,
@@ -26,7 +27,6 @@ from jaxdiff.training.state import (
     learning_rate,
     make_update,
     optimizer,
-    spread_timesteps,
 )
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -38,7 +38,9 @@ def quick(monkeypatch, small_network):
     exported = []
     monkeypatch.setattr(state_module, "network", small_network)
     monkeypatch.setattr(loop, "network", small_network)
-    monkeypatch.setattr(loop, "_export", lambda config, state, paths: exported.extend(p.name for p in paths.values()))
+    monkeypatch.setattr(
+        loop, "export_averages", lambda config, state, paths: exported.extend(p.name for p in paths.values())
+    )
     return exported
 
 

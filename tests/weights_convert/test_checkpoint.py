@@ -43,6 +43,7 @@ def test_an_edm_pickle_becomes_a_prior(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "NVIDIA's EDM; 205 tensors, 102,859 parameters under 'ema'" in printed
     assert "WARNING: the prior takes no noise away at σ = 0.1" in printed, "random weights are not a prior"
+    assert printed.splitlines()[-1] == f"open {out / 'prior.json'}"
     about = json.loads((out / "prior.json").read_text())
     assert about["source"]["family"] == "edm"
     assert about["source"]["file"] == "edm_ncsnpp.pkl"

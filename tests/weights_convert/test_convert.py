@@ -268,7 +268,7 @@ def test_the_printed_command_brings_an_export_back(prediction, weights, tmp_path
     said = capsys.readouterr().out
     assert ("no flag" in said) == (prediction in ("v", "edm"))
     (back,) = [line for line in said.splitlines() if line.startswith("back: ")]
-    words = back.replace("FOLDER", str(tmp_path / "back")).split()[4:]
+    words = back.replace("FOLDER", str(tmp_path / "back")).split()[3:]
     assert convert(*words[1:], command=words[0]) == 0
     assert load_checkpoint(tmp_path / "back").config == config
 

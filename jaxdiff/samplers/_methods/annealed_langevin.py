@@ -3,16 +3,18 @@
 Each noise level makes a few small steps. A step follows the gradients of the prior and of the likelihood, and adds noise.
 This needs hundreds of noise levels. With fewer levels, the draws differ too much.
 
-x̃ ← x_t/√ᾱ_t, h ← step · σ_t²
-repeat: x̃ ← x̃ + h (∇ log p_{σ_t}(x̃) + Aᵀ(y − A x̃)/(σ² + σ_t²)) + √(2h) z
-x_s ← √ᾱ_s x̃                                              the next level begins here
+x̃, h ← x_t/√ᾱ_t, step · σ_t²
+repeat:
+    g ← Aᵀ(y − A x̃)/(σ² + σ_t²)
+    x̃ ← x̃ + h (∇ log p_{σ_t}(x̃) + g) + √(2h) z
+x_s  ← √ᾱ_s x̃                                             the next level begins here
 """
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff._checks import choice, count, number
+from jaxdiff._checks import choice, count, flag, number
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm
@@ -121,5 +123,5 @@ def annealed_langevin(
         number("weight", weight),
         count("inner_steps", inner_steps),
         choice("weighting", weighting, WEIGHTINGS),
-        bool(denoise),
+        flag("denoise", denoise),
     )

@@ -4,7 +4,8 @@ At each noise level, DAPS estimates the clean image. Then it draws an image that
 measurement. Finally it adds the noise of the next level. It needs no gradient of the network. Its draws differ too much.
 
 x̂₀  ← end of the probability flow from x_t, by a few Euler steps
-x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀
+x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀:
+      x ← x + h ∇ log of that density + √(2h) z
 x_s ← √ᾱ_s x₀ + √(1−ᾱ_s) z                                new noise, independent of x_t
 """
 

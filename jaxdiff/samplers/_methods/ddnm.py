@@ -3,8 +3,10 @@
 In each step, DDNM takes the measured part of the image from the measurement, and the other part from the network's
 estimate. DDNM+ takes the noise of the measurement into account. It is fast, but needs a pseudo-inverse.
 
-x̂₀′ ← x̂₀ − λ A⁺(A x̂₀ − y)
-x_s ← √ᾱ_s x̂₀′ + noise: √(1−ᾱ_s) in the null space of A, less noise γ in its range, because y is noisy
+x̂₀, ε̂ ← the network's prediction at x_t
+x̂₀′   ← x̂₀ − λ A⁺(A x̂₀ − y)
+n     ← √(1−η²) ε̂ + η z
+x_s   ← √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) n          γ allows for the noise of y
 """
 
 import jax.numpy as jnp

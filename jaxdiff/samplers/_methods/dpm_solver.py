@@ -3,6 +3,7 @@
 This draws from the prior, without a measurement. It solves the probability-flow equation, and uses the estimate of the
 previous step again. So 15 to 25 steps are usually enough.
 
+x̂₀  ← the network's prediction at x_t
 h   ← log σ_t/σ_s, σ = √((1−ᾱ)/ᾱ)
 D   ← x̂₀ + (h/2h₋)(x̂₀ − x̂₀ of the step before)
 x_s ← √(ᾱ_s/ᾱ_t) σ_s/σ_t x_t + √ᾱ_s (1 − σ_s/σ_t) D
@@ -39,6 +40,7 @@ class DPMSolver(Sampler):
 
     title = "DPM-Solver"
     needs = None
+    spacing = "log_snr"
 
     def begin(self, at: Step) -> DPMSolverState:
         """Pure noise, x_T ~ N(0, I), and no history."""
@@ -64,7 +66,7 @@ class DPMSolver(Sampler):
 def dpm_solver() -> DPMSolver:
     """DPM-Solver++(2M): deterministic, with one network call a step and an error of O(h²).
 
-    Use it with ``steps=log_snr_grid(denoiser.schedule, n)`` or ``karras_grid``; 15 to 25 steps are usually enough.
+    Its steps are even in log σ by default; 15 to 25 are usually enough.
 
     Reference:
         Lu et al. 2022, "DPM-Solver++", Algorithm 2, with the lower-order last step of its code.

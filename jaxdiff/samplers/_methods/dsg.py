@@ -50,7 +50,7 @@ class DSG(GuidedSampler):
         """One step on the sphere; one forward pass and one gradient with respect to x_t."""
         x = state.x
         misfit = distance if at.problem.noise is None else squared_misfit  # only its direction counts
-        gradient, prediction, value = at.misfit_gradient(x, lambda x0: misfit(at.problem, x0))
+        gradient, prediction, _ = at.misfit_gradient(x, lambda x0: misfit(at.problem, x0))
 
         def move(noise: Array) -> Array:
             return self.move(prediction, x, at, noise)
@@ -60,8 +60,8 @@ class DSG(GuidedSampler):
         downhill = -times(divide_or_zero(radius, safe_norm(gradient)), gradient)
         rate = self.rate.astype(x.dtype)
         direction = times(1 - rate, move(at.normal(x)) - mean) + times(rate, downhill)
-        residual = value if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
-        return State(mean + times(divide_or_zero(radius, safe_norm(direction)), direction)), Info(residual)
+        x_s = mean + times(divide_or_zero(radius, safe_norm(direction)), direction)
+        return State(x_s), Info(residual_norm(at.problem, prediction.x0))
 
 
 @register(DSG)

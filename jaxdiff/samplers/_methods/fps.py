@@ -5,7 +5,8 @@ compare each particle with a measurement of the same noise level, weigh it, and 
 measurement itself has no noise.
 
 y_s ~ q(y_s | y_t, y)                                     the forward process of A x, backwards
-weigh each particle by p(y_s | x_t); resample if few particles have most of the weight
+w   ← w p(y_s | x_t)                                      for each particle
+resample if few particles have most of the weight
 x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I)                exactly, both being Gaussian
 """
 
@@ -16,7 +17,7 @@ from flax import struct
 from jaxdiff import diffusion
 from jaxdiff._checks import count, number
 from jaxdiff.linalg import dot, times
-from jaxdiff.numerics import normal
+from jaxdiff.numerics import normal, normal_like
 from jaxdiff.operators.base import LinearOperator
 from jaxdiff.samplers.base import Calls, Sampler, image_shape_of, residual_norm
 from jaxdiff.samplers.likelihood import log_likelihood
@@ -94,21 +95,13 @@ class FPS(Sampler):
         def move(key: Key, mean: Array) -> Array:
             image_key, data_key = jax.random.split(key)
             start = mean + jnp.sqrt(beta) * normal(image_key, mean.shape, mean.dtype)
-            data = y_s + times(jnp.sqrt(variance), _like(data_key, y_s))
+            data = y_s + times(jnp.sqrt(variance), normal_like(data_key, y_s))
             return start + operator.ridge(variance / beta, data - operator(start))
 
         mean = mean[index]
         moved = jax.vmap(move)(jax.random.split(move_key, self.particles), mean)
         x_s = jnp.where(last, mean, moved)
         return ParticleState(pick(pick_key, x_s, weights), x_s, weights, y_s), ParticleInfo(residual, ess)
-
-
-def _like(key: Key, y: Array) -> Array:
-    """Noise of variance 1 per real number."""
-    if jnp.issubdtype(y.dtype, jnp.complexfloating):
-        parts = normal(key, (2, *y.shape), y.real.dtype)
-        return jax.lax.complex(parts[0], parts[1])
-    return normal(key, y.shape, y.dtype)
 
 
 def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Scalar) -> Scalar:

@@ -3,9 +3,11 @@
 This draws from the prior, without a measurement. It solves the probability-flow equation with a second-order rule, which
 needs two network calls for each step.
 
-x̃  ← x_t/√ᾱ_t, d ← (x̃ − D(x̃; σ_t))/σ_t
-x̃′ ← x̃ + (σ_s − σ_t) d, d′ ← (x̃′ − D(x̃′; σ_s))/σ_s
-x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2); x̂₀ in the last step
+x̃   ← x_t/√ᾱ_t
+d   ← (x̃ − D(x̃; σ_t))/σ_t
+x̃′  ← x̃ + (σ_s − σ_t) d
+d′  ← (x̃′ − D(x̃′; σ_s))/σ_s
+x_s ← √ᾱ_s (x̃ + (σ_s − σ_t)(d + d′)/2)                    x̂₀ in the last step
 """
 
 import jax.numpy as jnp
@@ -34,6 +36,7 @@ class Heun(Sampler):
 
     title = "Heun"
     needs = None
+    spacing = "karras"
     calls = Calls(2)
 
     churn: Array | None = None
@@ -69,7 +72,7 @@ def _slope_at_s(x: Array, sigma: Array, at: Step) -> Array:
 def heun(*, churn: float | Array | None = None, churn_noise: float | Array | None = None) -> Heun:
     """Heun's solver of the probability-flow ODE, with two network calls a step and an error of O(h²).
 
-    Use it with ``steps=karras_grid(denoiser.schedule, n)``.
+    Its steps are Karras's levels by default.
 
     Args:
         churn: γ ∈ [0, √2−1]. Before each step, the noise is raised by this factor. None makes the run deterministic.

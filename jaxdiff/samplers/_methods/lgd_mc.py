@@ -4,15 +4,16 @@ LGD-MC is like DPS, but it allows for the error of the network's estimate. It av
 several copies of the estimate with noise. Only the operator sees these copies, so the network costs the same as for DPS.
 
 x̂₀ⁱ ← x̂₀ + κ √(1−ᾱ_t) z_i, i = 1 … n
-w   ← softmax(−‖y − A(x̂₀ⁱ)‖²/2σ²)
-x_s ← the step of the prior − ζ ∇_{x_t} √(Σ_i w_i ‖y − A(x̂₀ⁱ)‖²), w held fixed
+r_i ← y − A(x̂₀ⁱ)
+w   ← softmax(−‖r_i‖²/2σ²)                                held fixed
+x_s ← the step of the prior − ζ ∇_{x_t} √(Σ_i w_i ‖r_i‖²)
 """
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdiff._checks import count, number, scheduled
+from jaxdiff._checks import count, flag, number, scheduled
 from jaxdiff.linalg import times
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import expand, normal, safe_norm, safe_sqrt
@@ -74,8 +75,8 @@ class LGDMC(GuidedSampler):
 
         gradient, prediction, _ = at.misfit_gradient(x, misfit)
         x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
-        residual = size(prediction.x0) if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
-        return State(x_s - times(at.value("zeta", self.zeta), gradient)), Info(residual)
+        x_s = x_s - times(at.value("zeta", self.zeta), gradient)
+        return State(x_s), Info(residual_norm(at.problem, prediction.x0))
 
 
 @register(LGDMC)
@@ -109,6 +110,6 @@ def lgd_mc(
         scheduled("zeta", zeta),
         number("spread", spread),
         count("draws", draws),
-        bool(observed_only),
+        flag("observed_only", observed_only),
         transition=transition_of(transition),
     )

@@ -3,6 +3,7 @@
 MCG takes a gradient step as DPS does. Then it replaces the measured part of the image by the measurement with noise. It
 treats the measurement as exact, so the result keeps its noise. Use it only if there is little noise.
 
+x̂₀  ← the network's prediction at x_t
 x′  ← the step of the prior from x_t
 x′  ← x′ − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖
 x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               take the measured part from y with noise

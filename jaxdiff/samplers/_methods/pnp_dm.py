@@ -4,9 +4,10 @@ PnP-DM alternates between two draws. One draws an image that fits the measuremen
 other draws an image that looks real and is close to that one. They stay closer and closer together. It comes close to the
 posterior, but needs many network calls.
 
-ρ   ← the noise level at t, kept between ρ_min and ρ_max
-z   ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)                 exact if A is linear and the noise Gaussian, else Langevin
-x   ~ p(x) exp(−‖x − z‖²/2ρ²)                             by a diffusion run from noise level ρ
+ρ ← noise level of the grid at t, between ρ_min and ρ_max
+z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)
+    exact for linear A and Gaussian noise, else Langevin
+x ~ p(x) exp(−‖x − z‖²/2ρ²)                               by the diffusion, from level ρ
 """
 
 import jax

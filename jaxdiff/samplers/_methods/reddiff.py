@@ -5,7 +5,8 @@ pulls it in the direction in which the network would remove that noise. The resu
 several results differ little.
 
 x_t ← √ᾱ_t μ + √(1−ᾱ_t) z
-g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) (ε̂(x_t) − z)/n
+e   ← ε̂(x_t) − z
+g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) e/n
 μ   ← μ moved against g by Adam
 """
 

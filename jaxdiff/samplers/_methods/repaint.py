@@ -5,6 +5,7 @@ prior. The run goes back and forth in time, so that both parts agree. It is made
 exact.
 
 x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, if the run goes back in time
+x̂₀  ← the network's prediction at x_t
 x′  ← the step of the prior from x_t
 x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)
 """

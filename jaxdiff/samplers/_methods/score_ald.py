@@ -3,8 +3,10 @@
 After each step of the prior, the noisy image itself moves closer to the measurement. This needs no gradient of the network,
 so a step is cheap. But the image is noisy, so the guidance is weak while the noise is high.
 
+x̂₀  ← the network's prediction at x_t
 x_s ← the step of the prior from x_t
-x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖²           no gradient of the network
+g   ← ∇_{x_t} ‖A(x_t) − y‖²                               no gradient through the network
+x_s ← x_s − g/(2(σ²+γ_t²))
 """
 
 import jax

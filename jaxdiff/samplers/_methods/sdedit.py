@@ -3,14 +3,16 @@
 SDEdit uses the measurement only as the start of the run. It adds some noise to it, and then follows the prior alone. More
 noise makes the result more realistic, and less like the measurement.
 
-x_start ← √ᾱ x_y + √(1−ᾱ) z, x_y the measurement as a picture
-x_s     ← the step of the prior from x_t, start > t ≥ 0
+x_y     ← y, or A⁺y where y is no picture
+x_start ← √ᾱ x_y + √(1−ᾱ) z
+for t from start to 0:
+    x_s ← the step of the prior from x_t
 """
 
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff._checks import count
+from jaxdiff._checks import count, number
 from jaxdiff.noise import NoiseModel
 from jaxdiff.numerics import normal
 from jaxdiff.operators.base import LinearOperator
@@ -81,8 +83,7 @@ def sdedit(
     if start is not None and strength is not None:
         raise ValueError("give start or strength to sdedit, not both.")
     if strength is not None:
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must lie in (0, 1], got {strength}.")
-        start = max(1, round(strength * num_train_steps))
+        number("strength", strength, high=1.0, open_low=True)
+        start = max(1, round(float(strength) * count("num_train_steps", num_train_steps)))
     start = 500 if start is None else count("start, in forward steps,", start)
     return SDEdit(transition=transition_of(transition), start=start)

@@ -3,7 +3,9 @@
 In each step, SITCOM changes the input of the network until the output fits the measurement. Adam finds this input. Then
 noise is added. Each step of Adam needs a forward and a backward pass, so SITCOM makes few but expensive steps.
 
-v   ← argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖², by Adam from x_t, until the misfit is as small as the noise
+v   ← x_t
+repeat until ‖A(x̂₀(v)) − y‖² is that of the noise:
+    v ← a step of Adam from v down ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖²
 x_s ← √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z
 """
 

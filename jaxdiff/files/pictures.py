@@ -1,43 +1,38 @@
-"""Read and write pictures and results. A file is written whole or not at all."""
+"""Read and write pictures. A picture is written whole or not at all."""
 
 import base64
 import contextlib
-import errno
 import io
-import json
 import logging
 import os
-import stat
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
+from jaxdiff.files.paths import atomic, one_sentence, open_regular
+
 __all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "SUFFIXES",
     "LoadedImage",
-    "atomic",
-    "check_folder",
     "data_uri",
     "decode",
     "find_images",
     "from_uint8",
+    "has_transparency",
     "load_image",
-    "load_kernel",
-    "load_mask",
-    "one_sentence",
-    "open_regular",
-    "out_folder",
-    "parse_json",
+    "named_rgb",
+    "open_picture",
     "quiet",
     "save_image",
     "to_rgb",
     "to_uint8",
-    "write_text",
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
@@ -91,8 +86,8 @@ def load_image(
     """
     needed = None if size is None or resize else tuple(size)
     advice = "add --resize to centre-crop and resize it, or scale it yourself"
-    picture, notes = _open(path, needed, advice, most)
-    picture, more = _named(path, picture)
+    picture, notes = open_picture(path, needed, advice, most)
+    picture, more = named_rgb(path, picture)
     notes += more
     original = (picture.height, picture.width)
     if size is not None and original != tuple(size):
@@ -101,7 +96,7 @@ def load_image(
     return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes), original)
 
 
-def _open(
+def open_picture(
     path: str | Path, size: tuple[int, ...] | None, advice: str, most: int = MAX_PIXELS
 ) -> tuple[PILImage.Image, list[str]]:
     """The upright picture; one that is not of ``size`` = (H, W) is refused before it is decoded."""
@@ -177,7 +172,8 @@ def quiet() -> Iterator[None]:
         pillow.setLevel(level)
 
 
-def _named(path: str | Path, picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+def named_rgb(path: str | Path, picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
+    """``to_rgb``, whose refusal names the file."""
     try:
         return to_rgb(picture)
     except ValueError as error:
@@ -193,7 +189,7 @@ def to_rgb(picture: PILImage.Image) -> tuple[PILImage.Image, list[str]]:
     Raises:
         ValueError: it holds NaN or infinite values.
     """
-    mode, transparent = picture.mode, _has_transparency(picture)
+    mode, transparent = picture.mode, has_transparency(picture)
     if mode == "RGB" and not transparent:
         return picture, []
     if mode in ("I;16", "I;16B", "I;16L", "I", "F"):
@@ -223,93 +219,9 @@ def _bands(picture: PILImage.Image) -> Iterator[slice]:
     return (slice(top, min(top + step, picture.height)) for top in range(0, picture.height, step))
 
 
-def _has_transparency(picture: PILImage.Image) -> bool:
+def has_transparency(picture: PILImage.Image) -> bool:
+    """Whether a picture can have transparent pixels."""
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-
-
-def load_mask(
-    path: str | Path,
-    size: tuple[int, int],
-    *,
-    of: tuple[int, int] | None = None,
-    box: tuple[int, int, int, int] | None = None,
-) -> np.ndarray:
-    """A mask [H, W, 1] of 0 and 1 from a picture (bright = measured) or a ``.npy`` array.
-
-    Args:
-        path: the file.
-        size: (H, W) that is needed.
-        of: (H, W) of a picture that is centre-cropped and resized to ``size``; a mask of this size is treated alike. A
-            pixel then counts as measured if all that it covers is.
-        box: (left, top, right, bottom) of the part of that picture that is resized, in place of its centre.
-
-    Raises:
-        ValueError: if it cannot be read or has another size.
-    """
-    path = Path(path)
-    sizes = [tuple(size)] if of is None else [tuple(size), tuple(of)]
-    if path.suffix == ".npy" and os.path.isfile(path):
-        values = _read_array(path, "mask", sizes) > 0.5
-    else:
-        picture = _open(path, sizes[0] if of is None else None, "a mask needs the image's size: make them equal")[0]
-        if _has_transparency(picture) and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-            raise ValueError(f"the mask {path} has transparent pixels; save it in black and white.")
-        values = np.asarray(_named(path, picture)[0].convert("L")) > 127
-        _check_size(path, "mask", values.shape, sizes)
-    if values.shape != sizes[0]:  # that of the picture before it was resized
-        whole = PILImage.fromarray(values.astype(np.float32))
-        shape, averaged = (size[1], size[0]), PILImage.Resampling.BOX
-        part = ImageOps.fit(whole, shape, averaged) if box is None else whole.resize(shape, averaged, box=box)
-        values = np.asarray(part) > 0.999
-    return values[..., None].astype(np.float32)
-
-
-def _check_size(path: Path, what: str, shape: tuple[int, ...], sizes: Sequence[tuple[int, ...]]) -> None:
-    if shape not in sizes:
-        height, width = sizes[-1]
-        raise ValueError(f"the {what} {path} is {shape[0]}×{shape[1]}, the image {height}×{width}; make them equal.")
-
-
-def load_kernel(path: str | Path) -> np.ndarray:
-    """A blur kernel [h, w] of sum 1 from a picture (bright = large) or a ``.npy`` array.
-
-    Raises:
-        ValueError: if it cannot be read, or its sum is not positive.
-    """
-    path = Path(path)
-    if path.suffix == ".npy" and os.path.isfile(path):
-        kernel = _read_array(path, "kernel").astype(np.float64)
-    else:
-        picture = _open(path, None, "a kernel is a small picture")[0]
-        kernel = np.asarray(_named(path, picture)[0].convert("L"), np.float64)
-    if not kernel.sum() > 0:
-        raise ValueError(f"the kernel in {path} must have a positive sum.")
-    return (kernel / kernel.sum()).astype(np.float32)
-
-
-def _read_array(path: Path, what: str, sizes: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
-    """The numbers [H, W] of a ``.npy`` file, read when its header is seen to be right."""
-    try:
-        with quiet():
-            stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header may say anything, up to more memory than there is
-        raise ValueError(
-            f"{path} cannot be read as an array ({one_sentence(error)}); save it with numpy.save."
-        ) from None
-    if not isinstance(stored, np.ndarray):
-        raise ValueError(f"{path} holds several arrays; save the {what} alone with numpy.save.")
-    if stored.dtype.kind not in "biuf":
-        raise ValueError(f"the {what} in {path} must be an array of numbers; it holds {one_sentence(stored.dtype)}.")
-    if stored.ndim == 3 and stored.shape[-1] == 1:
-        stored = stored[..., 0]
-    if stored.ndim != 2 or stored.size > MAX_PIXELS:
-        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it has shape {stored.shape}.")
-    if sizes is not None:
-        _check_size(path, what, stored.shape, sizes)
-    values = np.array(stored)
-    if not np.isfinite(values).all():
-        raise ValueError(f"the {what} in {path} must be a finite array [H, W]; it holds NaN or infinite values.")
-    return values
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -325,97 +237,6 @@ def find_images(folder: str | Path) -> list[Path]:
     if not found:
         raise ValueError(f"there is no picture in {folder}; expected files such as *.png or *.jpg.")
     return found
-
-
-def check_folder(path: str | Path, option: str = "--out") -> Path:
-    """See that an output folder could be made, without making it; ``option`` names it.
-
-    Raises:
-        ValueError: if a file is in its way, or what is there of its path cannot be written to.
-    """
-    path = Path(path)
-    there = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
-    if not there.is_dir():
-        raise ValueError(f"cannot write to {path} ({there} is a file); choose another {option}.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {path} ({there} is not writable); choose another {option}.")
-    return path
-
-
-def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """``open(path, "rb")`` for regular files alone: a pipe may wait for ever, and a device may never end.
-
-    Raises:
-        OSError: if there is no such file, or it is of another kind.
-    """
-    kind = os.stat(path).st_mode
-    if not stat.S_ISREG(kind):
-        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
-    return open(path, "rb")
-
-
-def one_sentence(message: object, most: int = 600) -> str:
-    r"""A message that quotes a file, made fit to be shown: one line, no control characters, its middle left out if long.
-
-    >>> one_sentence("its key \x1b[31m is\nunknown")
-    'its key �[31m is unknown'
-    """
-    text = " ".join(str(message).split())
-    if len(text) > most:
-        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def parse_json(text: str) -> Any:
-    """``json.loads``, for text of which nothing is known.
-
-    Raises:
-        ValueError: if it is no JSON, or is nested so deeply that reading it would end the program.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def out_folder(path: str | Path) -> Path:
-    """Make an output folder and see that it can be written.
-
-    Raises:
-        ValueError: if it cannot.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to {path} ({error.strerror or error}); choose another --out.") from None
-    return path
-
-
-@contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise."""
-    path = Path(path)
-    # Short, so that any name that a file can have leaves room for the temporary one.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}-", suffix=path.suffix[:16])
-    os.close(handle)
-    try:
-        yield Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file, whole or not at all; returns its path."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return Path(path)
 
 
 def data_uri(pixels: np.ndarray) -> str:

@@ -1,0 +1,40 @@
+"""Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
+
+from jaxdiff.files.arrays import load_kernel, load_mask
+from jaxdiff.files.paths import atomic, check_folder, one_sentence, open_regular, out_folder, parse_json, write_text
+from jaxdiff.files.pictures import (
+    SUFFIXES,
+    LoadedImage,
+    data_uri,
+    decode,
+    find_images,
+    from_uint8,
+    load_image,
+    quiet,
+    save_image,
+    to_rgb,
+    to_uint8,
+)
+
+__all__ = [
+    "SUFFIXES",
+    "LoadedImage",
+    "atomic",
+    "check_folder",
+    "data_uri",
+    "decode",
+    "find_images",
+    "from_uint8",
+    "load_image",
+    "load_kernel",
+    "load_mask",
+    "one_sentence",
+    "open_regular",
+    "out_folder",
+    "parse_json",
+    "quiet",
+    "save_image",
+    "to_rgb",
+    "to_uint8",
+    "write_text",
+]

@@ -100,7 +100,7 @@ def contact_sheet(
     from PIL import ImageDraw, ImageFont
 
     image = jnp.asarray(image)
-    truth = to_uint8(image)
+    truth = to_uint8(np.asarray(image))
     pictures = [("the image", np.broadcast_to(truth, (*truth.shape[:2], 3)))]
     pictures += [(name, measurement_picture(name, image, noise=noise)) for name in names]
 

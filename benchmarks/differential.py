@@ -1,21 +1,26 @@
 """Do random networks of the authors' code compute the same here, from their file to output and input gradient?
 
 Run:     python -m benchmarks.differential [--family NAME ...] [--count 60] [--first 0] [--seed 0] [--originals FOLDER]
+                                           [--float64] [--out FILE.json]
          Draws arguments, makes the network by the authors' code with random weights, writes its file, reads it as
          ``jaxdiff convert`` does, and compares. The exit code is 1 if a network differs.
 Needs:   torch and diffusers beside jaxdiff; for the other families clones in FOLDER (``benchmarks.originals`` names them).
-Shows:   per family, the largest relative L2 error of outputs, of input gradients of a random projection (every third
-         network), and of D(x; σ); and what was refused, with the sentence.
+Shows:   per family, the largest relative L2 error of outputs, of input gradients of a random projection (every sixth
+         network), of D(x; σ), and of x̂₀ and log-variance at whole timesteps; and what was refused, with the sentence. With
+         --float64 both codes compute in float64, so that a difference of mathematics cannot hide below rounding.
 Time:    three seconds of one core a network, ten with its gradient.
-Seen:    CPU: benchmarks/README.md. Few outputs have been compared yet; a longer run is due.
+Seen:    CPU: benchmarks/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import tempfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,100 +37,177 @@ from weights_convert.sources import read_source
 
 LIMIT, LOOSE, OWN_ERROR = 1e-5, 1e-4, 2e-6
 """Largest relative L2 error; ``LOOSE`` where the original's own float32 error against float64 is above ``OWN_ERROR``."""
-GRADIENTS = 3
+DOUBLE = 1e-6
+"""The same in float64: both codes keep sinusoids, and some their norms, in float32."""
+GRADIENTS = 6
 """Of so many networks one is compared in its input gradient, too: compiling it takes most of the time."""
+SIGMAS = (0.05, 3.0)
+SMALL = (2.0**-12, 2.0**-8)
+"""Labels in float64, whose phases float32 has to enough digits."""
+
+Named = dict[str, np.ndarray]
 
 
-def compare(original: Original, rng: np.random.Generator, gradient: bool) -> dict[str, float]:
-    """Relative L2 errors of output, input gradient, and D(x; σ) where the authors' code has it."""
+def compare(original: Original, rng: np.random.Generator, *, gradient: bool, double: bool) -> dict[str, float]:
+    """Relative L2 errors of all that both codes compute, and of each code's output against the authors' in float64."""
     prior, params = convert_source(read_source(original.path), original.options)
+    original = original._replace(labels=SMALL) if double else original
     x = rng.normal(size=(2, *original.shape)).astype(np.float32)
-    label, sigma = np.asarray(original.labels, np.float32), np.asarray([0.05, 3.0], np.float32)
     y = None if original.classes is None else rng.integers(original.classes, size=2)
-    theirs = _theirs(original, x, label, sigma, y, rng)
-    denoiser = denoiser_of(prior.config, params)
+    times = np.asarray([rng.integers(1, 20), rng.integers(prior.config.num_steps // 3, prior.config.num_steps)])
+    exact = _theirs(original, x, y, times, rng, double=True)
+    theirs = exact if double else _theirs(original, x, y, times, rng, double=False, across=exact["across"])
+    with jax.enable_x64(double):
+        kind = jnp.float64 if double else jnp.float32
+        denoiser = denoiser_of(prior.config, params, dtype=kind)
+        classes = None if y is None else jnp.asarray(y, jnp.int32)
+        found = _ours(denoiser, original, x.astype(kind), classes, times, theirs["across"].astype(kind), gradient)
+    errors = {what: error(value, theirs[what]) for what, value in found.items() if what in theirs}
+    against = {
+        "own error": error(theirs["output"], exact["output"]),
+        "our error": error(found["output"], exact["output"]),
+    }
+    return errors | against
+
+
+def _ours(
+    denoiser: Denoiser, original: Original, x: np.ndarray, y: Any, times: np.ndarray, across: np.ndarray, gradient: bool
+) -> Named:
+    label, sigma = np.asarray(original.labels, x.dtype), np.asarray(SIGMAS, np.float32).astype(x.dtype)
 
     @jax.jit
-    def ours(denoiser: Denoiser, x: Array, across: Array, classes: Any) -> dict[str, Array]:
+    def compute(denoiser: Denoiser, x: Array, across: Array, classes: Any) -> dict[str, Array]:
         network = lambda x: denoiser.module.apply({"params": denoiser.params}, x, label, classes)  # noqa: E731
         found = {"output": network(x)}
         if gradient:
             out, pull = jax.vjp(network, x)
             found = {"output": out, "gradient": pull(across)[0]}
-        if original.denoise is None:
-            return found
-        one = lambda x, sigma, y: denoiser.replace(label=y).denoise(x, sigma)  # noqa: E731
-        return found | {"D": jax.vmap(one)(x, sigma, classes)}
+        if original.denoise is not None:
+            one = lambda x, sigma, y: denoiser.replace(label=y).denoise(x, sigma)  # noqa: E731
+            found["D"] = jax.vmap(one)(x, sigma, classes)
+        if original.step is not None:
+            step = lambda x, t, y: denoiser.replace(label=y)(x, t)  # noqa: E731
+            prediction = jax.vmap(step)(x, times, classes)
+            found |= {"x0": prediction.x0, "log variance": prediction.log_variance}
+        return found
 
-    classes = None if y is None else jnp.asarray(y, jnp.int32)
-    across = theirs.pop("across")
-    own = theirs.pop("own error")
-    found = {what: error(value, theirs[what]) for what, value in ours(denoiser, x, across, classes).items()}
-    return found | {"own error": float(own)}
+    return {what: np.asarray(value) for what, value in compute(denoiser, x, across, y).items()}
 
 
 def _theirs(
-    original: Original, x: np.ndarray, label: np.ndarray, sigma: np.ndarray, y: Any, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+    original: Original,
+    x: np.ndarray,
+    y: Any,
+    times: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    double: bool,
+    across: np.ndarray | None = None,
+) -> Named:
     """The same by the authors' code, and what the gradient was projected on."""
     import torch
 
-    if y is not None:
-        y = torch.from_numpy(np.eye(original.classes, dtype=np.float32)[y] if original.vectors else y)
-    given = torch.from_numpy(np.moveaxis(x, -1, 1).copy()).requires_grad_()
-    out = original.network(given, torch.from_numpy(label), y)
-    across = rng.normal(size=out.shape).astype(np.float32)
-    (out * torch.from_numpy(across)).sum().backward()
-    found = {"output": out, "gradient": given.grad, "across": torch.from_numpy(across)}
-    if original.denoise is not None:
+    with _precision(original.module, double) as kind:
+        if y is not None:
+            y = torch.from_numpy(np.eye(original.classes, dtype=np.float32)[y] if original.vectors else y)
+            y = y.to(kind) if original.vectors else y
+        given = torch.from_numpy(np.moveaxis(x, -1, 1).copy()).to(kind).requires_grad_()
+        out = original.network(given, torch.tensor(original.labels, dtype=torch.float32).to(kind), y)
+        if across is None:
+            across = rng.normal(size=(x.shape[0], *x.shape[1:3], out.shape[1])).astype(np.float32)
+        (out * torch.from_numpy(np.moveaxis(across, -1, 1).copy()).to(kind)).sum().backward()
+        found = {"output": out, "gradient": given.grad}
         with torch.no_grad():
-            found["D"] = original.denoise(given.detach(), torch.from_numpy(sigma), y)
-    recorded = {name: _ours(value) for name, value in found.items()}
-    return recorded | {"own error": np.asarray(_own_error(original, given.detach(), label, y, recorded["output"]))}
+            if original.denoise is not None and not double:
+                found["D"] = original.denoise(given.detach(), torch.tensor(SIGMAS), y)
+            if original.step is not None and not double:
+                x0, log_variance = original.step(given.detach(), torch.from_numpy(times), y)
+                found |= {"x0": x0} | ({} if log_variance is None else {"log variance": log_variance})
+    return {name: np.moveaxis(value.detach().numpy(), 1, -1) for name, value in found.items()} | {"across": across}
 
 
-def _own_error(original: Original, x: Any, label: np.ndarray, y: Any, out: np.ndarray) -> float:
-    """Relative L2 error of the original in float32 against itself in float64."""
+@contextlib.contextmanager
+def _precision(module: Any, double: bool) -> Iterator[Any]:
+    """The authors' network in this precision. Some keep a type of their own beside their weights'."""
     import torch
 
-    default = torch.get_default_dtype()
+    kind, default, single = torch.float64 if double else torch.float32, torch.get_default_dtype(), torch.Tensor.float
+
+    def cast(kind: Any) -> None:
+        module.to(kind)
+        if isinstance(vars(module).get("dtype"), torch.dtype):
+            module.dtype = kind
+
     try:
-        torch.set_default_dtype(torch.float64)
-        original.module.double()
-        y = y.double() if original.vectors and y is not None else y
-        with torch.no_grad():
-            return error(out, _ours(original.network(x.double(), torch.from_numpy(label).double(), y)))
+        torch.set_default_dtype(kind)
+        cast(kind)
+        torch.Tensor.float = lambda value: value.to(kind)  # many codes take norms and sinusoids in "float"
+        yield kind
     finally:
+        torch.Tensor.float = single
         torch.set_default_dtype(default)
-        original.module.float()
+        cast(torch.float32)
 
 
-def _ours(value: Any) -> np.ndarray:
-    return np.moveaxis(value.detach().numpy(), 1, -1)
-
-
-def run(family: str, seed: int, case: int, clones: Path | None) -> tuple[Original | None, dict[str, float] | str]:
+def run(family: str, case: int, args: argparse.Namespace) -> tuple[Original | None, dict[str, float] | str]:
     """One case: the network, and its errors or the sentence that refuses it. None where the authors' code fails itself."""
     import torch
 
-    rng = np.random.default_rng([seed, zlib.crc32(family.encode()), case])
+    rng = np.random.default_rng([args.seed, zlib.crc32(family.encode()), case])
     torch.manual_seed(case)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            original = MAKERS[family](rng, Path(folder), clones)
+            original = MAKERS[family](rng, Path(folder), args.originals)
             with torch.no_grad():
                 h, w, c = original.shape
                 y = None if original.classes is None else torch.zeros(1, dtype=torch.int64)
                 y = torch.zeros(1, original.classes or 1) if original.vectors and y is not None else y
                 original.network(torch.zeros(1, c, h, w), torch.tensor(original.labels[:1]), y)
-        except FileNotFoundError:
+        except (FileNotFoundError, ModuleNotFoundError):
             raise
         except Exception as failed:
             return None, f"{type(failed).__name__}: {failed}"
         try:
-            return original, compare(original, rng, case % GRADIENTS == 0)
+            return original, compare(original, rng, gradient=case % GRADIENTS == 0, double=args.float64)
         except ValueError as refused:
             return original, str(refused).replace(str(original.path), "FILE")
+
+
+def _differs(found: dict[str, float], double: bool) -> bool:
+    most = DOUBLE if double else LOOSE if found["own error"] > OWN_ERROR else LIMIT
+    return max(value for what, value in found.items() if not what.endswith("error")) > most
+
+
+def family_rows(family: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What became of each network of a family."""
+    for case in range(args.first, args.first + args.count):
+        original, found = run(family, case, args)
+        if original is None:
+            yield {"case": case, "outcome": "impossible", "sentence": found}
+        elif isinstance(found, str):
+            yield {"case": case, "outcome": "refused", "sentence": found, "told": original.told}
+        else:
+            outcome = "differs" if _differs(found, args.float64) else "agrees"
+            yield {"case": case, "outcome": outcome, "told": original.told, **found}
+
+
+def _text(family: str, row: dict[str, Any]) -> str:
+    if "sentence" in row:
+        return f"{family} {row['case']}: {row['outcome']}: {row['sentence']}"
+    told = f" {row['told']}" if row["outcome"] == "differs" else ""
+    numbers = ", ".join(f"{what} {value:.1e}" for what, value in row.items() if isinstance(value, float))
+    return f"{family} {row['case']}: {row['outcome']}: {numbers}{told}"
+
+
+def _summary(family: str, rows: list[dict[str, Any]]) -> str:
+    most: dict[str, float] = {}
+    for row in rows:
+        large = " (larger own error)" if row.get("own error", 0.0) > OWN_ERROR else ""
+        for what, value in row.items():
+            if isinstance(value, float):
+                most[what + large] = max(most.get(what + large, 0.0), value)
+    counts = Counter(row["outcome"] for row in rows)
+    return f"{family}: {dict(counts)}; {', '.join(f'{what} {value:.1e}' for what, value in most.items())}"
 
 
 def main() -> None:
@@ -135,35 +217,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first network")
     parser.add_argument("--verbose", action="store_true", help="a line for each network")
+    parser.add_argument("--float64", action="store_true", help="compute in float64")
     parser.add_argument("--originals", type=Path, help="folder of clones")
+    parser.add_argument("--out", type=Path, help="JSON file of all rows")
     args = parser.parse_args()
-    wrong = 0
+    found: dict[str, list[dict[str, Any]]] = {}
     for family in args.family:
-        most, counts = dict[str, float](), Counter[str]()
-        for case in range(args.first, args.first + args.count):
-            try:
-                original, found = run(family, args.seed, case, args.originals)
-            except FileNotFoundError as missing:
-                print(f"{family}: {missing}")
-                break
-            if isinstance(found, str):
-                counts["refused" if original else "impossible"] += 1
-                if original or args.verbose:
-                    print(f"{family} {case}: {found}", flush=True)
-                continue
-            assert original is not None
-            counts["compared"] += 1
-            own = found.pop("own error")
-            differs = max(found.values()) > (LOOSE if own > OWN_ERROR else LIMIT)
-            wrong += differs
-            if differs or args.verbose:
-                texts = ", ".join(f"{what} {value:.1e}" for what, value in found.items())
-                print(f"{family} {case}: {texts} (own {own:.1e}){f' {original.told}' if differs else ''}", flush=True)
-            for what, value in found.items():
-                what += " (larger own error)" if own > OWN_ERROR else ""
-                most[what] = max(most.get(what, 0.0), value)
-        print(f"{family}: {dict(counts)}; {', '.join(f'{k} {v:.1e}' for k, v in most.items())}", flush=True)
-    raise SystemExit(bool(wrong))
+        rows = found[family] = []
+        try:
+            for row in family_rows(family, args):
+                rows.append(row)
+                if args.verbose or row["outcome"] in ("differs", "refused"):
+                    print(_text(family, row), flush=True)
+        except (FileNotFoundError, ModuleNotFoundError) as missing:
+            print(f"{family}: {missing}")
+        print(_summary(family, rows), flush=True)
+        if args.out is not None:
+            args.out.write_text(json.dumps(found, indent=1, default=str))
+    raise SystemExit(any(row["outcome"] == "differs" for rows in found.values() for row in rows))
 
 
 if __name__ == "__main__":

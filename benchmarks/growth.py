@@ -11,10 +11,10 @@ Shows:   seconds a DPS step (of steps with gradients: seconds a run), median ove
          as long as one if splitting costs nothing; on accelerators they take a share.
          Theory is the FLOPs of the convolutions and matrix products of the program as traced, at the rate of the line's
          first point. The slope is that of log time over log work, from the first point to the last. The table has both.
-         Without ``--prior`` the network is a small one without attention and with random weights, which compiles in seconds.
+         Without ``--prior`` the network is a small one with random weights and attention at an eighth of the side only.
 Needs:   matplotlib.
-Time:    4 minutes on two quiet CPU cores, most of it compilation.
-Seen:    nowhere yet.
+Time:    9 minutes on two quiet CPU cores, most of it compilation.
+Seen:    docs/performance.md, docs/growth.png.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SMALL = UNetConfig(
     out_channels=3,
     model_channels=32,
     num_res_blocks=1,
-    channel_mult=(1, 2),
+    channel_mult=(1, 1, 2, 2),
     attention_factors=(),
     use_scale_shift_norm=True,
 )
@@ -133,6 +133,7 @@ def draw(found: dict[str, tuple[list[float], list[float]]], out: str) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     labels = list(dict.fromkeys(LINES[name][0] for name in found))
     figure, grid = plt.subplots(1, len(labels), figsize=(2.6 * len(labels), 2.8), layout="constrained", squeeze=False)
@@ -147,8 +148,13 @@ def draw(found: dict[str, tuple[list[float], list[float]]], out: str) -> None:
         axes.set(xscale="log", yscale="log", xlabel=label)
         values = max((LINES[name][2] for name in lines), key=len)
         axes.set_xticks(values, [str(value) for value in values])
-        axes.xaxis.set_minor_locator(plt.NullLocator())
-        axes.grid(True, which="both", alpha=0.2)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, high / 20), high * 1.5)  # a flat line looks flat
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(plt.NullLocator())
+        axes.grid(True, alpha=0.2)
         axes.legend(fontsize=7)
     grid[0][0].set_ylabel("seconds of processor time" if on_cpu() else "seconds")
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -42,26 +42,27 @@ def page(rows: list[Row], metric: str) -> str:
     budgets = sorted({int(row["calls"]) for row in rows})
     first = rows[0]
     parts = [
-        "# Leaderboard\n\n"
-        f"Prior {first['prior']}, σ = {first['noise_std']} on [-1, 1], device {jax.devices()[0].device_kind}: "
-        "`python -m benchmarks.leaderboard --images FOLDER`. Every cell: `leaderboard.csv`.\n\n"
-        "Mean ± standard error over pictures, of single draws. Calls: forward + backward passes through the network, an "
-        "image; the budget counts forward ones. Misfit: RMS over what was observed (σ, if the fit is as good as the noise "
-        "allows). Bold: the best of a column. – : the method cannot serve the task, or not in so few calls, or diverged."
+        "# Leaderboard\n\nThese tables compare all methods on nine tasks, with the same number of network calls.\n\n"
+        f"Prior {first['prior']}, σ = {first['noise_std']} on [-1, 1], device {jax.devices()[0].device_kind}. Made by "
+        "`python -m benchmarks.leaderboard --images FOLDER`. `leaderboard.csv` has every number.\n\n"
+        "The tables have means over pictures, with standard errors; each picture is one draw. Calls are forward + backward "
+        "passes through the network for one image. A budget limits forward passes. Misfit is the root mean square of "
+        "y − A(x) where something was measured. A misfit of σ is as good as the noise allows. Bold is the best of a column. "
+        "– means that the method cannot do the task within the budget, or diverged."
         + any(row["mark"] for row in rows)
-        * " †: with earlier weights of this prior.",
-        "## The best within a number of network calls\n\nIn brackets, settings and network calls. A budget measured on "
-        "fewer pictures than the others is compared on those, with the smaller budgets' cells among them; cells without scores "
-        "picture by picture cannot be, so a better one may be there. – : not measured. "
-        f"`jaxdiff restore` takes by default what is best by {TITLES[metric]} on all pictures.",
+        * " † marks results with earlier weights of this prior.",
+        "## The best within a number of network calls\n\nThe brackets have the settings and the network calls. If a budget "
+        "was measured on fewer pictures, its column compares all budgets on those pictures. Results without scores for "
+        "each picture are left out of such a column. – means that nothing was measured. "
+        f"`jaxdiff restore` uses what is best by {TITLES[metric]} on all pictures.",
         *(
             f"By {TITLES[name]}:\n\n{_best_table(rows, names, budgets, name)}"
             for name in dict.fromkeys((metric, "lpips"))
         ),
     ]
     parts.append(
-        f"## Every method at a glance\n\n{TITLES[metric]} with the better of its settings, best methods first. Behind: mean "
-        "distance from the best of each task, over the tasks that the method has a figure for."
+        f"## Every method at a glance\n\n{TITLES[metric]} with the better of its settings; the best methods come first. The "
+        "last column says how far a method is behind the best one, on average over its tasks."
     )
     parts += [f"{calls} calls:\n\n" + _overview(rows, names, calls, metric) for calls in budgets]
     for task in names:

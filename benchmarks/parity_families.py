@@ -63,16 +63,17 @@ def load(name: str, case: dict[str, Any]) -> tuple[PriorConfig, PyTree]:
     return config, consistency.convert(source.tensors, config)
 
 
-def denoiser_of(config: PriorConfig, params: PyTree) -> Denoiser:
+def denoiser_of(config: PriorConfig, params: PyTree, dtype: Any = jnp.float32) -> Denoiser:
     """What ``load_denoiser`` makes of a converted checkpoint, unclipped."""
     side = config.unet.image_size
     return Denoiser(
         params=jax.tree.map(jnp.asarray, params),
-        schedule=schedules.named(config.schedule, config.num_steps, config.schedule_range),
-        module=module_of(config.unet, jnp.float32),
+        schedule=schedules.named(config.schedule, config.num_steps, config.schedule_range, dtype=dtype),
+        module=module_of(config.unet, dtype),
         image_shape=(side, side, config.unet.in_channels),
         prediction=config.prediction,
         variance=config.variance,
+        rescale_timesteps=config.rescale_timesteps,
         preconditioning=config.preconditioning,
         clip=False,
     )

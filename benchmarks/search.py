@@ -78,9 +78,9 @@ def settle(record: pathlib.Path, prior: str, metric: str, settings: pathlib.Path
         writer.writerows(row[:-1] for row in rows)
     lines = [[row[4], row[5], row[6], *row[7:10], "**chosen**" if row[10] else ""] for row in rows]
     text = (
-        f"# Search for default settings\n\nPrior {prior}, faces that no table evaluates. Criterion: best mean of {metric}. "
-        "The first row of each pair is what was used before; – diverged or cannot run. σ, seed and more of each figure: "
-        "`search.json`. "
+        f"# Search for default settings\n\nFor each task and method, several settings were tried, and the one with the best "
+        f"mean of {metric} was chosen. The prior is {prior}. The faces are in no table of results. The first row of each "
+        "pair is the setting used before. – means that the run diverged or is not possible. `search.json` has all details. "
         "SDEdit's settings, and Score ALD's on Gaussian blur, are from "
         "[an earlier search](../../docs/results.md#where-the-settings-come-from).\n\n```\n"
         + "\n".join(_commands(trail))

@@ -32,6 +32,7 @@ suppress_warnings = ["myst.header", "config.cache"]
 
 autodoc_typehints = "none"  # names say more than jaxtyping's long forms; the text has shapes and units
 toc_object_entries_show_parents = "hide"
+autodoc_preserve_defaults = True  # as the source writes them: the value of os.environ would tell of the machine
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

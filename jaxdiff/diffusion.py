@@ -1,4 +1,4 @@
-"""The variance-preserving diffusion in closed form: forward noising, Tweedie, and the posterior between any two times.
+"""The variance-preserving diffusion: adding noise, Tweedie's formula, and the posterior between any two times.
 
 With ``x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε``, everything here is a pure function of levels ``(ᾱ_t, 1−ᾱ_t)`` from
 ``NoiseSchedule.at``; respacing needs no second schedule, because each function takes *any* two times t > s.

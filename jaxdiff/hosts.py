@@ -1,4 +1,4 @@
-"""Processes and devices: settings that JAX needs before it computes anything, and how processes share work."""
+"""Devices and hosts: how a CPU becomes several devices, and how several hosts share work."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Small linear algebra: division that is safe at zero, damped division, conjugate gradients with their residual."""
+"""Linear algebra: safe division, damped division, and conjugate gradients with their residual."""
 
 from collections.abc import Callable
 from typing import NamedTuple

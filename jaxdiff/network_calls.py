@@ -44,5 +44,7 @@ def steps_within(sampler: Sampler, denoiser: DenoiserLike, calls: int, spacing: 
         middle = (low + high + 1) // 2
         low, high = (middle, high) if length(middle) <= allowed else (low, middle - 1)
     if low == 0 or length(low) == 0:
-        raise ValueError(f"{sampler.title} with these settings needs more than {calls} network calls; allow more of them.")
+        raise ValueError(
+            f"{sampler.title} with these settings needs more than {calls} network calls; allow more of them."
+        )
     return low

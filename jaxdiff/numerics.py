@@ -1,4 +1,4 @@
-"""Small shared mathematics: norms and roots with safe gradients, noise by key or by hand, pytrees side by side."""
+"""Small mathematical functions: norms and roots with safe gradients, noise from keys, stacks of pytrees."""
 
 from collections.abc import Sequence
 

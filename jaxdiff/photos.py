@@ -1,4 +1,4 @@
-"""A square of a photo: found, cut out for a prior, and put back. Images are [H, W, C] in [-1, 1]."""
+"""Find a face in a photo, cut out its square, and put a restoration back. Images are [H, W, C] in [-1, 1]."""
 
 from typing import NamedTuple
 

@@ -99,15 +99,15 @@ def observe(
 ) -> Problem:
     """Measure an image: y = A(x) + σ n, or a draw of a noise model.
 
-    Noise is added to every entry of the measurement, masked ones too, as the reference codes do. For a complex
-    measurement n is circular complex noise of total variance 1.
+    Noise is added to every entry of the measurement, also to masked ones, as the authors' codes do. For a complex
+    measurement, n is circular complex noise of total variance 1.
 
     Args:
-        key: for the noise (or recorded noise of y's shape).
+        key: a random key, or recorded noise of y's shape.
         operator: A.
         image: [H, W, C] in [-1, 1].
-        noise: σ on the [-1, 1] scale (papers that use [0, 1] print half of it), or a model of ``jd.noise``.
-        noise_std: σ, by its own name.
+        noise: σ for images in [-1, 1], or a model of ``jd.noise``. Papers with images in [0, 1] print half of this σ.
+        noise_std: another name for σ.
 
     Raises:
         ValueError: if the image's shape is not the operator's, image or σ are not on the [-1, 1] scale, there is not one

@@ -53,18 +53,19 @@ class Choice(NamedTuple):
 
 
 def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os.environ) -> Choice:
-    """Choose the fastest kernels, memory and devices for this CPU; call it before JAX computes anything.
+    """Make JAX fast on a CPU. Call it before JAX computes anything.
 
-    - Convolutions go to oneDNN, by ``XLA_FLAGS``, where jaxlib knows these flags. If you have set XLA_FLAGS, yours stay alone.
-    - Freed memory stays with the process (glibc): to fetch new pages often costs more than to compute what goes into them.
-    - A CPU is one device a core (`hosts.use_all_cores`).
+    - **Kernels.** oneDNN computes convolutions, if jaxlib has it. If you have set XLA_FLAGS, they are not changed.
+    - **Memory.** The process keeps freed memory, because getting it again from the system is slow.
+    - **Devices.** Each core of the CPU becomes a device (`hosts.use_all_cores`).
 
-    Writing a program with oneDNN's kernels to disk can end the process. So JAX's compilation cache is turned off with them,
-    and with flags of your own that ask for them. Once JAX has started, only the second point still acts.
+    With oneDNN's kernels, JAX's compilation cache is off, because writing such a program to disk can end the process. After
+    JAX has started, only the memory can still be changed.
 
     Args:
-        kernels: whether the run is so long that oneDNN's kernels pay, though every start compiles again.
-        environment: ``JAXDIFF_FAST=off`` leaves the first two to JAX and the system, ``on`` takes the kernels in any case.
+        kernels: whether to use oneDNN's kernels. They suit long runs, because every start compiles again.
+        environment: the environment variables. ``JAXDIFF_FAST=off`` leaves kernels and memory as they are, and ``on`` uses
+            the kernels in any case.
 
     Returns:
         What is in use now.

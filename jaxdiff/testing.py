@@ -1,4 +1,4 @@
-"""Checks for an operator, a sampler or a prior of your own: what the library's own ones promise.
+"""Checks for an operator, a sampler or a prior of your own.
 
 Each check runs on small random input and raises an ``AssertionError`` whose sentence says what is wrong. Call them from your
 tests::

@@ -110,6 +110,8 @@ def test_labels_are_the_textbooks_to_float32_even_where_they_cancel():
         "sigma": sigma,
         "vp": 999 * times,
         "subvp": 999 * sub,
+        "log_vp": np.log(999 * times),
+        "log_subvp": np.log(999 * sub),
         "flow": sigma / (1 + sigma),
         "flow_to_data": 1 / (1 + sigma),
     }

@@ -194,10 +194,10 @@ def _scheduler(config: PriorConfig) -> dict[str, Any]:
 
 
 def _comparable(config: PriorConfig) -> PriorConfig:
-    """Without what has no bearing: fields of classes where there are none, groups that are the same, the unused levels."""
+    """Without what has no bearing: fields of classes where there are none, equal groups, unused levels, a last digit."""
     unet = config.unet
     assert isinstance(unet, SongConfig)
-    told: dict[str, Any] = {"image_size": unet.image_size}
+    told: dict[str, Any] = {"label_rounding": "diffusers"}
     if unet.num_classes is None:
         told |= {"label_place": "embedding", "null_label": False}
     if unet.embedding == "fourier":

@@ -60,6 +60,11 @@ def infer(shapes: Mapping[str, Shape], hidden: Hidden, preset: str | None = None
         ValueError: if this is no such network, or something that shapes cannot tell is needed.
     """
     visible = _visible(shapes)
+    if visible.in_channels == 6 and visible.out_channels in (3, 6):
+        raise ValueError(
+            "this network takes six channels, as guided-diffusion's upsamplers do: they need a small image beside the noisy "
+            "one, and are not read."
+        )
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     matches = matching_presets(visible)

@@ -125,12 +125,12 @@ def _consistency(source: Source, options: Options) -> Prior:
             "shapes do not tell a teacher from a consistency model: give --config edm for the teacher of EDM's form, cd or "
             "ct for a consistency model."
         )
-    heads = options.hidden.num_head_channels
-    if heads is None:
+    _size(options)
+    if options.hidden.num_head_channels is None and options.hidden.num_heads is None:
         raise ValueError(
-            "shapes do not tell its attention heads; give --num-head-channels (64 in the published files)."
+            "shapes do not tell its attention heads; give --num-head-channels (64 in the published files) or --num-heads."
         )
-    config = consistency.infer(source.tensors.shapes, _size(options), kind=kind, num_head_channels=heads)
+    config = consistency.infer(source.tensors.shapes, options.hidden, kind=kind)
     return Prior(config, consistency.convert, assumed)
 
 

@@ -15,7 +15,7 @@ SIGNS: dict[str, tuple[str, ...]] = {
     "ddpm": ("temb.dense.0.weight", "down.0.block.0.norm1.weight", "conv_out.weight"),
     "diffusers": ("time_embedding.linear_1.weight", "down_blocks.0.resnets.0.norm1.weight", "conv_out.weight"),
     "score-sde": ("all_modules.0.", "all_modules.1."),
-    "edm": ("model.map_layer0.weight", "model.map_layer1.weight", "model.enc."),
+    "edm": ("map_layer0.weight", "map_layer1.weight", "enc."),
 }
 """Names that tell a family; one that ends in a dot is the beginning of a name."""
 
@@ -35,6 +35,7 @@ OTHERS = {
     "emb_fourier.freqs": "EDM2",
     "init_conv.weight": "denoising-diffusion-pytorch (lucidrains)",
     "begin_conv.weight": "PnP-Flow",
+    "out.2.positional_embedding": "a classifier of guided-diffusion",
     "synthesis.b4.const": "StyleGAN",
     "double_blocks.0.img_attn.qkv.weight": "Flux",
     "x_embedder.proj.weight": "a diffusion transformer",

@@ -193,8 +193,12 @@ def _others(value: Any, used: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _under(tensors: Tensors, seen: Seen) -> tuple[Tensors, tuple[str, ...]]:
-    """The tensors of the network, without the prefix that they have in the file; and the names of the others."""
-    if not seen.prefix:
+    """The tensors of the network, without the prefix that they have in the file; and the names of the others.
+
+    A network of EDM is named with the preconditioner around it, in the file or not.
+    """
+    inside = "model." if seen.family == "edm" else ""
+    if seen.prefix == inside:
         return tensors, ()
-    names = {name: name.removeprefix(seen.prefix) for name in tensors if name.startswith(seen.prefix)}
+    names = {name: inside + name.removeprefix(seen.prefix) for name in tensors if name.startswith(seen.prefix)}
     return tensors.renamed(names), tuple(name for name in tensors if name not in names)

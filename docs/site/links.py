@@ -1,4 +1,4 @@
-"""Links of built pages that lead nowhere."""
+"""Links of built pages that lead nowhere, and pages that tell of the machine that built them."""
 
 import pathlib
 from html.parser import HTMLParser
@@ -29,12 +29,15 @@ class Page(HTMLParser):
 
 
 def broken(folder: pathlib.Path) -> list[str]:
-    """One sentence for each link to a page or an anchor that is not there, and for each file loaded from the network."""
+    """One sentence for each fault: a link that leads nowhere, a file loaded from the network, or this machine's environment."""
     pages: dict[pathlib.Path, Page] = {}
+    faults = []
     for path in sorted(folder.rglob("*.html")):
         pages[path.resolve()] = page = Page()
-        page.feed(path.read_text("utf-8"))
-    faults = []
+        text = path.read_text("utf-8")
+        page.feed(text)
+        if "environ({" in text:
+            faults.append(f"{path.relative_to(folder)} shows the environment of the machine that built it.")
     for path, page in pages.items():
         name = path.relative_to(folder.resolve())
         faults += [f"{name} loads {url} from the network." for url in page.loaded if urlsplit(url).netloc]

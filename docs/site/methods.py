@@ -17,7 +17,7 @@ __all__ = ["pages"]
 
 TASKS = ("inpaint_box", "inpaint_random", "gaussian_blur", "motion_blur", "super_resolution", "grayscale",
          "high_dynamic_range", "jpeg", "phase_retrieval")  # fmt: skip
-NEEDS = {None: "nothing: it draws from the prior", "Operator": "any differentiable operator",
+NEEDS = {None: "none: it draws from the prior", "Operator": "any differentiable operator",
          "LinearOperator": "a linear operator", "SpectralOperator": "an operator with singular values"}  # fmt: skip
 
 
@@ -89,10 +89,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def algorithm(kind: type) -> tuple[str, str]:
-    """Title and algorithm, the two parts of the docstring of the method's file."""
-    title, _, body = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or "").partition("\n")
-    return title.strip(), body.strip("\n")
+def parts(kind: type) -> tuple[str, str, str]:
+    """Title, idea and algorithm: the three parts of the docstring of the method's file."""
+    title, _, body = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or "").partition("\n\n")
+    idea, _, algorithm = body.partition("\n\n")
+    return title, idea, algorithm.strip("\n")
 
 
 def facts(method: Any) -> str:
@@ -102,14 +103,14 @@ def facts(method: Any) -> str:
     passes = f"{calls.forward} forward" + (f", {calls.backward} backward" if calls.backward else "")
     needs = kind.wants or NEEDS[kind.needs and kind.needs.__name__]
     rows = [
-        ["Needs", needs],
-        ["Takes", "Gaussian noise" if kind.takes is jd.noise.Gaussian else "any noise model"],
-        ["Network calls of a step", f"{passes} (with its defaults)"],
-        ["Spreads its steps by", f"`{kind.spacing}`"],
-        ["Clips x̂₀ to [-1, 1]", "yes" if kind.clips else "no: it needs derivatives of x̂₀"],
+        ["Operator", needs],
+        ["Noise of the measurement", "Gaussian" if kind.takes is jd.noise.Gaussian else "any noise model"],
+        ["Network calls of a step", f"{passes} (with the default options)"],
+        ["Spacing of the timesteps", f"`{kind.spacing}` ([how](../methods.md#grids-and-fractional-times))"],
+        ["Clips x̂₀ to [-1, 1]", "yes" if kind.clips else "no, because it uses derivatives of x̂₀"],
         ["Options that `jaxdiff tune` searches", ", ".join(f"`{name}`" for name in kind.search) or "none"],
     ]
-    return table(["", ""], rows)
+    return table(["property", "value"], rows)
 
 
 def leaderboard(name: str) -> str:
@@ -137,13 +138,15 @@ def exactness(name: str) -> str:
 
 def page(name: str, method: Any) -> str:
     """One method."""
-    title, body = algorithm(method.kind)
+    title, idea, algorithm = parts(method.kind)
     full = f"jaxdiff.samplers.{name}"
-    parts = [
+    sections = [
         f"# {method.kind.title}" if method.kind.needs else f"# `{name}`",
         title,
+        idea,
         picture(name, method.kind.title if method.kind.needs else name),
-        f"```text\n{body}\n```" if body else "",
+        "## Algorithm\n\nA step goes from timestep t to s. [How it works](../how_it_works.md#notation) explains the symbols.",
+        f"```text\n{algorithm}\n```",
         facts(method),
         "## Use",
         f"```python\nimport jaxdiff as jd\n\nsampler = jd.samplers.{name}()\n```",
@@ -151,16 +154,17 @@ def page(name: str, method: Any) -> str:
         f"## Equation\n\n```{{eval-rst}}\n.. autoclass:: {method.kind.__module__}.{method.kind.__name__}\n   :no-index:\n```",
     ]
     if method.kind.needs:
-        parts += [
-            "## Measured",
-            "PSNR and LPIPS on four held-out faces (two at 1000 calls), prior faces64, σ = 0.05. Each cell has the better of "
-            "the published and the searched settings. – means that the method cannot serve the task so.",
+        sections += [
+            "## Results",
+            "PSNR and LPIPS on four faces that the prior `faces64` was not trained on, with σ = 0.05. The column of 1000 calls "
+            "has two of these faces. Each cell has the better of the published and the searched settings. – means that there "
+            "is no result, for example because the method cannot use the operator.",
             leaderboard(name),
             "See [the leaderboard](../leaderboard.md) for standard errors, and [one picture by every method](../methods.png).",
         ]
     if rows := exactness(name):
-        parts += ["## How exact", "The figures are explained in [Exactness and trust](../exactness.md).", rows]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        sections += ["## How exact it is", "[Which methods are exact](../exactness.md) explains the columns.", rows]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def index() -> str:
@@ -170,14 +174,15 @@ def index() -> str:
         calls = method().calls
         cost = f"{calls.forward} + {calls.backward}" if calls.backward else f"{calls.forward}"
         needs = method.kind.wants or NEEDS[method.kind.needs and method.kind.needs.__name__]
-        rows.append([f"[`{name}`]({name}.md)", algorithm(method.kind)[0].rstrip(".:"), needs, cost])
+        rows.append([f"[`{name}`]({name}.md)", parts(method.kind)[0].rstrip(".:"), needs, cost])
     tree = "\n".join(sorted(jd.samplers.METHODS | jd.samplers.UNCONDITIONAL))
     return "\n\n".join(
         [
             "# A page for each method",
-            "Each page has the algorithm, the equation, the cost, the recorded results and the reference. "
-            "[Choose a method](../choose_a_method.md) says which to take.",
-            table(["factory", "method", "needs of the operator", "calls a step"], rows),
+            "Each page explains the idea of the method, and has its algorithm, cost, results and reference. "
+            "[Choose a method](../choose_a_method.md) says which to use. The last column has the network calls of a step: "
+            "forward + backward.",
+            table(["factory", "method", "operator", "calls"], rows),
             f"```{{toctree}}\n:hidden:\n\n{tree}\n```\n",
         ]
     )

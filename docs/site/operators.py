@@ -26,11 +26,11 @@ TILES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "Blur": (
         ("Gaussian", "gaussian_blur(image_shape=shape, std=2.5)"),
-        ("Turned Gaussian", "gaussian_blur(image_shape=shape, std=(1, 4), angle=30)"),
+        ("Rotated Gaussian", "gaussian_blur(image_shape=shape, std=(1, 4), angle=30)"),
         ("Camera shake", "motion_blur(key, image_shape=shape, size=31)"),
         ("Defocus", "defocus_blur(image_shape=shape, radius=4.0)"),
         ("Your own kernel", "blur(image_shape=shape, kernel=jnp.ones((1, 15)) / 15)"),
-        ("Linear light, saturated", "camera_blur(key, image_shape=shape, size=31)"),
+        ("Camera shake, saturated", "camera_blur(key, image_shape=shape, size=31)"),
     ),
     "Lower resolution": (
         ("Bicubic", "super_resolution(image_shape=shape, factor=4)"),
@@ -53,7 +53,7 @@ TILES: dict[str, tuple[tuple[str, str], ...]] = {
     "Nonlinear": (
         ("High dynamic range", "high_dynamic_range(image_shape=shape)"),
         ("JPEG", "jpeg(image_shape=shape, quality=10)"),
-        ("Few levels", "quantize(image_shape=shape, levels=4)"),
+        ("Few grey levels", "quantize(image_shape=shape, levels=4)"),
         ("Gamma", "gamma_curve(image_shape=shape, gamma=3.0)"),
         ("Phase retrieval", "phase_retrieval(image_shape=shape)"),
     ),
@@ -98,10 +98,10 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
     image = jnp.asarray(load_image(assets.path("astronaut.png"), size=(SIZE, SIZE)).pixels)
     parts = [
         "# Gallery of operators",
-        "Each tile shows a measurement of the same face and the line that makes its operator. "
-        "[Operators](operators.md) has them all, with their closed forms. The face is Eileen Collins (NASA, public domain).",
+        "Each tile shows a measurement of the same face, and the line of code that makes its operator. "
+        "[Operators](operators.md) lists all operators. The face is Eileen Collins (NASA, public domain).",
         f"```python\n{SETUP}\n```",
-        "Then `jd.observe(key, A, image, noise=0.02)` measures, and `A.view(y)` makes a picture of a measurement.",
+        "`jd.observe(key, A, image, noise=0.02)` then makes a measurement, and `A.view(y)` makes a picture of it.",
     ]
     for group, tiles in TILES.items():
         body = []

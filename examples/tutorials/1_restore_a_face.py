@@ -2,8 +2,8 @@
 Restore a face
 ==============
 
-You measure a face in three ways and restore each. The prior is ``faces64``, and the face comes with the package: Eileen
-Collins (NASA, public domain).
+You measure a face in three ways, and restore each measurement. The prior is ``faces64``. The package contains the face: it
+is Eileen Collins (NASA, public domain).
 """
 
 import jax
@@ -22,7 +22,7 @@ print(face.shape, face.min(), face.max())
 # Measure
 # -------
 #
-# An operator says what the camera does, without noise. ``jd.observe`` adds noise: y = A(x) + σ n.
+# An operator A is the measurement without noise. ``jd.observe`` applies it and adds noise: y = A(x) + σ n.
 
 operators = {
     "super-resolution ×4": jd.operators.super_resolution(image_shape=face.shape, factor=4),
@@ -35,8 +35,8 @@ problems = {name: jd.observe(jax.random.key(0), A, face, noise=0.05) for name, A
 # Restore
 # -------
 #
-# DiffPIR calls the network once a step and takes no gradient through it. Twenty steps are enough for a first look. MMPS
-# costs more and fits better.
+# DiffPIR is fast: each step calls the network once, without a gradient. Twenty steps are enough for a first look. MMPS is
+# slower and usually better.
 
 methods = {"DiffPIR": jd.samplers.diffpir(), "MMPS": jd.samplers.mmps(iterations=3)}
 rows, captions = [], []
@@ -54,7 +54,7 @@ figure = jd.plots.image_table(rows, captions=captions)
 figure.set_dpi(120)
 
 # %%
-# ``info.residual`` holds ‖y − A(x̂₀)‖ of each step. It should fall to about σ √m, with m the number of measured values.
+# ``info.residual`` has ‖y − A(x̂₀)‖ for each step. It should fall to about σ √m, where m is the number of measured values.
 
 residual = np.asarray(info.residual)
 figure = jd.plots.curves({"MMPS, 80 % missing": (range(len(residual)), residual)}, x="step", y="‖y − A(x̂₀)‖")

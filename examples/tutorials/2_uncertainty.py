@@ -2,7 +2,8 @@
 Uncertainty of a restoration
 ============================
 
-One restoration is one guess. Many draws from the posterior show what the measurement settles, and what the prior filled in.
+One restoration is one guess. You make many, and see where they agree. There the measurement determines the picture. Where
+they differ, the prior filled it in.
 """
 
 import jax
@@ -22,16 +23,16 @@ problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 # Draw
 # ----
 #
-# MMPS is among the methods whose spread is nearly right. The eight runs are one compiled program.
+# The spread of MMPS is nearly right, which is not so for every method. All eight runs are one compiled program.
 
 draws = jd.posterior(jax.random.key(1), denoiser, problem, jd.samplers.mmps(iterations=3), n=8, steps=20)
 figure = jd.plots.draws(draws, face, problem=problem, most=4)
 
 # %%
-# Mean, deviation and error
-# -------------------------
+# Mean, standard deviation and error
+# ----------------------------------
 #
-# The mean has the best PSNR. The deviation should be large where the error is large.
+# The mean has the best PSNR. The standard deviation should be large where the error is large.
 
 mean = np.asarray(draws.mean)
 figure = jd.plots.spread(draws, face)
@@ -39,10 +40,11 @@ single = np.mean([jd.metrics.psnr(x, face) for x in draws.samples])
 print(f"mean of the draws {jd.metrics.psnr(mean, face):.2f} dB, a single draw {single:.2f} dB")
 
 # %%
-# Is the spread honest?
-# ---------------------
+# Is the spread right?
+# --------------------
 #
-# A 70 % interval should hold 70 % of the pixels. Below the diagonal the draws are over-confident.
+# An interval of 70 % should contain the truth for 70 % of the pixels. If the curve lies below the diagonal, the draws differ
+# too little.
 
 found = calibration(draws.samples, face)
 figure = jd.plots.calibration(found, samples=8)

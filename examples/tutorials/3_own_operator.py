@@ -2,8 +2,8 @@
 Your own operator
 =================
 
-A camera reads every second row half a moment late, so moving things are combed. You write this as an operator in a few
-lines. The adjoint, batches and gradients come for free.
+A camera reads every second row a little later, so these rows of a moving object are shifted. You write this as an operator
+in a few lines. jaxdiff derives the adjoint, batches and gradients.
 """
 
 import jax
@@ -19,8 +19,8 @@ from jaxdiff.files import load_image
 # Write ``apply``
 # ---------------
 #
-# Arrays are fields, so another shift is another number and costs no compilation. The shift is a fraction of a pixel: two
-# neighbours are mixed.
+# The shift is an array, so JAX does not compile again for another shift. It can be a fraction of a pixel: then two neighbours
+# are mixed.
 
 
 @struct.dataclass(eq=False)
@@ -44,7 +44,7 @@ operator = Interlaced(jnp.asarray(4.5), image_shape=(64, 64, 3))
 # Check it
 # --------
 #
-# The check compares ⟨A x, y⟩ with ⟨x, Aᵀ y⟩, among other things. It raises an error with one sentence if one fails.
+# The check compares ⟨A x, y⟩ with ⟨x, Aᵀ y⟩, among other things. If something is wrong, it raises an error that says what.
 
 jd.testing.check_operator(operator)
 x = jax.random.normal(jax.random.key(0), (64, 64, 3))
@@ -54,7 +54,7 @@ print("A x:", operator(x).shape, " Aᵀ y:", operator.T(operator(x)).shape)
 # Combine and restore
 # -------------------
 #
-# Operators multiply. Here the combed picture also loses half of its pixels.
+# ``B @ A`` is the operator that applies first A and then B. Here the picture also loses half of its pixels.
 
 face = load_image(path("astronaut.png"), size=(64, 64), resize=True).pixels
 hide = jd.operators.inpaint_random(jax.random.key(1), image_shape=face.shape, fraction=0.5)
@@ -67,7 +67,7 @@ figure = jd.plots.image_table(
 )
 
 # %%
-# The shift is a leaf: a gradient reaches it. If the shift is unknown, the misfit of a known picture tells it.
+# You can differentiate with respect to the shift. So if the shift is unknown, you can find it from a known picture.
 
 
 def misfit(shift):

@@ -2,8 +2,8 @@
 Your own network
 ================
 
-Any function (x_t, t) → noise can be a prior. You train a small one on pictures of discs, and restore a disc with it. Then
-you give jaxdiff the same network from Flax linen, Flax nnx, Equinox and a plain function.
+Any network that predicts the noise of x_t can be a prior. You train a small one on pictures of discs, and restore a disc
+with it. Then you write the same network in Flax nnx, in Equinox and as a plain function, and use each in jaxdiff.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ figure = jd.plots.image_table([list(np.asarray(discs))], title="discs")
 # Flax linen
 # ----------
 #
-# The module takes a batch [N, H, W, C] and timesteps [N]. ``jd.Denoiser`` adds the schedule and says what the output means.
+# The module takes a batch [N, H, W, C] and timesteps [N]. ``jd.Denoiser`` adds the schedule, and says what the output means.
 
 
 class Net(linen.Module):
@@ -74,7 +74,7 @@ def denoiser_of(params):
 # Train it for a few seconds
 # --------------------------
 #
-# The error of x̂₀ is weighted evenly over the timesteps. ``jaxdiff train`` does all this properly, with moving averages.
+# The loss is the error of x̂₀, with equal weight for all timesteps. For real training, use ``jaxdiff train``.
 
 optimizer = optax.adam(2e-3)
 
@@ -123,8 +123,8 @@ figure = jd.plots.image_table(
 # A plain function
 # ----------------
 #
-# ``jd.Denoiser`` asks its module for one method, ``apply({"params": params}, x, t)``. A frozen dataclass around a function
-# has it, and serves every other library.
+# ``jd.Denoiser`` needs a module with one method, ``apply({"params": params}, x, t)``. A frozen dataclass around a function
+# has it. This works for every other library.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ jd.testing.check_denoiser(prior(linear_net, {"gain": jnp.asarray(0.5)}))
 # Flax nnx
 # --------
 #
-# Split the model into structure and state. The state is the parameters.
+# Split the model into its structure and its state. The state has the parameters.
 
 
 class NnxNet(nnx.Module):
@@ -175,7 +175,7 @@ jd.testing.check_denoiser(prior(lambda params, x, t: nnx.merge(structure, params
 # Equinox
 # -------
 #
-# Equinox writes for one image with channels first. Partition the arrays from the rest, and move the axes.
+# An Equinox network takes one image, with the channels first. Separate the arrays from the rest, and move the axes.
 
 
 class EqxNet(eqx.Module):

@@ -2,8 +2,8 @@
 Compare settings in one program
 ===============================
 
-A method's options are arrays, like weights and masks. So a sweep over step sizes, seeds or noise levels is a ``vmap``, and
-the whole sweep is one compiled program.
+You compare step sizes, seeds and noise levels. The options of a method are arrays, like weights and masks. So ``vmap`` runs
+all of them in one compiled program.
 """
 
 import jax
@@ -23,7 +23,7 @@ problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 # DPS with four step sizes and two seeds
 # --------------------------------------
 #
-# Two ``vmap`` make eight runs. Each equals the run alone.
+# Two nested ``vmap`` make eight runs. Each gives the same picture as if it ran alone.
 
 zetas = jnp.array([1.0, 4.0, 8.0, 16.0])
 keys = jax.random.split(jax.random.key(1), 2)
@@ -46,7 +46,7 @@ figure = jd.plots.image_table(
 # A sweep over the noise level
 # ----------------------------
 #
-# The problem is a pytree, too. Here DiffPIR restores at three noise levels, each measured anew.
+# The problem is a pytree, too. Here the face is measured with three noise levels, and DiffPIR restores each.
 
 
 def at_noise(noise_std):
@@ -64,7 +64,7 @@ figure = jd.plots.curves({"DiffPIR": (np.asarray(levels), np.asarray(values))}, 
 # Several methods
 # ---------------
 #
-# Methods are different programs, so a loop goes over them. All have twenty network calls and the same noise.
+# Different methods are different programs, so this is a loop. All make twenty network calls and get the same measurement.
 
 methods = {
     "DPS": jd.samplers.dps(zeta=8.0),

@@ -2,8 +2,8 @@
 Learn a step size by gradients
 ==============================
 
-A restoration is a pure function, so a gradient goes through the whole run. You learn the two options of DiffPIR, λ and ζ,
-for eight steps of deblurring.
+You learn the two options of DiffPIR, λ and ζ, so that eight steps remove a blur as well as possible. This works because a
+restoration is a pure function, so JAX can differentiate the whole run.
 """
 
 import jax
@@ -23,7 +23,7 @@ operator = jd.operators.gaussian_blur(image_shape=(64, 64, 3), std=1.5)
 # Faces to learn from
 # -------------------
 #
-# They are drawn from the prior. The astronaut is kept for the test.
+# These faces are drawn from the prior. The astronaut is for the test.
 
 faces = jd.restore(jax.random.key(5), denoiser, None, jd.samplers.ddim(), count=2, steps=20).x.clip(-1, 1)
 problems = [jd.observe(jax.random.fold_in(jax.random.key(6), i), operator, face, 0.05) for i, face in enumerate(faces)]
@@ -33,8 +33,8 @@ problems = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
 # The error of a run
 # ------------------
 #
-# The options are learned by their logarithm and their logit, so that they keep their range. ``checkpoint="step"`` keeps one
-# state a step, and computes the rest again on the way back.
+# λ must be positive, and ζ lies between 0 and 1. So you learn the logarithm of λ and the logit of ζ. ``checkpoint="step"``
+# saves memory: it keeps one state for each step, and computes the rest again in the backward pass.
 
 
 def method(options):

@@ -115,26 +115,25 @@ class Site:
     def _picture(self, held: gr.State) -> gr.HTML:
         gr.Markdown("### 1. Picture")
         with gr.Row():
-            file = gr.File(show_label=False, file_types=["image"], height=120, scale=2, elem_id="upload")
-            example = gr.Button("Take the example", elem_id="example", min_width=170, scale=1)
+            file = gr.File(show_label=False, file_types=["image"], height=140, scale=2, elem_id="upload")
+            example = gr.Button("Use the example face", elem_id="example", min_width=170, scale=1)
         fault = gr.HTML(elem_id="fault")
-        photo = _canvas("Size of the frame", "frame", low=5, value=100)
-        gr.Markdown(texts.FRAME)
+        photo = _canvas("Size of the frame", "frame", texts.FRAME, low=5, value=100)
         file.upload(self._upload, file, [file, held, photo, fault], show_progress_on=file, api_visibility="private")
         example.click(self._example, None, [held, photo, fault], api_visibility="private")
         return photo
 
     def _task(self) -> tuple[gr.Radio, gr.Checkbox, gr.HTML]:
-        gr.Markdown("### 2. What was done to it")
+        gr.Markdown("### 2. Damage")
         already = gr.Checkbox(label="The picture is damaged already", info=texts.ALREADY, elem_id="already")
-        task = gr.Radio(texts.tasks(), value="inpaint_box", label="Task", elem_id="tasks")
+        task = gr.Radio(texts.tasks(), value="inpaint_box", label="Kind of damage", elem_id="tasks")
         said = gr.Markdown(texts.of_task("inpaint_box"))
         task.change(texts.of_task, task, said, api_visibility="private")
-        paint = _canvas("Width of the brush", "paint", low=2, value=10, high=50, tools=True, visible=False)
+        paint = _canvas("Width of the brush", "paint", texts.PAINT, low=2, value=10, high=50, tools=True, visible=False)
         return task, already, paint
 
     def _method(self) -> tuple[gr.Dropdown, list[Any]]:
-        gr.Markdown("### 3. How to restore it")
+        gr.Markdown("### 3. Method")
         method = gr.Dropdown(texts.methods(), value="", label="Method", info=texts.METHOD, elem_id="method")
         said = gr.Markdown(texts.of_method(""))
         method.change(texts.of_method, method, said, api_visibility="private")
@@ -144,7 +143,7 @@ class Site:
             draws = gr.Slider(1, 16, base.draws, step=1, label="Draws", info=texts.DRAWS, elem_id="draws")
         with gr.Row():
             seed = gr.Number(base.seed, label="Seed", info=texts.SEED, precision=0, elem_id="seed")
-            noise = gr.Textbox("", label="Noise σ", info=texts.NOISE, placeholder="the task's own", elem_id="noise")
+            noise = gr.Textbox("", label="Noise σ", info=texts.NOISE, placeholder="as the task has it", elem_id="noise")
         return method, [calls, draws, seed, noise]
 
     def _previews(self, held, photo, task, already, paint, look, numbers) -> None:  # type: ignore[no-untyped-def]
@@ -187,7 +186,7 @@ class Site:
 
     def _order(self, held, photo, task, already, paint, method, calls, draws, seed, noise) -> Order:  # type: ignore[no-untyped-def]
         if held is None:
-            raise ValueError("there is no picture yet: drop one, or take the example.")
+            raise ValueError("there is no picture yet: drop one, or use the example face.")
         shape = self.commands.denoiser.image_shape
         found = pictures.framing_of(photo, held)
         whole = held.shape[:2] == (found.side, found.side)
@@ -251,13 +250,22 @@ def _looks() -> dict[str, Any]:
 
 
 def _canvas(
-    label: str, name: str, *, low: int, value: int, high: int = 100, tools: bool = False, visible: bool = True
+    label: str,
+    name: str,
+    note: str,
+    *,
+    low: int,
+    value: int,
+    high: int = 100,
+    tools: bool = False,
+    visible: bool = True,
 ) -> gr.HTML:
     """A canvas with a slider; see canvas.js."""
     buttons = '<button type="button" name="undo">Undo</button><button type="button" name="clear">Clear</button>'
     return gr.HTML(
         "",
-        html_template=f'<div class="jd-canvas"><canvas width="640" height="360" aria-label="{name}"></canvas>'
+        html_template=f'<div class="jd-canvas"><p class="jd-note">{note}</p>'
+        f'<canvas width="640" height="360" role="img" aria-label="{note}"></canvas>'
         f'<div class="jd-tools"><label for="jd-{name}">{label}</label><input id="jd-{name}" type="range" min="{low}" '
         f'max="{high}" value="{value}">{buttons * tools}</div></div>',
         js_on_load=(HERE / "canvas.js").read_text("utf-8"),

@@ -52,7 +52,7 @@ def figures(pictures: Iterable[tuple[str, str, bytes]]) -> str:
 def forming(x0: np.ndarray, first: int, done: int, total: int) -> str:
     """The estimates x̂₀ [B, H, W, C] of draws ``first``, …, after so many steps of all."""
     bar = f'<progress max="{total}" value="{done}" aria-label="steps"></progress>'
-    pictures = [(f"x̂₀ of draw {i}", "", png(image)) for i, image in enumerate(x0, first + 1)]
+    pictures = [(f"draw {i}, unfinished", "", png(image)) for i, image in enumerate(x0, first + 1)]
     return f'<div class="jd-bar">{bar}<span>step {done} of {total}</span></div>{figures(pictures)}'
 
 
@@ -69,8 +69,11 @@ def results(result: Result) -> str:
     if "photo_restored.png" in held:
         pictures.append(("in the photo", "draw 1", held["photo_restored.png"]))
     parts = [said(f"Restored by {result.why}."), figures(pictures)]
+    if "truth.png" in held:
+        parts.append(said("A higher PSNR (in dB) and a lower LPIPS are closer to the truth."))
     if "std.png" in held:
-        parts.append(f'<img class="jd-wide" alt="deviation" src="{data_url(held["std.png"], "image/png")}">')
+        parts.append(said("The standard deviation of the draws. It is bright where they differ."))
+        parts.append(f'<img class="jd-wide" alt="standard deviation" src="{data_url(held["std.png"], "image/png")}">')
     parts += [said(note) for note in result.notes]
     link = data_url(result.zip(), "application/zip")
     parts.append(f'<a class="jd-download" download="jaxdiff.zip" href="{link}">Download all as a zip</a>')
@@ -79,7 +82,7 @@ def results(result: Result) -> str:
 
 def _score(row: dict[str, Any]) -> str:
     if "psnr" not in row:
-        return f"misfit {rounded(row['misfit_rms'], 3)}"
+        return f"distance to the measurement {rounded(row['misfit_rms'], 3)}"
     return f"{row['psnr']:.2f} dB, LPIPS {rounded(row['lpips'], 3)}"
 
 

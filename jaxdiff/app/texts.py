@@ -1,5 +1,6 @@
 """The page's words: what can be chosen, and a sentence on each."""
 
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -14,23 +15,28 @@ from jaxdiff.samplers import METHODS
 from jaxdiff.tasks import get_task, names
 from jaxdiff.tasks.contact_sheet import measurement_picture
 
-TITLE = "# jaxdiff\nRestore a picture with a diffusion prior. Everything runs on the machine that serves this page."
-FRAME = "When a picture is here, move the frame with the mouse. What is inside is restored, at the size that the prior knows."
+TITLE = "# jaxdiff\nRestore a picture with a diffusion model. Your picture stays on the computer that runs jaxdiff."
+FRAME = "Drag the frame over the face. The part inside is restored."
+PAINT = "Paint over what you want to replace."
 ALREADY = (
-    "Tick it if you want your picture repaired. Without it, a sharp picture is damaged here, so that you can compare."
+    "Tick this if your picture needs a repair. If you do not, a good picture is damaged first, so that you can compare the "
+    "result with the truth."
 )
-METHOD = "The best known is the winner of our records for this task and so many calls."
-CALLS = "How often the network may run for each draw. Twenty are quick; a hundred are often better."
-DRAWS = "Several draws show what is certain and what is guessed."
-SEED = "The same seed makes the same pixels."
-NOISE = "On the scale from -1 to 1. Leave it empty for the task's own."
-READY = "Choose a picture and press Restore."
-COMPILING = "Preparing. The first run of a method takes longer, because its program is compiled."
-STOPPED = "Stopped. This is the estimate as it was."
-REPEAT = "Put the zip's `picture.png` (and `mask.png`) beside you, then run either of these."
+METHOD = "The algorithm. Keep “the best known” if you are not sure."
+CALLS = "How often the network runs for each draw. 20 are quick, and 100 are often better."
+DRAWS = "How many restorations to make. Where they differ, the result is a guess."
+SEED = "Starts the random numbers. The same seed gives the same result."
+NOISE = "Standard deviation, for pixel values from -1 to 1."
+READY = "Choose a picture, then press Restore. The results appear here."
+COMPILING = "Preparing. The first run of a method takes longer, because its program must be compiled."
+STOPPED = "Stopped. These are the unfinished estimates."
+REPEAT = (
+    "After a run, you find here a command and a Python program that give the same result. Download the zip, and run one of "
+    "them in its folder: they read `picture.png` and `mask.png`."
+)
 OWN_MASK = "painted by you"
 NOT_DAMAGED = (
-    "Nobody can know here how this task damaged your picture: it is drawn at random, or what it measures is no picture. "
+    "This task cannot repair a damaged picture, because the damage is random or its measurement is not a picture. "
     f"Untick “The picture is damaged already”, or choose “{OWN_MASK}” or another task."
 )
 TILE = 64
@@ -55,7 +61,7 @@ def on_page(sentence: str) -> str:
 def of_task(name: str) -> str:
     """One sentence on a task."""
     if name == MASK:
-        return "What you paint over is missing; σ = 0.05 on [-1, 1] where it is measured here."
+        return "The pixels that you paint over are missing; σ = 0.05 on [-1, 1] unless the picture is damaged already."
     task = get_task(name)
     return f"{task.about[0].upper()}{task.about[1:]}; {task.shown_noise}."
 
@@ -95,8 +101,8 @@ def methods() -> list[tuple[str, str]]:
 
 
 def of_method(name: str) -> str:
-    """One sentence on a method."""
+    """The idea of a method: the second paragraph of its file."""
     if not name:
-        return "The record decides, by task and by the number of network calls."
-    about = (METHODS[name].make.__doc__ or "").strip().split("\n\n")[0]
-    return " ".join(about.split())
+        return "This is the method with the best results for the task and the number of network calls."
+    _, idea, _ = (sys.modules[METHODS[name].kind.__module__].__doc__ or "").split("\n\n", 2)
+    return " ".join(idea.split())

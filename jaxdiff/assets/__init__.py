@@ -1,4 +1,4 @@
-"""Data files that travel with the package, and the folder for the ones that are too large to.
+"""Files inside the package, and the folder for files that are too large for it.
 
 This module knows where files are and how to read named tensors from one; their meaning is the caller's business.
 """

@@ -1,4 +1,4 @@
-"""Load and save priors by parameter name, and the registry of the embedded ones.
+"""Load and save priors.
 
 A checkpoint is a folder (Orbax: ``params/`` beside ``prior.json``) or a pair of files (``NAME.safetensors`` beside
 ``NAME.json``). The JSON holds the architecture and the diffusion process (``PriorConfig``), where the weights come from,

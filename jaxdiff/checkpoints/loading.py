@@ -41,16 +41,15 @@ class Checkpoint(NamedTuple):
 def load_denoiser(
     name_or_path: Path, *, dtype: DTypeLike | None = None, clip: bool = True, label: int | None = None
 ) -> Denoiser:
-    """The denoiser of an embedded prior or of a converted checkpoint.
+    """Load a prior: the embedded one, a converted checkpoint, or one from the Hugging Face Hub.
 
     Args:
-        name_or_path: "faces64", the folder or ``.safetensors`` file that ``jaxdiff convert`` or training wrote, or
-            "hf:owner/repo[@revision][:file]", which is fetched and converted once.
-        dtype: type that the network computes in, float32 (default) or bfloat16, where parameters stay float32; or float64
-            (only where JAX's 64-bit mode is on): parameters, schedule and so whole runs are then, too, while the features
-            of t stay float32.
-        clip: clip x̂₀ to [-1, 1] inside the graph.
-        label: class of a class-conditional prior; ``denoiser.replace(label=...)`` changes it later.
+        name_or_path: "faces64"; a folder or ``.safetensors`` file that ``jaxdiff convert`` or ``jaxdiff train`` wrote; or
+            "hf:owner/repo[@revision][:file]", which is downloaded and converted once.
+        dtype: the type in which the network computes. It is float32 (the default), bfloat16, or float64. With bfloat16,
+            parameters stay float32. With float64, whole runs are in float64, and JAX's 64-bit mode must be on.
+        clip: whether x̂₀ is clipped to [-1, 1].
+        label: the class, for a class-conditional prior. ``denoiser.replace(label=...)`` changes it later.
 
     Returns:
         A denoiser at the image shape that the network was trained on.

@@ -263,6 +263,7 @@ def _write_all(args: argparse.Namespace, jobs: list[Job], draws: np.ndarray, met
             diverged.append(job.args.image)
             continue
         found = results_of(job, images, partial(_of, job.args.image))
+        _of(job.args.image, found.place)
         entries.append(entry(job.args.image, job.folder.path.name, found.shown, found.rows[-1]))
     if entries:
         rows = [{**found.row, "image": found.name} for found in entries]
@@ -285,7 +286,7 @@ def _write(job: Job, draws: np.ndarray, method: str) -> None:
     notes: list[str] = []
     found = results_of(job, draws, notes.append)
     show(_table(found.rows))
-    for note in notes:
+    for note in [*notes, found.place]:
         say(note)
     open_first(found.file, browser=job.args.open)
 
@@ -301,11 +302,12 @@ def check_finite(draws: np.ndarray, method: str) -> None:
 
 
 class Results(NamedTuple):
-    """What was written of a picture: the scores, the file to open first, and the picture to show, [H, W, C]."""
+    """What was written of a picture: the scores, the file to open first, the picture to show, [H, W, C], and where it is."""
 
     rows: list[dict[str, Any]]
     file: Path
     shown: np.ndarray
+    place: str
 
 
 def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> Results:
@@ -320,8 +322,8 @@ def results_of(job: Job, draws: np.ndarray, note: Callable[[str], Any]) -> Resul
     written = write_restored(folder, draws, problem, truth, about=job.about, photo=pictures, sections=sections)
     for text in [*written.notes, *([] if verdict is None else [f"warning: {verdict}"])]:
         note(text)
-    note(f"{len(written.files)} files in {folder.path}")
-    return Results(written.rows, folder.path / written.files[0], pictures.get(RESTORED, draws[0]))
+    place = f"{len(written.files)} files in {folder.path}"
+    return Results(written.rows, folder.path / written.files[0], pictures.get(RESTORED, draws[0]), place)
 
 
 def _in_photo(job: Job, draw: np.ndarray, note: Callable[[str], Any]) -> tuple[dict[str, np.ndarray], list[Section]]:

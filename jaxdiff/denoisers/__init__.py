@@ -1,4 +1,4 @@
-"""Denoisers: a network with its schedule, one of one's own, one guided by a weaker one, and priors that are exact."""
+"""Denoisers: a network with its noise schedule, your own network, autoguidance, and priors with a known posterior."""
 
 from jaxdiff.denoisers.exact import GaussianMixturePrior, GaussianPrior, gaussian_mixture_prior, gaussian_prior
 from jaxdiff.denoisers.guided import Autoguided, autoguided

@@ -41,34 +41,33 @@ def restore(
     watch: Watch | None = None,
     resume: str | Path | None = None,
 ) -> Outcome:
-    """Restore any number of images (or draw them), batch by batch, on all devices of this process.
+    """Restore many images, or draw many from the prior, batch by batch on all devices of this process.
 
-    Run i is ``jd.sample(fold_in(key, i), denoiser, problem i, sampler)``, whatever the batch size and the number of devices
-    (up to rounding, and with JAX's default keys: ``vmap`` draws from ``rbg`` keys otherwise than one by one). Batches have
-    one size, the last one is padded, so one program serves all. A batch is split over the devices; weights are on each. On
-    several hosts every process restores what it is given: see ``jaxdiff.hosts.share``.
+    Run i is ``jd.sample(fold_in(key, i), denoiser, problem i, sampler)``. The batch size and the number of devices change it
+    only by rounding. (This holds for JAX's default keys. With ``rbg`` keys, ``vmap`` draws other numbers.) All batches have
+    the same size, so there is one program. Each batch is split over the devices. On several hosts, every process restores
+    its own problems: see ``jaxdiff.hosts.share``.
 
     Args:
-        key: run i uses ``fold_in(key, i)``.
+        key: a random key. Run i uses ``fold_in(key, i)``.
         denoiser: the prior.
-        problems: one ``Problem`` whose leaves have a first axis B; or a list, or any iterator, of single ones: the next
-            batch is fetched while one runs, so a data set need not fit into memory; or None to draw from the prior.
+        problems: a list or an iterator of problems, or one ``Problem`` whose arrays have a first axis B; None to draw from
+            the prior. An iterator is read one batch ahead, so a data set need not fit into memory.
         sampler: the method.
-        count: number of runs; needed for draws, and useful for an iterator, whose length is not known. Of more problems
-            the first ``count`` are restored.
+        count: the number of runs. Give it for draws from the prior, or to restore only the first ``count`` problems.
         steps: as in ``jd.sample``.
         spacing: as in ``jd.sample``.
-        batch_size: runs at a time; "auto" takes as many as the compiled program says that memory allows (and on a CPU
-            at most 16, where more gain nothing). When the devices run out of memory all the same, batches are halved.
-        devices: all of this process, the first n of them, or a list.
-        progress: show a progress bar, on a terminal or in a notebook; elsewhere a line every half minute.
-        report: called with 0 at the start, and after each chunk with the number of (run × step)s done.
-        watch: called after each chunk with a ``Glimpse`` of the batch, for one network call more.
-        resume: a file for the state between chunks: the same call goes on from there. In another process it starts anew
-            where operator, prior or sampler hold a Python function, which cannot be known to be the same.
+        batch_size: how many runs are made at once. "auto" takes as many as fit into the memory, and at most 16 on a CPU. If
+            a device runs out of memory, batches are halved.
+        devices: None for all devices of this process, a number n for the first n, or a list.
+        progress: whether to show a progress bar. Outside a terminal or a notebook, it is a line every half minute.
+        report: a function that is called with 0 at the start, and then with the number of steps of all runs done so far.
+        watch: a function that is called with a ``Glimpse`` of the batch every few steps. Each makes one more network call.
+        resume: a file that keeps the state, from which the same call goes on. In another process, the run starts again if
+            the operator, the prior or the sampler has a Python function, because it could be a different one.
 
     Returns:
-        Images, residuals and times, on the host.
+        Images, residuals and times, as NumPy arrays.
 
     Raises:
         ValueError: if the number of runs is not known, there are fewer problems, or options are impossible.

@@ -1,4 +1,4 @@
-"""What draws and restorations are judged by: posteriors in closed form, calibration, scores."""
+"""Judge draws and restorations: exact posteriors, calibration, scores."""
 
 from jaxdiff.evaluation.calibration import Calibration, calibration, coverage
 from jaxdiff.evaluation.exact import (

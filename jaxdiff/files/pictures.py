@@ -1,4 +1,4 @@
-"""Pictures on disk: what can be read is converted and said, what is written is written whole."""
+"""Read and write pictures. A picture is written whole or not at all."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""Image quality measures for a pair of images [H, W, C] in [-1, 1].
+"""Quality measures that compare two images [H, W, C] in [-1, 1].
 
 `evaluate` takes a batch too and gives all of them; use `jax.vmap` for batches with the others.
 """

@@ -1,4 +1,4 @@
-"""Networks: the UNet of guided-diffusion, that of DDPM and NCSN++, and what a prior says about one."""
+"""Networks: the UNets of guided-diffusion, DDPM and NCSN++, and the configuration of a prior."""
 
 from jaxdiff.models.config import UNetConfig
 from jaxdiff.models.layers import timestep_embedding

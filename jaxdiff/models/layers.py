@@ -1,6 +1,7 @@
 """Layers that the networks share: norms, convolutions, resampling, attention, and features of the noise level."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +14,7 @@ from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsam
 from jaxdiff.typing import Array, DTypeLike
 
 __all__ = [
+    "FREQUENCIES",
     "Conv",
     "GroupNorm",
     "NetworkConfig",
@@ -67,16 +69,10 @@ def timestep_embedding(t: Array, dim: int) -> Array:
     >>> timestep_embedding(jnp.array([0]), 4).tolist()
     [[1.0, 1.0, 0.0, 0.0]]
     """
-    half = dim // 2
-    # Rounded step by step in float32 as the original does, so that large phases agree with it.
-    exponent = np.float32(-math.log(MAX_PERIOD)) * np.arange(half, dtype=np.float32) / np.float32(half)
-    frequency = np.exp(exponent.astype(np.float64)).astype(np.float32)
-    phase = t.astype(jnp.float32)[:, None] * jnp.asarray(frequency)[None, :]
-    features = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1)
-    return jnp.pad(features, ((0, 0), (0, dim - 2 * half)))
+    return sinusoids(t, dim)
 
 
-def sinusoids(t: Array, dim: int, *, shift: float = 0, sin_first: bool = False) -> Array:
+def sinusoids(t: Array, dim: int, *, shift: float = 0, sin_first: bool = False, rounding: str = "diffusers") -> Array:
     """Sinusoidal features of noise labels with frequencies ``f_i = 10000^(−i / (half − shift))``.
 
     Args:
@@ -84,15 +80,31 @@ def sinusoids(t: Array, dim: int, *, shift: float = 0, sin_first: bool = False) 
         dim: number of features; an odd one is padded with a zero.
         shift: 1 where the last frequency is 1/10000, as in Ho et al. 2020; 0 in guided-diffusion.
         sin_first: ``[sin, cos]`` in place of ``[cos, sin]``.
+        rounding: whose float32 steps the frequencies take, a key of ``FREQUENCIES``.
 
     Returns:
         [N, dim], float32.
     """
     half = dim // 2
-    frequency = MAX_PERIOD ** (-np.arange(half) / (half - shift))
+    frequency = FREQUENCIES[rounding](np.arange(half, dtype=np.float32), half - shift)
     phase = t.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)[None, :]
     waves = (jnp.sin(phase), jnp.cos(phase)) if sin_first else (jnp.cos(phase), jnp.sin(phase))
     return jnp.pad(jnp.concatenate(waves, axis=-1), ((0, 0), (0, dim - 2 * half)))
+
+
+def _exp(exponent: np.ndarray) -> np.ndarray:
+    return np.exp(exponent.astype(np.float64))
+
+
+FREQUENCIES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "diffusers": lambda i, span: _exp(np.float32(-math.log(MAX_PERIOD)) * i / np.float32(span)),
+    "score_sde": lambda i, span: _exp(np.float32(-math.log(MAX_PERIOD) / span) * i),
+    "edm": lambda i, span: np.float64(np.float32(1 / MAX_PERIOD)) ** (i / np.float32(span)).astype(np.float64),
+}
+"""10000^(−i / span), rounded step by step in float32 as each code does it; "diffusers" is guided-diffusion's, too.
+
+Phases reach 1000, so that the last digit of a frequency is 3e-5 of a feature.
+"""
 
 
 def wide(dtype: DTypeLike) -> Any:

@@ -250,12 +250,15 @@ LABELS: dict[str, Label] = {
     "sigma": lambda sigma, of: sigma,
     "vp": lambda sigma, of: _vp_time(jnp.log1p(sigma**2), of),
     "subvp": _subvp_time,
+    "log_vp": lambda sigma, of: jnp.log(_vp_time(jnp.log1p(sigma**2), of)),
+    "log_subvp": lambda sigma, of: jnp.log(_subvp_time(sigma, of)),
     "geometric": _geometric,
     "flow": lambda sigma, of: sigma / (1 + sigma),
     "flow_to_data": lambda sigma, of: 1 / (1 + sigma),
 }
-"""c_noise by name. edm: ¼ ln σ. consistency: 250 ln σ. vp, subvp: (M−1) t(σ) of the continuous chains. geometric: the index
-in a falling geometric list of M levels. flow: t of a straight path from image to noise; flow_to_data: 1 − t."""
+"""c_noise by name. edm: ¼ ln σ. consistency: 250 ln σ. vp, subvp: (M−1) t(σ) of the continuous chains; log_vp, log_subvp: its
+logarithm. geometric: the index in a falling geometric list of M levels. flow: t of a straight path from image to noise;
+flow_to_data: 1 − t."""
 
 BY_SCHEDULE = ("timestep", "nearest")
 """Labels that a schedule tells: the fractional timestep of σ, or the nearest whole one (−1 for the clean image)."""

@@ -224,9 +224,11 @@ class Song(nn.Module):
             return None
         act, features, channels = ACTIVATIONS[config.outer_activation], config.noise_channels, config.embedding_channels
         if config.embedding == "fourier":
-            emb = Fourier(features // 2, config.sin_first, name="noise_features")(t).astype(dtype)
+            emb = Fourier(features // 2, config.sin_first, config.label_rounding, name="noise_features")(t)
         else:
-            emb = sinusoids(t, features, shift=config.freq_shift, sin_first=config.sin_first).astype(dtype)
+            sin_first, rounding = config.sin_first, config.label_rounding
+            emb = sinusoids(t, features, shift=config.freq_shift, sin_first=sin_first, rounding=rounding)
+        emb = emb.astype(dtype)
         early = config.num_classes is not None and config.label_place == "noise"
         if early:
             vector = self._class(y, dtype, len(t)) * math.sqrt(config.num_classes or 1)
@@ -254,13 +256,16 @@ class Fourier(nn.Module):
 
     count: int
     sin_first: bool
+    rounding: str
 
     @nn.compact
     def __call__(self, t: Array) -> Array:
         """[N, 2·count] from [N], float32."""
         frequencies = self.param("frequencies", nn.initializers.normal(16.0), (self.count,), jnp.float32)
         frequencies = jax.lax.stop_gradient(frequencies)
-        phase = t.astype(jnp.float32)[:, None] * (frequencies.astype(jnp.float32) * (2 * math.pi))[None, :]
+        t, frequencies = t.astype(jnp.float32)[:, None], frequencies.astype(jnp.float32)[None, :]
+        # Phases reach 1000, so that the order of the products shows.
+        phase = t * (frequencies * (2 * math.pi)) if self.rounding == "edm" else t * frequencies * (2 * math.pi)
         waves = (jnp.sin(phase), jnp.cos(phase)) if self.sin_first else (jnp.cos(phase), jnp.sin(phase))
         return jnp.concatenate(waves, axis=-1)
 

@@ -11,6 +11,7 @@ __all__ = ["SongConfig"]
 ACTIVATIONS = ("silu", "relu", "elu", "lrelu", "gelu", "mish")
 CHOICES: dict[str, tuple[Any, ...]] = {
     "embedding": ("positional", "fourier", "none"),
+    "label_rounding": ("edm", "score_sde", "diffusers"),
     "label_place": ("embedding", "noise"),
     "middle": ("attention", "plain", "none"),
     "activation": ACTIVATIONS,
@@ -50,6 +51,7 @@ class SongConfig:
         noise_channels: number of these features.
         sin_first: [sin, cos], not [cos, sin].
         freq_shift: 1 where the last sinusoid has frequency 1/10000, else 0.
+        label_rounding: whose float32 steps these features take: those of "edm", "score_sde" or "diffusers".
         embedding_channels: channels of the embedding after its two layers.
         num_classes: classes of a class-conditional network.
         label_place: where the class enters: with the "noise" features, or with the "embedding" of two layers.
@@ -96,6 +98,7 @@ class SongConfig:
     noise_channels: int = 128
     sin_first: bool = True
     freq_shift: float = 1.0
+    label_rounding: Literal["edm", "score_sde", "diffusers"] = "edm"
     embedding_channels: int = 512
     num_classes: int | None = None
     label_place: Literal["embedding", "noise"] = "noise"

@@ -1,4 +1,4 @@
-"""Forward models y = A(x): frozen pytrees, built by the lower-case functions below."""
+"""Operators y = A(x), made by the lower-case functions below. Each is a frozen pytree."""
 
 from jaxdiff.operators.algebra import compose, scale, stack, sum_operators
 from jaxdiff.operators.base import LinearOperator, Operator, PixelOperator, SpectralOperator

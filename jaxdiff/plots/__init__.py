@@ -1,4 +1,4 @@
-"""Figures of results, as matplotlib figures: what a restoration gave (``results``), laid out by general tables and curves."""
+"""Figures of results, as matplotlib figures."""
 
 from jaxdiff.plots.layout import curves, image_table, save_figure, sheet, spread_figure
 from jaxdiff.plots.results import calibration, draws, spread, trajectory, triplets

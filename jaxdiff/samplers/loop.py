@@ -202,30 +202,31 @@ def sample(
     checkpoint: str | int | None = None,
     trajectory: int | None = None,
 ) -> tuple[Image, Any] | tuple[Image, Any, Trajectory]:
-    """Restore (or, with ``problem=None``, draw) one image.
+    """Restore one image, or draw one from the prior with ``problem=None``.
 
-    A pure function: ``jit`` it, ``vmap`` it over keys, measurements, masks or hyper-parameters, ``grad`` through it.
+    This is a pure function. You can ``jit`` it, ``vmap`` it over keys, measurements, masks or hyper-parameters, and
+    differentiate it.
 
     Args:
-        key: the run's key; step i draws from ``fold_in(key, i)``.
+        key: a random key. Step i uses ``fold_in(key, i)``.
         denoiser: the prior.
-        problem: operator, measurement and noise level; None to sample from the prior.
-        sampler: e.g. ``jd.samplers.dps(zeta=1.0)``.
-        steps: how many over the whole schedule (by default as many as can be placed; a step may be several network calls),
-            guided-diffusion's strings ("ddim50", "10,15,20"), or a ``TimeGrid``. A sampler with a ``start`` goes
-            through the part of the grid below it.
-        spacing: how ``steps`` are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr"; None for the method's
-            own way, as ``jaxdiff restore`` runs it.
-        x_init: start from this x_T instead of a draw.
-        noise: recorded noise [number of steps, H, W, C], to replay a reference run.
-        checkpoint: what a gradient through the run of N steps keeps: None everything; "step" one state a step; "sqrt"
-            about 2√N states, for one more forward pass; "log" about 2 log₂ N, for log₂ N more; a number d in general,
-            d N^{1/d} states for d − 1 more. The image is the same.
-        trajectory: keep so many states, evenly spread over the run. The image is the same.
+        problem: operator, measurement and noise level; None to draw from the prior.
+        sampler: the method, for example ``jd.samplers.dps(zeta=1.0)``.
+        steps: the number of steps (by default as many as the schedule allows), a string of guided-diffusion ("ddim50" or
+            "10,15,20"), or a ``TimeGrid``. A step may make several network calls. A sampler with a ``start`` uses only the
+            steps below it.
+        spacing: how the steps are spread: a name of ``jd.schedules.timestep_grid``, "karras" or "log_snr". None takes the
+            method's own way.
+        x_init: x_T, if it should not be drawn.
+        noise: recorded noise [number of steps, H, W, C], which repeats a run of another code.
+        checkpoint: what a gradient through N steps keeps in memory. None keeps everything. "step" keeps one state for each
+            step. "sqrt" keeps about 2√N states, and makes one more forward pass. "log" keeps about 2 log₂ N states, and
+            makes log₂ N more. A number d keeps about d N^{1/d} states, and makes d − 1 more.
+        trajectory: how many states of the run to keep, at equal distances.
 
     Returns:
-        The image [H, W, C] after the last step (not clipped), and the sampler's infos, stacked over steps. With
-        ``trajectory`` the kept states too: timesteps, x_t and x̂₀, each one network call more.
+        The image [H, W, C] after the last step, not clipped, and the infos of the sampler for all steps. With
+        ``trajectory``, also the kept states: timesteps, x_t and x̂₀. Each makes one more network call.
 
     Raises:
         ValueError: if the steps are impossible or shapes do not fit.

@@ -21,13 +21,13 @@ __all__ = ["Posterior", "credible_levels", "posterior"]
 
 
 class Posterior(NamedTuple):
-    """What n draws say of one image.
+    """n draws for one measurement.
 
     Attributes:
-        samples: [n, H, W, C].
-        mean: [H, W, C], the estimate of least squared error.
-        std: [H, W, C], how far the draws differ: large where the measurement leaves it open.
-        info: the sampler's infos, [n, steps].
+        samples: the draws, [n, H, W, C].
+        mean: their mean, [H, W, C].
+        std: their standard deviation, [H, W, C]. It is large where the measurement does not determine the image.
+        info: the infos of the sampler, [n, steps].
     """
 
     samples: Array
@@ -78,28 +78,27 @@ def posterior(
 ) -> Posterior:
     """Draw n times from the posterior, in one compiled program.
 
-    A pure function: ``vmap`` it over images, ``jit`` it with more around it. Called as it is, it compiles once for each
-    structure of its arguments: other numbers (ζ, mask, y, weights) run the same program. Draw i is that of ``jd.sample``
-    with ``fold_in(key, i)``, so more draws extend fewer.
+    This is a pure function. It does not compile again for another ζ, mask, y or other weights. Draw i is that of
+    ``jd.sample`` with ``fold_in(key, i)``. So if you ask for more draws, the first ones stay the same.
 
     Args:
-        key: of the whole set.
+        key: a random key.
         denoiser: the prior.
-        problem: what was measured; None for draws of the prior.
-        sampler: the method. One whose runs all end alike (η = 0 from one x_init) has no spread to show, and RED-diff's is
-            that of its noise, not the posterior's.
-        n: number of draws.
-        batch_size: draws that run at once, all by default; a smaller number saves memory.
+        problem: the measurement; None to draw from the prior.
+        sampler: the method. Some methods have no useful spread: deterministic ones with a fixed x_init, and RED-diff, which
+            finds one likely image.
+        n: the number of draws.
+        batch_size: how many draws run at once, by default all. A smaller number saves memory.
         steps: as in ``jd.sample``.
-        spacing: likewise.
-        x_init: likewise, the same for all draws.
-        checkpoint: likewise.
+        spacing: as in ``jd.sample``.
+        x_init: as in ``jd.sample``, the same for all draws.
+        checkpoint: as in ``jd.sample``.
 
     Raises:
         ValueError: if n is below 1, the steps are impossible or shapes do not fit.
 
     Returns:
-        Samples, mean, standard deviation (of n − 1 degrees of freedom; 0 for n = 1) and infos.
+        Samples, mean, standard deviation (with n − 1 degrees of freedom; 0 for n = 1) and infos.
     """
     check_key(key)
     check_run(denoiser, problem, sampler)

@@ -1,4 +1,4 @@
-"""Restoration tasks by name, the settings of each method for them, and the best method for each.
+"""Restoration tasks by name, settings of each method for them, and the best method for each.
 
 A *task* is a forward model with its noise. *Settings* are a method's hyper-parameters for a task.
 

@@ -1,4 +1,4 @@
-"""Training of priors: `train(config, out)` and the pieces that it is made of."""
+"""Train priors: ``train(config, out)`` and its parts."""
 
 from typing import Any
 

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import os
 import re
 import shutil
 
@@ -95,6 +96,12 @@ def test_broken_links_of_built_pages_are_found(tmp_path):
         "a.html links to b.html, which is not there.",
         "c.html links to a.html#there, which has no such place.",
     ]
+
+
+def test_a_page_that_tells_of_the_machine_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(f"<p>{os.environ!r}</p>")
+    (tmp_path / "b.html").write_text("<p>os.environ</p>")
+    assert links.broken(tmp_path) == ["a.html shows the environment of the machine that built it."]
 
 
 @pytest.mark.slow

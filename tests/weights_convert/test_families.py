@@ -7,6 +7,9 @@ import pytest
 from benchmarks import parity_families as parity
 from tests.support.tiers import fast_only
 from weights_convert.families import ddpm, diffusers, edm, rules, score_sde
+from weights_convert.infer import Hidden
+from weights_convert.priors import Options, prior_of
+from weights_convert.sources import read_source
 
 CASES = parity.cases()
 
@@ -74,6 +77,13 @@ def test_a_tensor_that_does_not_belong_is_named(change, message):
         ddpm.convert(tensors, config)
 
 
+def test_heads_of_a_consistency_model_may_be_given_by_their_number():
+    source = read_source(parity.GOLDEN / "cm_edm_classes.pt")
+    options = Options(config="edm", hidden=Hidden(image_size=16, num_heads=2))
+    unet = prior_of(source, options).config.unet
+    assert (unet.heads(64), unet.heads(128)) == (2, 2)
+
+
 def test_old_names_of_diffusers_attention_are_taken():
     config, params = parity.load("diffusers_ddpm", CASES["diffusers_ddpm"])
     tensors = rules.restore(params, diffusers.names(config.unet))
@@ -119,8 +129,38 @@ def test_the_ports_network_is_seen_in_its_shapes():
         (lambda: score_sde.config_from({"name": "ncsnv2"}, image_size=32), "name of score_sde's model"),
         (lambda: score_sde.config_from({"what": 1}, image_size=32), "no field what"),
         (lambda: score_sde.config_from({}, image_size=32, sde="ode"), "sde must be"),
+        (lambda: score_sde.config_from({"embedding_type": "positional"}, image_size=32), "beside positional features"),
+        (lambda: score_sde.config_from({}, image_size=32, continuous=False), "beside discrete noise levels"),
+        (
+            lambda: score_sde.config_from(
+                {"name": "ddpm", "scale_by_sigma": False}, image_size=32, sde="vpsde", continuous=False
+            ),
+            r"on images in \[0, 1\]",
+        ),
     ],
 )
 def test_what_is_not_supported_is_refused_in_a_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_diffusers_divides_by_sigma_with_fourier_features_only():
+    """Its scheduler takes the output for the score s, so that D = x + σ² s."""
+    blocks = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"], "mid_block_type": None}
+    unet = blocks | {"block_out_channels": [8], "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 4}
+    config = diffusers.config_from(unet, {"_class_name": "ScoreSdeVeScheduler"})
+    rng, table = np.random.default_rng(0), diffusers.names(config.unet)
+    shapes = rules.torch_shapes(table, config.unet)
+    tensors = {name: rng.standard_normal(shape, np.float32) / 4 for name, shape in shapes.items()}
+    denoiser = parity.denoiser_of(config, diffusers.convert(tensors, config))
+    x, sigma = rng.standard_normal((4, 4, 3), np.float32), np.float32(3)
+    apply = jax.jit(lambda params: denoiser.module.apply({"params": params}, x[None], sigma[None])[0])
+    np.testing.assert_allclose(denoiser.denoise(x, sigma), x + sigma**2 * apply(denoiser.params), rtol=1e-4, atol=1e-4)
+
+
+def test_fourier_features_of_a_variance_preserving_network_are_told_the_logarithm_of_its_time():
+    model = {"scale_by_sigma": False, "beta_min": 0.1, "beta_max": 20.0}
+    form = score_sde.config_from(model, image_size=32, sde="vpsde", centered=True).preconditioning
+    time = 0.3
+    sigma = np.sqrt(np.expm1(19.9 / 2 * time**2 + 0.1 * time))
+    assert float(form.label_of(np.float32(sigma))) == pytest.approx(np.log(999 * time), rel=1e-6)

@@ -180,6 +180,13 @@ def test_families_are_told_from_contents(torch_files, tensors, family, legacy):
         read_source(wrapped, family="score-sde")
 
 
+@pytest.mark.parametrize("prefix", ["", "net.", "module.model."])
+def test_a_network_of_edm_is_read_with_or_without_its_preconditioner(torch_files, prefix):
+    bent = {prefix + name.removeprefix("model."): value for name, value in SONG.items()}
+    source = read_source(torch_files.checkpoint("x.pt", bent))
+    assert (source.family, set(source.tensors)) == ("edm", set(SONG))
+
+
 def test_lightning_prefixes_and_foreign_objects(torch_files, tmp_path):
     callback = torch_files.Call(torch_files.Global("pytorch_lightning.callbacks", "ModelCheckpoint"), ("loss",))
     marker = tmp_path / "ran"

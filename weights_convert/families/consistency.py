@@ -64,8 +64,8 @@ def _given(value: Any) -> int | None:
     return None if value in (None, -1) else int(value)
 
 
-def infer(shapes: Mapping[str, Shape], image_size: int, *, kind: str, num_head_channels: int = 64) -> PriorConfig:
-    """The prior that tensors of these names and shapes belong to; published files have 64 channels a head.
+def infer(shapes: Mapping[str, Shape], hidden: Hidden, *, kind: str) -> PriorConfig:
+    """The prior that tensors of these names and shapes belong to; ``hidden`` tells the image's size and the heads.
 
     Raises:
         ValueError: if they are no whole network.
@@ -73,8 +73,7 @@ def infer(shapes: Mapping[str, Shape], image_size: int, *, kind: str, num_head_c
     narrow = {
         name: shape[:2] + (1,) if _attention(name) and len(shape) == 4 else shape for name, shape in shapes.items()
     }
-    hidden = Hidden(image_size=image_size, num_head_channels=num_head_channels, attention_order="new")
-    return prior(infer_guided(narrow, hidden).config.adm, kind)
+    return prior(infer_guided(narrow, hidden._replace(attention_order="new")).config.adm, kind)
 
 
 def convert(tensors: Mapping[str, np.ndarray], config: PriorConfig) -> PyTree:

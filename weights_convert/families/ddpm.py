@@ -44,6 +44,7 @@ def network(
         attend_up=tuple(attend),
         attend_up_last=False,
         noise_channels=ch,
+        label_rounding="score_sde",
         embedding_channels=4 * ch,
         group_channels=1,
         residual_scale=1.0,

@@ -123,6 +123,7 @@ def _embedding(values: dict[str, Any], widths: tuple[int, ...]) -> dict[str, Any
         "noise_channels": widths[0] * (2 if fourier else 1),
         "sin_first": fourier or not values["flip_sin_to_cos"],
         "freq_shift": float(values["freq_shift"]),
+        "label_rounding": "diffusers",
         "embedding_channels": int(values["time_embedding_dim"] or 4 * widths[0]),
         "num_classes": values["num_class_embeds"],
         "label_place": "embedding",
@@ -209,11 +210,12 @@ def config_from(unet: Mapping[str, Any], scheduler: Mapping[str, Any] | None = N
 
 
 def _variance_exploding(config: SongConfig, given: dict[str, Any]) -> PriorConfig:
-    # diffusers divides the output by σ itself, so F is that of the form "ve", on [0, 1] where it centres its input.
+    # With Fourier features diffusers divides the output by σ itself, so that F is −noise; else the output is the score.
+    # Images are on [0, 1] where the network centres its input.
     low, high = float(given.get("sigma_min", 0.01)), float(given.get("sigma_max", 1348.0))
     unit = config.center_input
-    label = "log_sigma" if config.embedding == "fourier" else "sigma"
-    form = Preconditioning("ve", label, data_range=(0.0, 1.0) if unit else (-1.0, 1.0))
+    kind, label = ("ve", "log_sigma") if config.embedding == "fourier" else ("score", "sigma")
+    form = Preconditioning(kind, label, data_range=(0.0, 1.0) if unit else (-1.0, 1.0))
     scale = 2.0 if unit else 1.0
     return PriorConfig(
         config, "geometric", variance="fixed_small", schedule_range=(scale * low, scale * high), preconditioning=form

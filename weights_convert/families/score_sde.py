@@ -77,6 +77,7 @@ def network(model: Mapping[str, Any], *, image_size: int, channels: int = 3, cen
         "attend_up_last": True,
         "embedding": options["embedding"] if values["conditional"] else "none",
         "noise_channels": nf * (2 if options["embedding"] == "fourier" else 1),
+        "label_rounding": "score_sde",
         "embedding_channels": 4 * nf,
         "activation": activation,
         "outer_activation": activation,
@@ -165,26 +166,34 @@ def config_from(
     data_range = (-1.0, 1.0) if centered else (0.0, 1.0)
     if sde.lower() not in ("vesde", "vpsde", "subvpsde"):
         raise ValueError(f"sde must be vesde, vpsde or subvpsde, got {sde!r}.")
+    _refuse(values, sde.lower(), continuous, centered)
     if sde.lower() == "vesde":
         return _ve(unet, values, data_range, continuous)
     least, most, levels = float(values["beta_min"]), float(values["beta_max"]), int(values["num_scales"])
-    if values["scale_by_sigma"]:
-        raise ValueError("scale_by_sigma with a variance-preserving process is not supported.")
-    if sde.lower() == "vpsde" and not continuous and centered:
+    if sde.lower() == "vpsde" and not continuous:
         ends = (least / levels, most / levels)
         return PriorConfig(unet, "linear", levels, variance="fixed_small", schedule_range=ends)
-    forms = {
-        "vpsde": Preconditioning("eps", "vp" if continuous else "timestep"),
-        "subvpsde": Preconditioning("subvp", "subvp"),
+    kind, label = ("eps", "vp") if sde.lower() == "vpsde" else ("subvp", "subvp")
+    if unet.embedding == "fourier":
+        label = f"log_{label}"
+    form = Preconditioning(kind, label, beta_min=least, beta_d=most - least, data_range=data_range, levels=1000)
+    return PriorConfig(unet, "vp", variance="fixed_small", schedule_range=(least, most), preconditioning=form)
+
+
+def _refuse(values: dict[str, Any], sde: str, continuous: bool, centered: bool) -> None:
+    """Combinations that no configuration of the repository has, and that mean something else in its code than here."""
+    fourier, scaled = values["embedding_type"] == "fourier" and values["name"] == "ncsnpp", values["scale_by_sigma"]
+    discrete = not continuous and sde != "subvpsde"
+    wrong = {
+        "scale_by_sigma beside a variance-preserving process": scaled and sde != "vesde",
+        # Their code divides by the level whose index is σ, rounded down.
+        "scale_by_sigma beside positional features and a continuous process": scaled and not discrete and not fourier,
+        # Their code takes the logarithm of the index, which may be 0.
+        "fourier features beside discrete noise levels": fourier and discrete,
+        "a discrete variance-preserving process on images in [0, 1]": sde == "vpsde" and discrete and not centered,
     }
-    form = {"beta_min": least, "beta_d": most - least, "data_range": data_range, "levels": 1000}
-    return PriorConfig(
-        unet,
-        "vp",
-        variance="fixed_small",
-        schedule_range=(least, most),
-        preconditioning=Preconditioning.from_dict(forms[sde.lower()].to_dict() | form),
-    )
+    if found := [what for what, bad in wrong.items() if bad]:
+        raise ValueError(f"{found[0]} is not supported for score_sde.")
 
 
 def _ve(unet: SongConfig, values: dict[str, Any], data_range: tuple[float, float], continuous: bool) -> PriorConfig:

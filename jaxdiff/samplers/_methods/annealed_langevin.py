@@ -1,5 +1,8 @@
 """Annealed Langevin dynamics with the measurement, as Jalal et al. (2021, Algorithm 1) first ran it.
 
+Each noise level makes a few small steps. A step follows the gradients of the prior and of the likelihood, and adds noise.
+This needs hundreds of noise levels. With fewer levels, the draws differ too much.
+
 x̃, h ← x_t/√ᾱ_t, step · σ_t²
 repeat:
     g ← Aᵀ(y − A x̃)/(σ² + σ_t²)
@@ -31,17 +34,18 @@ WEIGHTINGS = ("likelihood", "norm")
 class AnnealedLangevin(Sampler):
     """x̃ ← x̃ + h (∇ log p_σ(x̃) + g) + √(2h) z, ``inner_steps`` times a level, h = step · σ_t², x̃ = x/√ᾱ.
 
-    - ``likelihood``: g = Aᵀ(y − A x̃)/(σ_y² + γ_t²), γ_t = σ_t: the paper's annealed likelihood;
-    - ``norm``: g = w Aᵀ(y − A x̃) ‖∇ log p‖/‖Aᵀ(y − A x̃)‖: the authors' code; norms of this image.
+    - ``likelihood``: g = Aᵀ(y − A x̃)/(σ_y² + γ_t²) with γ_t = σ_t. This is the annealed likelihood of the paper.
+    - ``norm``: g = w Aᵀ(y − A x̃) ‖∇ log p‖/‖Aᵀ(y − A x̃)‖, as in the authors' code. The norms are those of this image.
 
-    Under a noise model Aᵀ(y − A x̃)/(σ_y² + γ_t²) is ∇ log p(y | A x̃), with further Gaussian noise of variance γ_t².
+    With a noise model, ∇ log p(y | A x̃) takes the place of Aᵀ(y − A x̃)/(σ_y² + γ_t²). Gaussian noise of variance γ_t² is added
+    to the model.
 
     Attributes:
-        step_size: step, relative to σ_t².
-        weight: w, for "norm"; multiplies g for "likelihood".
-        inner_steps: Langevin steps a level, each a network call.
-        weighting: which of the two.
-        denoise: return x̂₀ of the last level instead of its noisy iterate.
+        step_size: the step size, relative to σ_t².
+        weight: w for "norm"; a factor of g for "likelihood".
+        inner_steps: the number of Langevin steps at each level. Each is a network call.
+        weighting: "likelihood" or "norm".
+        denoise: whether the run returns x̂₀ of the last level, and not its noisy image.
     """
 
     title = "annealed Langevin"
@@ -97,21 +101,22 @@ def annealed_langevin(
 ) -> AnnealedLangevin:
     """Annealed Langevin with the measurement, for any differentiable operator.
 
-    Network calls a step: ``inner_steps`` (+ 1 where it denoises). Use hundreds of levels.
+    Each step makes ``inner_steps`` network calls. If ``denoise`` is on, the run makes one more at the end. Use hundreds of
+    levels.
 
     Args:
-        step_size: relative to σ_t²; below 1 it is stable for ‖A‖ ≤ 1. The authors' 5e-5 (σ/σ_L)² is 1.15 here.
-        weight: multiple of the likelihood's gradient; for "norm" the authors' ``mse`` (5).
-        inner_steps: steps a level; 3 to 4 in the code.
-        weighting: "likelihood" (the paper) or "norm" (the authors' code).
-        denoise: end with a denoising step.
+        step_size: relative to σ_t². Below 1 it is stable for ‖A‖ ≤ 1. The authors' 5e-5 (σ/σ_L)² is 1.15 here.
+        weight: the factor of the likelihood's gradient. For "norm" it is ``mse`` of the authors' code (5).
+        inner_steps: the number of steps at each level. The authors' code has 3 or 4.
+        weighting: "likelihood" (as in the paper) or "norm" (as in the authors' code).
+        denoise: whether the run ends with a denoising step.
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
         Jalal et al. 2021, "Robust Compressed Sensing MRI with Deep Generative Priors", Eq. 3 and Algorithm 1.
-        Departures: norms are of one image (theirs are of the batch), the last level is denoised by default.
+        Differences: norms are taken over one image (theirs over the batch). The last level is denoised by default.
     """
     return AnnealedLangevin(
         number("step_size", step_size, open_low=True),

@@ -1,9 +1,12 @@
 """DAPS, decoupled annealing posterior sampling (Zhang et al. 2025, Algorithm 1).
 
+At each noise level, DAPS estimates the clean image. Then it draws an image that is close to the estimate and fits the
+measurement. Finally it adds the noise of the next level. It needs no gradient of the network. Its draws differ too much.
+
 x̂₀  ← end of the probability flow from x_t, by a few Euler steps
 x₀  ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²), by a Langevin chain from x̂₀:
       x ← x + h ∇ log of that density + √(2h) z
-x_s ← √ᾱ_s x₀ + √(1−ᾱ_s) z                                noised again, apart from x_t
+x_s ← √ᾱ_s x₀ + √(1−ᾱ_s) z                                new noise, independent of x_t
 """
 
 import jax
@@ -35,18 +38,19 @@ STABLE = 4
 class DAPS(Sampler):
     """x̂₀ = flow(x_t); x₀ ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²) by ``mcmc_steps``; x_s = √ᾱ_s x₀ + √(1−ᾱ_s) z.
 
-    With score the gradient of that log-density and h = step · (1 − (1 − decay) (1 − t/(T−1))), one inner step is
-    v ← m v + √h score + √(2(1−m)) z, x ← x + √h v from x = x̂₀, v ~ N(0, I); m = 0 is Langevin, x ← x + h score + √(2h) z.
-    Under a noise model the score is that of p(y | A(x)) with further Gaussian noise of variance 4h, times σ²/τ² where τ is
-    given.
+    The inner chain starts at x = x̂₀ and v ~ N(0, I). Its score is the gradient of that log-density, and its step size is
+    h = step · (1 − (1 − decay) (1 − t/(T−1))). One inner step is v ← m v + √h score + √(2(1−m)) z, x ← x + √h v.
+    With m = 0 this is Langevin's x ← x + h score + √(2h) z.
+    With a noise model, the score is that of p(y | A(x)), with added Gaussian noise of variance 4h. If τ is given, it is
+    multiplied by σ²/τ².
 
     Attributes:
-        step_size: step.
-        decay: h at the clean end, as a share of step.
-        tau: τ, the noise level that the likelihood is given; None for the problem's σ, and at least 2√h.
+        step_size: the step size at the noisy end.
+        decay: h at the clean end, as a fraction of ``step_size``.
+        tau: τ, the noise level in the likelihood. None takes the problem's σ, but at least 2√h.
         momentum: m, for "hmc".
-        ode_steps: Euler steps of the flow, each a network call.
-        mcmc_steps: inner steps, none of them a network call.
+        ode_steps: the number of Euler steps of the flow. Each is a network call.
+        mcmc_steps: the number of inner steps. They need no network call.
         inner: "langevin" or "hmc".
     """
 
@@ -121,18 +125,18 @@ def daps(
 ) -> DAPS:
     """Decoupled annealing posterior sampling, for any differentiable operator.
 
-    Network calls a step: ``ode_steps``, no gradient through the network. DAPS-1k is
+    Each step makes ``ode_steps`` network calls, and needs no gradient of the network. The authors' DAPS-1k has
     ``steps=karras_grid(schedule, 200, sigma_max=100, sigma_min=0.1)``.
 
     Args:
-        step_size: of the inner chain; below 2/(‖A‖²/τ² + 1/σ_t²) it is stable. 1e-4 (SR, random inpainting, Gaussian
-            blur), 5e-5 (box, motion blur, phase retrieval), 2e-5 (HDR), 1e-5 (nonlinear blur).
-        decay: share of the step that is left at the clean end.
-        tau: τ. None: the problem's σ, which targets the posterior, or 2√h where the noise is so low that the chain would
-            diverge. The authors run τ = 0.01 with the misfit's gradient
-            not halved, which is 0.00707 here.
-        ode_steps: Euler steps of the flow.
-        mcmc_steps: inner steps.
+        step_size: the step size of the inner chain, stable below 2/(‖A‖²/τ² + 1/σ_t²). The authors use 1e-4
+            (super-resolution, random inpainting, Gaussian blur), 5e-5 (box, motion blur, phase retrieval), 2e-5 (HDR) and
+            1e-5 (nonlinear blur).
+        decay: the step size at the clean end, as a fraction of ``step_size``.
+        tau: τ. None takes the problem's σ, as the posterior has it. If σ is so small that the chain would diverge, None takes
+            2√h. The authors use τ = 0.01 with twice the gradient, which is 0.00707 here.
+        ode_steps: the number of Euler steps of the flow.
+        mcmc_steps: the number of inner steps.
         inner: "langevin" or "hmc" (with momentum).
         momentum: m in [0, 0.999], for "hmc" only; 0.5 by default.
 
@@ -141,7 +145,7 @@ def daps(
 
     Reference:
         Zhang et al. 2025, "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", Algorithm 1.
-        Departures: τ is σ by default, and the step decays with t (the authors: with the index of the level).
+        Differences: τ is σ by default. The step size decays with t (the authors': with the index of the level).
     """
     if momentum is not None and inner == "langevin":
         raise ValueError("momentum is for inner='hmc'; name that, or leave momentum out.")

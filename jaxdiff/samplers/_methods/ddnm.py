@@ -1,9 +1,12 @@
-"""DDNM and DDNM+ (Wang et al. 2023): the range-space part of x̂₀ is the measurement's, as far as its noise allows.
+"""DDNM and DDNM+ (Wang et al. 2023): what A measures comes from y, and the rest from the prior.
+
+In each step, DDNM takes the measured part of the image from the measurement, and the other part from the network's
+estimate. DDNM+ takes the noise of the measurement into account. It is fast, but needs a pseudo-inverse.
 
 x̂₀, ε̂ ← the network's prediction at x_t
 x̂₀′   ← x̂₀ − λ A⁺(A x̂₀ − y)
 n     ← √(1−η²) ε̂ + η z
-x_s   ← √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) n          y brings its own noise to the range, so γ is smaller
+x_s   ← √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) n          γ allows for the noise of y
 """
 
 import jax.numpy as jnp
@@ -32,15 +35,15 @@ FORMS = ("auto", "spectral", "simple", "noiseless")
 class DDNM(Sampler):
     """x̂₀′ = x̂₀ − λ A⁺(A x̂₀ − y), x_s = √ᾱ_s x̂₀′ + (√(1−ᾱ_s) (I − A⁺A) + γ A⁺A) (√(1−η²) ε̂ + η z).
 
-    - ``noiseless`` (DDNM): λ = 1, γ = √(1−ᾱ_s);
-    - ``simple`` (DDNM+ for singular values about 1): with a = √ᾱ_s, b = √(1−ᾱ_s), λ = min(1, b/(a σ)) and
-      γ² = b² − (a λ σ)²;
-    - ``spectral`` (DDNM+): λ and γ for each singular direction, which is ``spectral_step`` with η_b = 1;
-    - ``auto``: spectral where the operator knows its singular values, simple elsewhere.
+    - ``noiseless`` (DDNM): λ = 1, γ = √(1−ᾱ_s).
+    - ``simple`` (DDNM+ for singular values near 1): with a = √ᾱ_s and b = √(1−ᾱ_s), λ = min(1, b/(a σ)) and
+      γ² = b² − (a λ σ)².
+    - ``spectral`` (DDNM+): each singular direction has its own λ and γ. This is the step of DDRM with η_b = 1.
+    - ``auto``: ``spectral`` if the operator knows its singular values, else ``simple``.
 
     Attributes:
-        eta: η, share of fresh noise.
-        form: which of them.
+        eta: η, the share of fresh noise.
+        form: "noiseless", "simple", "spectral" or "auto".
     """
 
     title = "DDNM"
@@ -93,8 +96,8 @@ class DDNM(Sampler):
 def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:
     """Denoising diffusion null-space model, for linear operators.
 
-    Network calls a step: 1. Made for 100 steps. Without a closed ``pinv`` each step solves by conjugate gradients, and
-    an ill-conditioned blur amplifies the measurement's noise: prefer ``diffpir`` or ``mmps`` there.
+    Each step makes one network call. It is made for 100 steps. If the operator has no formula for ``pinv``, each step runs
+    conjugate gradients. For blurs with noise, prefer ``diffpir`` or ``mmps``, because the pseudo-inverse amplifies noise.
 
     Args:
         eta: η in [0, 1].
@@ -105,9 +108,9 @@ def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:
 
     Reference:
         Wang et al. 2023, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model", Algorithm 1 and the
-        DDNM+ of section 3.3. Departures: no time travel; in the simple form b = √(1−ᾱ_s), as the equations say (the
-        authors' simplified script: √(1−ᾱ_s²)), and the null space keeps its whole noise (there: γ everywhere). The
-        authors do not clip x̂₀: where the denoiser does, x̂₀ is clipped here while ε̂ is not; ``clip=False`` in the
-        denoiser gives theirs.
+        DDNM+ of section 3.3. Differences: there is no time travel. In the simple form, b = √(1−ᾱ_s) as in the equations
+        (√(1−ᾱ_s²) in the authors' simplified script), and the null space gets all of its noise (theirs: γ everywhere).
+        The authors do not clip x̂₀. If the denoiser clips it, ε̂ here stays as it was. ``clip=False`` in the denoiser
+        gives the authors' method.
     """
     return DDNM(number("eta", eta, high=1.0), choice("form", form, FORMS))

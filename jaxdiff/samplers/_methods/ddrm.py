@@ -1,5 +1,9 @@
 """DDRM, denoising diffusion restoration models (Kawar et al. 2022): sampling in the singular basis of A = U S Vᵀ.
 
+The singular value decomposition splits the image into directions that are measured independently. In each direction, DDRM
+mixes the network's estimate and the measurement by their noise. It is fast, but needs an operator with known singular
+values.
+
 bar: Vᵀ of an image; ȳ = Uᵀ y
 for each singular value s, with ς = √((1−ᾱ_s)/ᾱ_s) the noise of the next level:
     s = 0       keep x̂₀ and add noise of ς
@@ -24,11 +28,11 @@ __all__ = ["DDRM", "ddrm"]
 
 @struct.dataclass
 class DDRM(Sampler):
-    """x_s by ``spectral.spectral_step``: each singular direction mixes x̂₀, ε̂, y and fresh noise by its own level.
+    """x_s by ``spectral.spectral_step``: each singular direction mixes x̂₀, ε̂, y and fresh noise by its noise level.
 
     Attributes:
-        eta: η, share of fresh noise where y does not reach.
-        eta_b: η_b, trust in y where it is cleaner than x_s.
+        eta: η, the share of fresh noise in directions that y does not measure well.
+        eta_b: η_b, the weight of y in directions where it has less noise than x_s.
     """
 
     title = "DDRM"
@@ -61,7 +65,7 @@ class DDRM(Sampler):
 def ddrm(*, eta: float | Array = 0.85, eta_b: float | Array = 1.0) -> DDRM:
     """Denoising diffusion restoration, for operators whose singular value decomposition is known.
 
-    Network calls a step: 1. Made for 20 steps.
+    Each step makes one network call. It is made for 20 steps.
 
     Args:
         eta: η in [0, 1].
@@ -72,8 +76,8 @@ def ddrm(*, eta: float | Array = 0.85, eta_b: float | Array = 1.0) -> DDRM:
 
     Reference:
         Kawar et al. 2022, "Denoising Diffusion Restoration Models", Eqs. 7 and 8 (variance-exploding form, as the
-        authors' code runs it). Departures: s ς = σ counts as measured (in their code it falls through to "missing").
-        The authors do not clip x̂₀: where the denoiser does, x̂₀ is clipped here while ε̂ is not; ``clip=False`` in the
-        denoiser gives theirs.
+        authors' code runs it). Differences: a direction with s ς = σ counts as measured (theirs: as missing).
+        The authors do not clip x̂₀. If the denoiser clips it, ε̂ here stays as it was. ``clip=False`` in the denoiser
+        gives the authors' method.
     """
     return DDRM(number("eta", eta, high=1.0), number("eta_b", eta_b, high=1.0))

@@ -1,5 +1,8 @@
 """DiffPIR, plug-and-play restoration (Zhu et al. 2023, Algorithm 1).
 
+In each step, DiffPIR moves the network's estimate towards the measurement by a linear solve, and then adds noise. It is
+fast and needs no gradient of the network. It is a good method to start with.
+
 ρ   ← λ σ² ᾱ_t/(1−ᾱ_t)
 x̄₀  ← argmin ‖y − A x‖² + ρ ‖x − x̂₀‖²
 ε̄   ← (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t)
@@ -29,13 +32,13 @@ SIGMA_FLOOR = 0.002
 class DiffPIR(Sampler):
     """x̄₀ = argmin ‖y − A x‖² + ρ ‖x − x̂₀‖², ρ = λ σ² ᾱ_t/(1−ᾱ_t); x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z).
 
-    ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is that of each real number, half of the problem's.
+    ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is the variance of each real number, half of the problem's.
 
     Attributes:
         lam: λ; 1 is Bayes' rule for p(x₀ | x_t) ≈ N(x̂₀, (1−ᾱ_t)/ᾱ_t I).
-        zeta: ζ, share of fresh noise.
-        iterations: of conjugate gradients in each Gauss–Newton step, for nonlinear operators.
-        rounds: Gauss–Newton steps, for nonlinear operators.
+        zeta: ζ, the share of fresh noise.
+        iterations: the number of conjugate-gradient steps in a Gauss–Newton step, for nonlinear operators.
+        rounds: the number of Gauss–Newton steps, for nonlinear operators.
     """
 
     title = "DiffPIR"
@@ -63,22 +66,22 @@ class DiffPIR(Sampler):
 def diffpir(*, lam: float | Array = 1.75, zeta: float | Array = 0.3, iterations: int = 5, rounds: int = 2) -> DiffPIR:
     """Plug-and-play diffusion restoration, for any differentiable operator.
 
-    Network calls a step: 1, no gradient through the network. Made for 20 to 100 steps.
+    Each step makes one network call, and needs no gradient of the network. It is made for 20 to 100 steps.
 
     Args:
-        lam: λ with σ on [-1, 1]: a quarter of the λ of the authors, whose σ is on [0, 1] while the diffusion's noise
-            is not (their 7 for deblurring is 1.75 here, their 1 for inpainting 0.25).
-        zeta: ζ in [0, 1]: 0.3 for deblurring, 0.25 for SR, 1 for inpainting.
-        iterations: of conjugate gradients, for nonlinear operators.
-        rounds: Gauss–Newton steps, for nonlinear operators.
+        lam: λ. It is a quarter of the authors' λ, because their σ is for images in [0, 1]: their 7 for deblurring is 1.75
+            here, and their 1 for inpainting is 0.25.
+        zeta: ζ in [0, 1]. The authors use 0.3 for deblurring, 0.25 for super-resolution and 1 for inpainting.
+        iterations: the number of conjugate-gradient steps, for nonlinear operators.
+        rounds: the number of Gauss–Newton steps, for nonlinear operators.
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
-        Zhu et al. 2023, "Denoising Diffusion Models for Plug-and-Play Image Restoration", Algorithm 1. Departures: it
-        starts from pure noise (the authors: from the noised y), the last step has its data step too, nonlinear
-        operators get Gauss–Newton steps (the authors: one gradient step).
+        Zhu et al. 2023, "Denoising Diffusion Models for Plug-and-Play Image Restoration", Algorithm 1.
+        Differences: it starts from pure noise (theirs: from y with noise). The last step is corrected, too. Nonlinear
+        operators get Gauss–Newton steps (theirs: one gradient step).
     """
     return DiffPIR(
         number("lam", lam, open_low=True),

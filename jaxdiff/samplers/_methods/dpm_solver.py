@@ -1,5 +1,8 @@
 """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2): the second-order multistep solver in x̂₀, one network call a step.
 
+This draws from the prior, without a measurement. It solves the probability-flow equation, and uses the estimate of the
+previous step again. So 15 to 25 steps are usually enough.
+
 x̂₀  ← the network's prediction at x_t
 h   ← log σ_t/σ_s, σ = √((1−ᾱ)/ᾱ)
 D   ← x̂₀ + (h/2h₋)(x̂₀ − x̂₀ of the step before)
@@ -21,7 +24,7 @@ __all__ = ["DPMSolver", "DPMSolverState", "dpm_solver"]
 
 
 class DPMSolverState(NamedTuple):
-    """The iterate, the previous step's x̂₀ and its h = log σ_t/σ_s (0 before the first step)."""
+    """The image, and x̂₀ and h = log σ_t/σ_s of the previous step (0 before the first step)."""
 
     x: Array
     x0: Array
@@ -32,7 +35,7 @@ class DPMSolverState(NamedTuple):
 class DPMSolver(Sampler):
     """x_s = (σ_s α_s / σ_t α_t) x_t + α_s (1 − σ_s/σ_t) D, D = x̂₀(x_t) + (h/2h₋)(x̂₀(x_t) − x̂₀ of the step before).
 
-    α = √ᾱ, σ = √((1−ᾱ)/ᾱ), h = log σ_t/σ_s, h₋ the step before's. First order in the first and the last step.
+    α = √ᾱ, σ = √((1−ᾱ)/ᾱ), h = log σ_t/σ_s; h₋ is that of the previous step. The first and the last step are of first order.
     """
 
     title = "DPM-Solver"
@@ -61,9 +64,9 @@ class DPMSolver(Sampler):
 
 @register(DPMSolver)
 def dpm_solver() -> DPMSolver:
-    """DPM-Solver++(2M), deterministic: 1 network call a step, error O(h²).
+    """DPM-Solver++(2M): deterministic, with one network call a step and an error of O(h²).
 
-    Its steps are even in log σ by default; 15 to 25 are enough for most.
+    Its steps are even in log σ by default; 15 to 25 are usually enough.
 
     Reference:
         Lu et al. 2022, "DPM-Solver++", Algorithm 2, with the lower-order last step of its code.

@@ -1,7 +1,11 @@
 """DPS, diffusion posterior sampling (Chung et al. 2023, Algorithm 1).
 
+Each step is a step of the prior, followed by a small step that brings the estimate closer to the measurement. The second
+step follows a gradient that goes through the network. DPS works with every differentiable operator, but it needs a tuned
+step size and many steps.
+
 x̂₀   ← the network's prediction at x_t
-x_s′ ← the unconditional move from x_t, by x̂₀
+x_s′ ← the step of the prior from x_t, by x̂₀
 r    ← y − A(x̂₀)
 x_s  ← x_s′ − ζ ∇_{x_t} ‖r‖
 """
@@ -28,20 +32,19 @@ NORMS = ("residual", "gradient", "squared")
 
 @struct.dataclass
 class DPS(GuidedSampler):
-    """x_s ← x_s − step, with r = y − A(x̂₀(x_t)) of this image:
+    """x_s ← x_s − step, with r = y − A(x̂₀(x_t)). There are three forms of the step:
 
-    - ``residual``: step = ζ ∇_{x_t} ‖r‖₂, the original code (Chung et al. 2023, Algorithm 1: ζ′/‖r‖ · ∇‖r‖², ζ = 2ζ′);
-    - ``gradient``: step = ζ ∇‖r‖² / ‖∇‖r‖²‖₂, the study as printed: its length is ζ;
-    - ``squared``: step = ζ ∇‖r‖², no normalisation.
+    - ``residual``: step = ζ ∇_{x_t} ‖r‖₂, as in the original code. The paper writes it as ζ′/‖r‖ · ∇‖r‖² with ζ = 2ζ′.
+    - ``gradient``: step = ζ ∇‖r‖² / ‖∇‖r‖²‖₂, whose length is ζ. The study of ``jaxdiff reproduce`` prints this form.
+    - ``squared``: step = ζ ∇‖r‖², without normalisation.
 
-    Under a noise model ‖r‖ is the model's norm, for Poisson noise the original's ‖r‖ · mean 1/|y|, and ‖r‖² is
-    −2σ² log p(y | A(x̂₀)). Norms are per image: image i gets the same step alone and in any batch. The original's is
-    batch-wide.
+    With a noise model, ‖r‖ is the norm of the model, and ‖r‖² is −2σ² log p(y | A(x̂₀)). For Poisson noise, ‖r‖ is
+    ‖r‖ · mean 1/|y|, as in the original code. Norms are taken over one image, and not over the batch as in the original.
 
     Attributes:
         zeta: ζ, one number or [T].
-        norm: which of the three.
-        observed_only: whether r is 0 where the measurement says nothing, as under a mask.
+        norm: "residual", "gradient" or "squared".
+        observed_only: whether r is 0 at pixels that were not measured.
     """
 
     title = "DPS"
@@ -79,12 +82,12 @@ def dps(
     """Diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687).
 
     Args:
-        zeta: step size ζ on the gradient of the *un-squared* norm, as the original code's ``scale`` (0.3–1); ζ = 2ζ′ of
-            the paper. A leaf: ``vmap`` over it, differentiate through it. [T] values make a schedule over training timesteps.
-        norm: "residual" (the original), "gradient" (as the study prints it) or "squared".
-        observed_only: False is the original: y's noise on hidden pixels, which ``observe`` adds as the original does, counts
-            in ‖r‖ and shortens the step of the "residual" norm. True takes r where something was measured only.
-        transition: the unconditional move; DDPM with the prior's own variance by default.
+        zeta: the step size ζ, the ``scale`` of the original code (0.3 to 1), and twice the ζ′ of the paper. [T] values make a
+            schedule over the training timesteps.
+        norm: "residual" (as in the original), "gradient" (as the study prints it) or "squared".
+        observed_only: True counts only pixels that were measured in ‖r‖. False also counts the noise of hidden pixels, as
+            the original does. This makes the step of "residual" shorter.
+        transition: the step of the prior; by default DDPM with the prior's own variance.
 
     Raises:
         ValueError: if ζ is negative or neither a number nor [T], or the norm unknown.

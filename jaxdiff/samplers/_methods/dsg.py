@@ -1,9 +1,12 @@
 """DSG, diffusion with spherical Gaussian constraint (Yang et al. 2024).
 
-μ, σ ← mean and standard deviation of the unconditional move, r = √n σ
+DPS adds a gradient step to the noise of the prior's step. DSG turns this noise towards the gradient instead, and keeps its
+length. So the image keeps a typical amount of noise, even if the guidance is strong. 20 to 100 steps are enough.
+
+μ, σ ← mean and standard deviation of the prior's step, r = √n σ
 ∇    ← ∇_{x_t} ‖y − A(x̂₀)‖
 d    ← (1−g) σ z − g r ∇/‖∇‖                              noise, a share g of it downhill
-x_s  ← μ + r d/‖d‖                                        of the usual length
+x_s  ← μ + r d/‖d‖                                        d with its usual length
 """
 
 import jax.numpy as jnp
@@ -29,8 +32,8 @@ __all__ = ["DSG", "dsg"]
 class DSG(GuidedSampler):
     """x_s = μ + r d/‖d‖, d = (1−g) σ z − g r ∇/‖∇‖, r = √n σ, ∇ = ∇_{x_t} ‖y − A(x̂₀)‖.
 
-    μ and σ are the transition's mean and standard deviation: noise of its usual length, a share g of it pointing
-    downhill. Under a noise model ∇ is −∇_{x_t} log p(y | A(x̂₀)).
+    μ and σ are the mean and the standard deviation of the prior's step. The noise keeps its usual length, and a share g of it
+    points downhill. With a noise model, ∇ is −∇_{x_t} log p(y | A(x̂₀)).
 
     Attributes:
         rate: g in [0, 1].
@@ -65,19 +68,18 @@ class DSG(GuidedSampler):
 def dsg(*, rate: float | Array = 0.1, transition: Transition | GuidedSampler | None = None) -> DSG:
     """Diffusion with spherical Gaussian constraint, for any differentiable operator.
 
-    Network calls a step: 1 forward, 1 backward. Large steps without leaving the shell where noisy images live; few
-    (20–100) steps suffice.
+    Each step makes one forward and one backward pass. 20 to 100 steps are enough.
 
     Args:
-        rate: share g of the noise that is guidance, in [0, 1]; 0.05 to 0.2 in the paper.
-        transition: a move *with noise*; DDIM(η = 1) by default.
+        rate: g, the share of the noise that is guidance, in [0, 1]. The paper uses 0.05 to 0.2.
+        transition: the step of the prior, which must add noise; DDIM(η = 1) by default.
 
     Raises:
         ValueError: if the rate is not in [0, 1], or the transition adds no noise.
 
     Reference:
         Yang et al. 2024, "Guidance with Spherical Gaussian Constraint for Conditional Diffusion".
-        Departure: guidance in every step (the authors' code may skip some).
+        Difference: every step is guided (the authors' code can skip some).
     """
     transition = noisy_transition_of(transition, "DSG", ddim(eta=1.0))
     return DSG(number("rate", rate, high=1.0), transition=transition)

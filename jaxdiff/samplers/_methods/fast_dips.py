@@ -1,4 +1,8 @@
-"""FAST-DIPS (ICLR 2026): annealing in which each noise level takes a few exact descent steps towards the data.
+"""FAST-DIPS (ICLR 2026): annealing in which each noise level takes a few descent steps towards the data.
+
+At each noise level, FAST-DIPS moves the network's estimate to the nearest image that fits the measurement. A few rounds of
+ADMM find it. Then noise is added. It needs no gradient of the network, and is among the fastest methods. Its draws differ
+too little.
 
 x, v, u ← x̂₀, A(x̂₀), 0
 repeat: x ← descent on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖²
@@ -33,15 +37,15 @@ HALVINGS = 8
 class FastDIPS(Sampler):
     """ADMM on min ‖x − x̂₀‖²/(2σ_t²) subject to ‖A(x) − y‖ ≤ ε, then x_s = √ᾱ_s x + √(1−ᾱ_s) z.
 
-    ``rounds`` times: ``descents`` steepest-descent steps on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖² with the step
-    that is exact for the linearised A, in [0, 1], halved up to 8 times while the objective rises; v = A(x) + u
-    projected onto the ball; u ← u + A(x) − v.
+    Each of ``rounds`` rounds makes ``descents`` gradient steps on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖². Their step
+    size is exact for the linearised A. It is at most 1, and halved up to 8 times while the objective rises. Then v is
+    A(x) + u, projected onto the ball, and u ← u + A(x) − v.
 
     Attributes:
-        epsilon: ε, radius of the ball.
+        epsilon: ε, the radius of the ball.
         rho: ρ.
-        rounds: K.
-        descents: S.
+        rounds: K, the number of rounds of ADMM.
+        descents: S, the number of gradient steps in a round.
     """
 
     title = "FAST-DIPS"
@@ -105,24 +109,24 @@ def _descend(problem: Problem, x: Array, x0: Array, target: Measurement, gamma: 
 def fast_dips(
     *, epsilon: float | Array = 0.05, rho: float | Array = 200.0, rounds: int = 3, descents: int = 1
 ) -> FastDIPS:
-    """FAST-DIPS, for any differentiable operator; quick, and a point rather than a draw where the data are precise.
+    """FAST-DIPS, for any differentiable operator. If σ is small, all its draws are nearly the same.
 
-    Network calls a step: 1, no gradient through the network. 50 to 150 steps.
+    Each step makes one network call, and needs no gradient of the network. Use 50 to 150 steps.
 
     Args:
-        epsilon: ε, how far (in norm) the data may be missed. The authors' 0.05 asks for a near-exact fit; σ √m, m the
-            number of measured values, allows for the noise.
-        rho: ρ; 200, and 5 for HDR.
-        rounds: K; 3, and 2 for phase retrieval, nonlinear blur and HDR.
-        descents: S; 1 for SR and inpainting, 2 for deblurring, 5 for nonlinear operators.
+        epsilon: ε, the largest allowed ‖A(x) − y‖. The authors' 0.05 asks for a nearly exact fit. For m measured values with
+            noise, σ √m is right.
+        rho: ρ. The authors use 200, and 5 for HDR.
+        rounds: K. The authors use 3, and 2 for phase retrieval, nonlinear blur and HDR.
+        descents: S. The authors use 1 for super-resolution and inpainting, 2 for deblurring, 5 for nonlinear operators.
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
-        "FAST-DIPS", ICLR 2026, arXiv 2603.01591. Departures: derivatives of A are exact (jvp) everywhere; the last
-        level returns the point of ADMM (the authors: its x̂₀); any grid of levels, the method's usual one from the
-        schedule's ends (the authors: σ from 100 to 0.1, ``karras_grid(schedule, steps, sigma_max=100, sigma_min=0.1)``).
+        "FAST-DIPS", ICLR 2026, arXiv 2603.01591. Differences: all derivatives of A are exact. The last level
+        returns the point of ADMM (theirs: its x̂₀). The grid covers the whole schedule (theirs: σ from 100 to 0.1, which is
+        ``karras_grid(schedule, steps, sigma_max=100, sigma_min=0.1)``).
     """
     return FastDIPS(
         number("epsilon", epsilon),

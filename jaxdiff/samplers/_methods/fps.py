@@ -1,8 +1,12 @@
-"""FPS-SMC, filtering posterior sampling (Dou & Song 2024, Algorithm 2): particles follow a measurement noised like the image.
+"""FPS-SMC, filtering posterior sampling (Dou & Song 2024, Algorithm 2): particles follow a measurement with the image's noise.
+
+FPS keeps many images, called particles. It adds noise to the measurement in the same way as to the images. So it can
+compare each particle with a measurement of the same noise level, weigh it, and resample. It is exact only if the
+measurement itself has no noise.
 
 y_s ~ q(y_s | y_t, y)                                     the forward process of A x, backwards
 w   ← w p(y_s | x_t)                                      for each particle
-resample, where few particles carry the weight
+resample if few particles have most of the weight
 x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I)                exactly, both being Gaussian
 """
 
@@ -30,12 +34,12 @@ __all__ = ["FPS", "fps"]
 class FPS(Sampler):
     """y_s ~ q(y_s | y_t, y), the forward process of A x; then x_s ~ p(x_s | x_t) N(y_s; A x_s, ᾱ_s σ² I), exactly.
 
-    The move is Gaussian: mean μ + (AᵀA + ρ I)⁻¹ Aᵀ(y_s − A μ) with ρ = ᾱ_s σ²/β̃, drawn by perturbing both terms. The
-    weight is p(y_s | x_t) = N(y_s; A μ, ᾱ_s σ² I + β̃ A Aᵀ). μ, β̃: mean and variance of q(x_s | x_t, x̂₀).
+    x_s is Gaussian with the mean μ + (AᵀA + ρ I)⁻¹ Aᵀ(y_s − A μ), ρ = ᾱ_s σ²/β̃, and is drawn by perturbing both terms. The
+    weight is p(y_s | x_t) = N(y_s; A μ, ᾱ_s σ² I + β̃ A Aᵀ). μ and β̃ are the mean and the variance of q(x_s | x_t, x̂₀).
 
     Attributes:
-        threshold: particles are resampled where their effective number falls below this share of N.
-        particles: N.
+        threshold: particles are resampled if their effective number falls below this fraction of N.
+        particles: N, the number of particles.
     """
 
     title = "FPS"
@@ -112,12 +116,12 @@ def _log_evidence(operator: LinearOperator, r: Array, variance: Scalar, beta: Sc
 def fps(*, particles: int = 16, threshold: float | Array = 0.5) -> FPS:
     """Filtering posterior sampling with sequential Monte-Carlo, for linear operators.
 
-    Network calls a step: N, no gradient through the network. Exact as N grows for measurements without noise. With
-    σ > 0 it is over-confident: the one noise of y is taken for a new one at every level.
+    Each step makes N network calls, and needs no gradient of the network. If y has no noise, it becomes exact as N grows.
+    With σ > 0 its draws differ too little, because it treats the noise of y as new at every level.
 
     Args:
-        particles: N; 1 is plain FPS.
-        threshold: share of N below which particles are resampled.
+        particles: N. With 1 it is FPS without resampling.
+        threshold: the fraction of N below which particles are resampled.
 
     Raises:
         ValueError: if an option is out of range.

@@ -1,5 +1,8 @@
 """Heun's solver of the probability-flow ODE (Karras et al. 2022, Algorithms 1 and 2), two network calls a step.
 
+This draws from the prior, without a measurement. It solves the probability-flow equation with a second-order rule, which
+needs two network calls for each step.
+
 x̃   ← x_t/√ᾱ_t
 d   ← (x̃ − D(x̃; σ_t))/σ_t
 x̃′  ← x̃ + (σ_s − σ_t) d
@@ -27,7 +30,7 @@ class Heun(Sampler):
     """dx̃/dσ = (x̃ − D(x̃; σ))/σ in x̃ = x/√ᾱ by Heun's rule; an Euler step to the clean image.
 
     Attributes:
-        churn: γ of Algorithm 2: noise is first raised to σ̂ = (1+γ) σ; None for the deterministic Algorithm 1.
+        churn: γ of Algorithm 2, which first raises the noise to σ̂ = (1+γ) σ; None for the deterministic Algorithm 1.
         churn_noise: S_noise, the standard deviation of the added noise.
     """
 
@@ -67,20 +70,20 @@ def _slope_at_s(x: Array, sigma: Array, at: Step) -> Array:
 
 @register(Heun)
 def heun(*, churn: float | Array | None = None, churn_noise: float | Array | None = None) -> Heun:
-    """Heun's solver of the probability-flow ODE: 2 network calls a step, error O(h²).
+    """Heun's solver of the probability-flow ODE, with two network calls a step and an error of O(h²).
 
     Its steps are Karras's levels by default.
 
     Args:
-        churn: γ ∈ [0, √2−1], how far the noise is raised before each step (stochastic sampler); None for none.
-        churn_noise: S_noise, 1 by default, about 1.003 to 1.007 in the paper.
+        churn: γ ∈ [0, √2−1]. Before each step, the noise is raised by this factor. None makes the run deterministic.
+        churn_noise: S_noise, 1 by default. The paper uses 1.003 to 1.007.
 
     Raises:
         ValueError: if one is no number, negative or infinite, or there is ``churn_noise`` without churn.
 
     Reference:
-        Karras et al. 2022, Algorithms 1 and 2. Departure: γ is one number for all levels (the paper switches it off
-        outside [S_tmin, S_tmax]), and levels raised beyond the schedule's largest are clamped to it.
+        Karras et al. 2022, Algorithms 1 and 2. Differences: γ is the same for all levels (the paper uses it
+        only in [S_tmin, S_tmax]). Levels beyond the largest of the schedule are set to it.
     """
     if churn is None and churn_noise is not None:
         raise ValueError("churn_noise scales the noise that churn adds; give churn too, or leave it out.")

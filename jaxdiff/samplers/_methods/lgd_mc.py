@@ -1,9 +1,12 @@
 """LGD-MC, loss-guided diffusion (Song et al. 2023): the misfit averaged over draws around x̂₀.
 
+LGD-MC is like DPS, but it allows for the error of the network's estimate. It averages the distance to the measurement over
+several copies of the estimate with noise. Only the operator sees these copies, so the network costs the same as for DPS.
+
 x̂₀ⁱ ← x̂₀ + κ √(1−ᾱ_t) z_i, i = 1 … n
 r_i ← y − A(x̂₀ⁱ)
 w   ← softmax(−‖r_i‖²/2σ²)                                held fixed
-x_s ← the unconditional move − ζ ∇_{x_t} √(Σ_i w_i ‖r_i‖²)
+x_s ← the step of the prior − ζ ∇_{x_t} √(Σ_i w_i ‖r_i‖²)
 """
 
 import jax
@@ -30,14 +33,14 @@ __all__ = ["LGDMC", "lgd_mc"]
 class LGDMC(GuidedSampler):
     """x_s ← x_s − ζ Σ_i w_i ∇_{x_t} ‖r_i‖² / (2 √(Σ_i w_i ‖r_i‖²)), r_i = y − A(x̂₀ + κ √(1−ᾱ_t) z_i).
 
-    w = softmax(−‖r_i‖²/2σ²): the gradient of log (1/n) Σ_i p(y | x̂₀ⁱ), scaled so that one draw without spread
-    (n = 1, κ = 0) is DPS. Under a noise model ‖r_i‖ is the model's norm, and w = softmax(log p(y | A(x̂₀ⁱ))).
+    Here w = softmax(−‖r_i‖²/2σ²). This is the gradient of log (1/n) Σ_i p(y | x̂₀ⁱ), scaled so that n = 1 and κ = 0 give DPS.
+    With a noise model, ‖r_i‖ is the norm of the model, and w = softmax(log p(y | A(x̂₀ⁱ))).
 
     Attributes:
         zeta: ζ, one number or [T].
         spread: κ.
-        draws: n.
-        observed_only: whether r is 0 where the measurement says nothing, as under a mask.
+        draws: n, the number of copies.
+        observed_only: whether r is 0 at pixels that were not measured.
     """
 
     title = "LGD-MC"
@@ -87,21 +90,21 @@ def lgd_mc(
 ) -> LGDMC:
     """Loss-guided diffusion with Monte-Carlo, for any differentiable operator.
 
-    Network calls a step: 1 forward, 1 backward (the draws go through the operator only).
+    Each step makes one forward and one backward pass of the network. The n draws go only through the operator.
 
     Args:
-        zeta: step size, on DPS's scale; [T] values make a schedule over training timesteps.
-        draws: n.
-        spread: κ, multiple of √(1−ᾱ_t), the paper's σ_t/√(1+σ_t²).
-        observed_only: as in ``dps``: False lets y's noise on hidden pixels into the norms, as the code of DPS does.
-        transition: the unconditional move; DDPM by default.
+        zeta: the step size, on the scale of ``dps``. [T] values make a schedule over the training timesteps.
+        draws: n, the number of copies.
+        spread: κ, the standard deviation of the copies as a multiple of √(1−ᾱ_t).
+        observed_only: True counts only pixels that were measured. False also counts the noise of hidden pixels, as DPS does.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
         Song et al. 2023, "Loss-Guided Diffusion Models for Plug-and-Play Controllable Generation", with
-        ℓ = ‖y − A(x)‖²/2σ². Departure: the step is normalised per image as in DPS, since 1/σ² is unstable as it stands.
+        ℓ = ‖y − A(x)‖²/2σ². Difference: the step is normalised for each image as in DPS, because the factor 1/σ² is unstable.
     """
     return LGDMC(
         scheduled("zeta", zeta),

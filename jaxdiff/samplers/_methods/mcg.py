@@ -1,9 +1,12 @@
 """MCG, manifold constrained gradient (Chung et al. 2022, Algorithm 1).
 
+MCG takes a gradient step as DPS does. Then it replaces the measured part of the image by the measurement with noise. It
+treats the measurement as exact, so the result keeps its noise. Use it only if there is little noise.
+
 x̂₀  ← the network's prediction at x_t
-x′  ← the unconditional move from x_t
+x′  ← the step of the prior from x_t
 x′  ← x′ − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖
-x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               project on the noised measurement
+x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)               take the measured part from y with noise
 """
 
 from flax import struct
@@ -59,19 +62,19 @@ class MCG(GuidedSampler):
 def mcg(*, zeta: float | Array = 1.0, transition: Transition | GuidedSampler | None = None) -> MCG:
     """Manifold constrained gradient, for linear operators with a pseudo-inverse.
 
-    Network calls a step: 1 forward, 1 backward. The projection trusts y as if it had no noise: with σ > 0 the result
-    keeps the measurement's noise.
+    Each step makes one forward and one backward pass. The projection treats y as exact. So with σ > 0, the result keeps the
+    noise of y.
 
     Args:
-        zeta: step size on the gradient of the un-squared norm; [T] values make a schedule over training timesteps.
-        transition: the unconditional move; DDPM by default.
+        zeta: the step size ζ. [T] values make a schedule over the training timesteps.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if ζ is negative.
 
     Reference:
         Chung et al. 2022, "Improving Diffusion Models for Inverse Problems using Manifold Constraints",
-        Algorithm 1, with W = A⁺. Departure: the gradient is that of the norm itself, of each image,
-        as in DPS's code.
+        Algorithm 1, with W = A⁺. Difference: the gradient is that of the norm of each image, as
+        in DPS's code.
     """
     return MCG(scheduled("zeta", zeta), transition=transition_of(transition))

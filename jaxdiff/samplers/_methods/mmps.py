@@ -1,9 +1,13 @@
-"""MMPS, moment-matching posterior sampling (Rozet et al. 2024): Tweedie's covariance inside the likelihood.
+"""MMPS, moment-matching posterior sampling (Rozet et al. 2024): Bayes' rule with the covariance of x₀ given x_t.
+
+Given the noisy image, MMPS treats the clean image as Gaussian. The network gives its mean and its covariance. Bayes' rule
+then corrects the mean by a linear solve. Each iteration of the solve is a backward pass. So MMPS is slow, but it comes
+closest to the posterior.
 
 V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
 u   ← (σ² I + A V Aᵀ)⁻¹ (y − A(x̂₀)), by a few Krylov steps
 x̂₀  ← x̂₀ + ζ V Aᵀ u
-x_s ← the unconditional move from x̂₀
+x_s ← the step of the prior, with this x̂₀
 """
 
 import jax.numpy as jnp
@@ -28,12 +32,12 @@ __all__ = ["MMPS", "mmps"]
 class MMPS(GuidedSampler):
     """x̂₀ ← x̂₀ + ζ V Aᵀ u, (σ² I + A V Aᵀ) u = y − A(x̂₀), V = (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t.
 
-    V is Tweedie's Cov[x₀ | x_t]; each product with it is one backward pass. A nonlinear A is linearised at x̂₀.
+    V is Cov[x₀ | x_t] by Tweedie's formula. Each product with it is one backward pass. A nonlinear A is linearised at x̂₀.
 
     Attributes:
-        zeta: ζ, 1 for the posterior mean itself.
-        iterations: Krylov steps a move.
-        solver: "gmres" (V need not be symmetric, as a network's is not) or "cg".
+        zeta: ζ; 1 is Bayes' rule.
+        iterations: the number of Krylov steps in a step.
+        solver: "gmres", for a V that is not symmetric, as that of a network, or "cg".
     """
 
     title = "MMPS"
@@ -78,14 +82,14 @@ def mmps(
 ) -> MMPS:
     """Moment-matching posterior sampling, for any differentiable operator.
 
-    Network calls a step: 1 forward, ``iterations`` + 1 backward. Exact for a Gaussian prior and a linear operator, as
-    steps and iterations grow. Its x̂₀ is never clipped: V would be zero there.
+    Each step makes one forward and ``iterations`` + 1 backward passes. For a Gaussian prior and a linear operator it becomes
+    exact with more steps and iterations. x̂₀ is never clipped, because V is zero for a clipped pixel.
 
     Args:
-        iterations: Krylov steps k; 1 is enough at 100 steps and more, 5 at 10 steps.
+        iterations: k, the number of Krylov steps. 1 is enough for 100 steps or more, and 5 for 10 steps.
         solver: "gmres" or "cg".
-        zeta: multiple of the correction; [T] values make a schedule over training timesteps.
-        transition: the unconditional move; DDPM by default.
+        zeta: a factor of the correction. [T] values make a schedule over the training timesteps.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if an option is out of range.

@@ -1,9 +1,12 @@
-"""ΠGDM, pseudo-inverse guided diffusion (Song et al. 2023, Algorithm 1), aware of the measurement's noise.
+"""ΠGDM, pseudo-inverse guided diffusion (Song et al. 2023, Algorithm 1), for measurements with noise.
 
-r²  ← variance of p(x₀ | x_t) ≈ N(x̂₀, r² I)
+Given the noisy image, ΠGDM treats the clean image as Gaussian, with the same variance in all pixels. Then the likelihood of
+the measurement has a formula, and its gradient guides the run. It is cheaper than MMPS and less exact.
+
+r²  ← the variance in p(x₀ | x_t) ≈ N(x̂₀, r² I)
 g   ← Jᵀ Aᵀ (r² A Aᵀ + σ² I)⁻¹ (y − A x̂₀), J = ∂x̂₀/∂x_t     ∇ log p(y | x_t)
 x̂₀  ← x̂₀ + ζ (1−ᾱ_t)/√ᾱ_t g
-x_s ← the unconditional move from x̂₀
+x_s ← the step of the prior, with this x̂₀
 """
 
 import jax.numpy as jnp
@@ -35,14 +38,14 @@ class PiGDM(GuidedSampler):
 
     r² = τ² (1−ᾱ_t)/(ᾱ_t τ² + 1−ᾱ_t) for a prior of standard deviation τ.
 
-    - ``posterior``: x̂₀ ← x̂₀ + ζ (1−ᾱ_t)/√ᾱ_t g, Bayes' rule, in any transition;
-    - ``original``: x_s ← x_s + ζ √(ᾱ_s ᾱ_t) r² g after the transition, as the authors' code weighs it.
+    - ``posterior``: x̂₀ ← x̂₀ + ζ (1−ᾱ_t)/√ᾱ_t g. This is Bayes' rule.
+    - ``original``: x_s ← x_s + ζ √(ᾱ_s ᾱ_t) r² g after the step of the prior, with the weights of the authors' code.
 
     Attributes:
         zeta: ζ.
         prior_std: τ.
-        form: which of the two.
-        iterations: of conjugate gradients, where the operator has no closed ``solve``.
+        form: "posterior" or "original".
+        iterations: the number of conjugate-gradient steps, if the operator has no formula for ``solve``.
     """
 
     title = "ΠGDM"
@@ -105,23 +108,23 @@ def pigdm(
 ) -> PiGDM:
     """Pseudo-inverse guided diffusion, for any differentiable operator.
 
-    Network calls a step: 1 forward, 1 backward. Exact for an isotropic Gaussian prior of standard deviation
-    ``prior_std``; other priors are treated as if Cov[x₀ | x_t] were isotropic.
+    Each step makes one forward and one backward pass. It is exact for a Gaussian prior with independent pixels of standard
+    deviation ``prior_std``. For other priors this is an approximation.
 
     Args:
-        zeta: multiple of the guidance; [T] values make a schedule over training timesteps.
-        prior_std: τ, the standard deviation of the data; 1 in the paper (r² = 1−ᾱ_t).
+        zeta: a factor of the guidance. [T] values make a schedule over the training timesteps.
+        prior_std: τ, the standard deviation of the images. The paper has 1, which gives r² = 1−ᾱ_t.
         form: "posterior" (Bayes' rule) or "original" (the authors' weights).
-        iterations: of conjugate gradients where the operator has no closed ``solve``.
-        transition: the unconditional move; DDPM by default (the authors: DDIM).
+        iterations: the number of conjugate-gradient steps, if the operator has no formula for ``solve``.
+        transition: the step of the prior; DDPM by default (the authors use DDIM).
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
         Song et al. 2023, "Pseudoinverse-Guided Diffusion Models for Inverse Problems", Algorithm 1,
-        with its noise term. Departures: a nonlinear A is linearised at x̂₀ (the paper: a pseudo-inverse by hand); σ is
-        at least 1e-3.
+        with its noise term. Differences: a nonlinear A is linearised at x̂₀ (the paper writes a
+        pseudo-inverse by hand). σ is at least 1e-3.
     """
     return PiGDM(
         scheduled("zeta", zeta),

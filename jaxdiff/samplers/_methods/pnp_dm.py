@@ -1,5 +1,9 @@
 """PnP-DM (Wu et al. 2024, Algorithm 1): a split Gibbs sampler between the measurement and the prior.
 
+PnP-DM alternates between two draws. One draws an image that fits the measurement and is close to the current image. The
+other draws an image that looks real and is close to that one. They stay closer and closer together. It comes close to the
+posterior, but needs many network calls.
+
 ρ ← noise level of the grid at t, between ρ_min and ρ_max
 z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²)
     exact for linear A and Gaussian noise, else Langevin
@@ -31,15 +35,15 @@ __all__ = ["PnPDM", "pnp_dm"]
 class PnPDM(Sampler):
     """z ~ exp(−‖y − A z‖²/2σ² − ‖z − x‖²/2ρ²), then x ~ p(x) exp(−‖x − z‖²/2ρ²); ρ falls with the grid.
 
-    Each entry of the grid is one round, with ρ the noise level √((1−ᾱ_t)/ᾱ_t), held between ``rho_min`` and
-    ``rho_max``. The state is the image itself, not a noisy one.
+    Each timestep is one round. ρ is the noise level √((1−ᾱ_t)/ᾱ_t), kept between ``rho_min`` and ``rho_max``. The state is a
+    clean image, not a noisy one.
 
     Attributes:
-        rho_min: the floor of ρ, at which the chain stays and draws.
+        rho_min: the smallest ρ, at which the chain stays.
         rho_max: the largest ρ.
-        step_size: relative step of the Langevin likelihood step, for nonlinear operators and noise models.
-        prior_steps: network calls of a prior step.
-        langevin_steps: of the likelihood step, for nonlinear operators and noise models.
+        step_size: the relative step size of the Langevin steps, for nonlinear operators and noise models.
+        prior_steps: the number of network calls in a draw from the prior.
+        langevin_steps: the number of Langevin steps, for nonlinear operators and noise models.
     """
 
     title = "PnP-DM"
@@ -102,23 +106,23 @@ def pnp_dm(
     """Plug-and-play diffusion Monte-Carlo, for any differentiable operator; exact as ρ_min → 0 with enough
     rounds and prior steps.
 
-    Network calls a step: ``prior_steps``. Use 50 to 100 steps: ρ follows the noise levels of the grid, from 10 to 0.02,
-    down to ``rho_min`` and stays there. A grid of your own has to end below ``rho_min``.
+    Each step makes ``prior_steps`` network calls. Use 50 to 100 steps. ρ falls from 10 to ``rho_min`` with the noise levels of
+    the grid, and stays there. If you give a grid, it must end below ``rho_min``.
 
     Args:
-        rho_min: the floor of ρ.
+        rho_min: the smallest ρ.
         rho_max: the largest ρ.
-        prior_steps: network calls of a prior step, from level ρ to the clean image.
-        langevin_steps: of the likelihood step, for nonlinear operators and noise models (else the draw is exact).
-        step_size: of those, relative to 1/(1/σ² + 1/ρ²).
+        prior_steps: the number of network calls in a draw from the prior, from noise level ρ to the clean image.
+        langevin_steps: the number of Langevin steps, for nonlinear operators and noise models. For others the draw is exact.
+        step_size: the size of these steps, relative to 1/(1/σ² + 1/ρ²).
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
         Wu et al. 2024, "Principled Probabilistic Imaging using Diffusion Models as Plug-and-Play Priors", Algorithm 1.
-        Departures: ρ follows the grid's noise levels (the authors: 0.9 to the power of the round), the prior step is
-        ancestral (the authors: Euler on EDM's reverse SDE) and shorter by default.
+        Differences: ρ follows the noise levels of the grid (theirs: 0.9 to the power of the round). A draw from the prior uses
+        ancestral sampling (theirs: Euler steps of EDM's reverse SDE), with fewer steps by default.
     """
     if isinstance(rho_min, int | float) and isinstance(rho_max, int | float) and rho_min > rho_max:
         raise ValueError(f"rho_min must not be above rho_max, got {rho_min} and {rho_max}.")

@@ -1,5 +1,9 @@
 """RED-diff (Mardani et al. 2024, Algorithm 1): a variational fit regularised by the denoiser's error.
 
+RED-diff fits one image to the measurement by gradient descent. In each step, noise is added to the image, and the prior
+pulls it in the direction in which the network would remove that noise. The result is a likely image and not a draw, so
+several results differ little.
+
 x_t ← √ᾱ_t μ + √(1−ᾱ_t) z
 e   ← ε̂(x_t) − z
 g   ← ∇_μ ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) e/n
@@ -32,7 +36,7 @@ NEARLY_NONE = 1e-5
 
 
 class REDDiffState(NamedTuple):
-    """The estimate μ and its optimiser's history."""
+    """The estimate μ and the state of the optimiser."""
 
     x: Array
     adam: AdamState
@@ -42,12 +46,12 @@ class REDDiffState(NamedTuple):
 class REDDiff(Sampler):
     """Adam on ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) mean ⟨sg(ε̂(x_t) − z), μ⟩, x_t = √ᾱ_t μ + √(1−ᾱ_t) z.
 
-    One step of the optimiser a timestep, t descending. Under a noise model (y − A μ)² is −2σ² log p(y | A μ).
+    Each timestep is one step of Adam, with falling t. With a noise model, (y − A μ)² is −2σ² log p(y | A μ).
 
     Attributes:
-        lam: λ.
-        rate: Adam's learning rate (betas 0.9, 0.99).
-        data_weight: w.
+        lam: λ, the weight of the prior.
+        rate: the learning rate of Adam (betas 0.9 and 0.99).
+        data_weight: w, the weight of the misfit.
     """
 
     title = "RED-diff"
@@ -95,20 +99,20 @@ class REDDiff(Sampler):
 def reddiff(*, lam: float | Array = 0.25, rate: float | Array = 0.1, data_weight: float | Array = 1.0) -> REDDiff:
     """RED-diff, for any differentiable operator; a point estimate near a mode, not a draw.
 
-    Network calls a step: 1, no gradient through the network. 100 to 1000 steps.
+    Each step makes one network call, and needs no gradient of the network. Use 100 to 1000 steps.
 
     Args:
-        lam: λ, weight of the prior.
-        rate: learning rate of Adam; 0.1 (the authors' configuration) to 0.5 (their README).
-        data_weight: weight of the misfit.
+        lam: λ, the weight of the prior.
+        rate: the learning rate of Adam. The authors use 0.1 in their configuration, and 0.5 in their README.
+        data_weight: w, the weight of the misfit.
 
     Raises:
         ValueError: if an option is negative.
 
     Reference:
         Mardani et al. 2024, "A Variational Perspective on Solving Inverse Problems with Diffusion Models", Algorithm 1
-        with the "linear" weight; the mean of the misfit is over the entries of y that say something, as theirs is.
-        Departure: the start is the posterior mean under N(0, I) in place of A⁺ y, its limit as σ → 0, since a blur's A⁺
-        multiplies noise a hundredfold and more, which Adam's steps of ``rate`` cannot undo.
+        with the "linear" weight. The mean of the misfit is over the measured entries of y, as theirs is.
+        Difference: the start is the posterior mean under the prior N(0, I), and not A⁺ y. For a blur, A⁺ amplifies noise a
+        hundredfold, which Adam cannot undo in steps of ``rate``.
     """
     return REDDiff(number("lam", lam), number("rate", rate, open_low=True), number("data_weight", data_weight))

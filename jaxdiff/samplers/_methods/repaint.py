@@ -1,8 +1,12 @@
 """RePaint (Lugmayr et al. 2022, Algorithm 1): known parts come from the noised measurement; the run goes back and forth.
 
-x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, where the grid steps back
+In each step, RePaint takes the measured part of the image from the measurement with noise, and the missing part from the
+prior. The run goes back and forth in time, so that both parts agree. It is made for masks, and treats the measurement as
+exact.
+
+x_t ← √(ᾱ_t/ᾱ_at) x_at + noise, if the run goes back in time
 x̂₀  ← the network's prediction at x_t
-x′  ← the unconditional move from x_t
+x′  ← the step of the prior from x_t
 x_s ← x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)
 """
 
@@ -31,7 +35,7 @@ __all__ = ["RePaint", "RePaintState", "repaint", "resampling_grid"]
 
 
 class RePaintState(NamedTuple):
-    """The iterate and the timestep whose noise it has."""
+    """The image, and the timestep that belongs to its noise."""
 
     x: Array
     at: Array
@@ -39,14 +43,14 @@ class RePaintState(NamedTuple):
 
 @struct.dataclass
 class RePaint(GuidedSampler):
-    """x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′), x′ an unconditional move; for a mask, known pixels from y.
+    """x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′), with x′ from a step of the prior. For a mask, known pixels come from y.
 
-    Where the grid steps back (t above the time that the iterate is at), it is noised first:
+    If the run goes back in time, from t_at to a larger t, the image gets noise first:
     x_t ~ q(x_t | x_at) = N(√(ᾱ_t/ᾱ_at) x, (1 − ᾱ_t/ᾱ_at) I).
 
     Attributes:
-        jump_length: how many steps of the grid are gone back.
-        jump_samples: how many times each stretch is gone through.
+        jump_length: how many steps the run goes back.
+        jump_samples: how many times the run goes through each stretch.
     """
 
     title = "RePaint"
@@ -110,20 +114,20 @@ def repaint(
 ) -> RePaint:
     """RePaint, for masks and other linear operators with a pseudo-inverse.
 
-    Network calls: ``len(resampling_grid(...))``; 250 steps with jumps of 10, 10 times are 2410. ``jump_samples=1`` is
-    plain replacement. The projection trusts y as if it had no noise.
+    A run makes ``len(resampling_grid(...))`` network calls. For example, 250 steps with jumps of 10, 10 times, make 2410. With
+    ``jump_samples=1`` the run never goes back. The method treats y as exact, even if it has noise.
 
     Args:
-        jump_length: how many steps of the grid are gone back.
-        jump_samples: how many times each stretch is gone through.
-        transition: the unconditional move; DDPM by default.
+        jump_length: how many steps the run goes back.
+        jump_samples: how many times the run goes through each stretch.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if a count is below 1.
 
     Reference:
         Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", Algorithm 1 and
-        appendix B. Departure: A⁺ in place of the mask, the same for masks.
+        appendix B. Difference: A⁺ takes the place of the mask. For masks this is the same.
     """
     return RePaint(
         count("jump_length", jump_length), count("jump_samples", jump_samples), transition=transition_of(transition)

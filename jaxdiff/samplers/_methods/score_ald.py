@@ -1,7 +1,10 @@
 """Score ALD, annealed guidance by the data misfit of the noisy iterate itself (Jalal et al. 2021, in the study's form).
 
+After each step of the prior, the noisy image itself moves closer to the measurement. This needs no gradient of the network,
+so a step is cheap. But the image is noisy, so the guidance is weak while the noise is high.
+
 x̂₀  ← the network's prediction at x_t
-x_s ← the unconditional move from x_t
+x_s ← the step of the prior from x_t
 g   ← ∇_{x_t} ‖A(x_t) − y‖²                               no gradient through the network
 x_s ← x_s − g/(2(σ²+γ_t²))
 """
@@ -27,21 +30,21 @@ __all__ = ["ScoreALD", "score_ald"]
 
 @struct.dataclass
 class ScoreALD(GuidedSampler):
-    """x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖², as the study writes it.
+    """x_s ← x_s − 1/(2(σ²+γ_t²)) ∇_{x_t} ‖A(x_t) − y‖², as the study of ``jaxdiff reproduce`` has it.
 
-    γ_t is the annealing. By default it makes the guidance what Bayes' rule asks of a reverse step. With the noise
-    variance v_t = (1−ᾱ_t)/ᾱ_t of x_t/√ᾱ_t, p(y | x_t) ≈ N(A x_t, σ² + v_t) has the gradient Aᵀ(y − A x_t)/(σ² + v_t).
-    A step from t to s adds β_{t|s} times the score; so
+    γ_t weakens the guidance at high noise. Its default follows from Bayes' rule. x_t/√ᾱ_t has noise of the variance
+    v_t = (1−ᾱ_t)/ᾱ_t. So p(y | x_t) ≈ N(A x_t, σ² + v_t), and its gradient is Aᵀ(y − A x_t)/(σ² + v_t). A step from t to s
+    adds the gradient β_{t|s} times, which gives
 
         1/(σ² + γ_t²) = strength · β_{t|s} / (σ² + v_t).
 
-    Since β_{t|s} ≤ 1−ᾱ_t ≤ v_t this never exceeds ``strength``: for ‖A‖ ≤ 1 a strength below 2 is stable at every σ.
-    Under a noise model ‖A(x_t) − y‖² is −2 (σ² + v_t) log p(y | A x_t), with further Gaussian noise of variance v_t.
-    For complex y, σ² is that of each real number, half of the problem's.
+    This is at most ``strength``, because β_{t|s} ≤ 1−ᾱ_t ≤ v_t. So for ‖A‖ ≤ 1, a strength below 2 is stable at every σ.
+    With a noise model, ‖A(x_t) − y‖² is −2 (σ² + v_t) log p(y | A x_t), where Gaussian noise of variance v_t is added to the
+    model. For complex y, σ² is the variance of each real number, half of the problem's.
 
     Attributes:
-        strength: the multiple above, one number or [T], used where gamma is None.
-        gamma: γ_t by timestep [T], one number for all, or None for the annealing above.
+        strength: the factor above, one number or [T], if gamma is None.
+        gamma: γ_t, one number or [T], or None for the default above.
     """
 
     title = "Score ALD"
@@ -85,9 +88,9 @@ def score_ald(
     """Score-based annealed Langevin guidance (Jalal et al. 2021, in the study's form).
 
     Args:
-        strength: multiple of the annealed default, one number (1) or [T]; below 2/‖A‖² it is stable.
-        gamma: [T] values γ_t (or one number for all t) in place of strength and default.
-        transition: the unconditional move; DDPM by default.
+        strength: a factor of the default guidance, one number (1) or [T]. Below 2/‖A‖² it is stable.
+        gamma: γ_t, one number or [T], in place of ``strength``.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if the strength is not positive, either is neither a number nor [T], or both are given.

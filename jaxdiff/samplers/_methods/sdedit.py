@@ -1,9 +1,12 @@
-"""SDEdit (Meng et al. 2022, Algorithm 1): noise the measurement part of the way, then denoise.
+"""SDEdit (Meng et al. 2022, Algorithm 1): add noise to the measurement, then denoise.
+
+SDEdit uses the measurement only as the start of the run. It adds some noise to it, and then follows the prior alone. More
+noise makes the result more realistic, and less like the measurement.
 
 x_y     ← y, or A⁺y where y is no picture
 x_start ← √ᾱ x_y + √(1−ᾱ) z
 for t from start to 0:
-    x_s ← the unconditional move from x_t
+    x_s ← the step of the prior from x_t
 """
 
 from flax import struct
@@ -26,13 +29,12 @@ __all__ = ["SDEdit", "sdedit"]
 
 @struct.dataclass
 class SDEdit(GuidedSampler):
-    """x_start = √ᾱ x_y + √(1−ᾱ) z from the measurement's picture x_y, then the unconditional reverse process.
+    """x_start = √ᾱ x_y + √(1−ᾱ) z from the measurement's picture x_y. Then the run follows the prior alone.
 
-    x_y is y itself where it is image-shaped, and the pseudo-inverse A⁺y where it is not. Larger ``start``: more
-    realistic, less faithful.
+    x_y is y itself if it has the shape of an image, and the pseudo-inverse A⁺y if not. A larger ``start`` gives a more
+    realistic result that is less like y.
 
-    Reference: Meng et al. 2022, Algorithm 1 (without its masks), one pass, K = 1 (the authors' code noises and denoises
-    K = 3 times). The operator and σ play no further part.
+    Reference: Meng et al. 2022, Algorithm 1, without its masks and with one pass (theirs: K = 3 passes).
     """
 
     title = "SDEdit"
@@ -69,11 +71,11 @@ def sdedit(
     """SDEdit from ``start`` forward steps, or from ``strength`` = start / T in (0, 1].
 
     Args:
-        start: forward steps N: the run goes through the grid's timesteps below N, and begins at the largest of them: at
-            x_{N−1} where the grid has every timestep. Default 500; beyond the schedule's T it begins at x_{T−1}.
+        start: N, the number of timesteps whose noise is added (500 by default, at most T). The run goes through the timesteps
+            of the grid below N, from the largest on.
         strength: the same as a fraction of ``num_train_steps``.
-        num_train_steps: T of the schedule, for ``strength`` only.
-        transition: the reverse move; DDPM by default.
+        num_train_steps: T of the schedule, if you give ``strength``.
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if both are given, or they are out of range.

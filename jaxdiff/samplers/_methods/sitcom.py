@@ -1,8 +1,11 @@
 """SITCOM (Alkhouri et al. 2025, Algorithm 1): the network's input is optimised until its output agrees with y.
 
+In each step, SITCOM changes the input of the network until the output fits the measurement. Adam finds this input. Then
+noise is added. Each step of Adam needs a forward and a backward pass, so SITCOM makes few but expensive steps.
+
 v   ← x_t
-repeat, until ‖A(x̂₀(v)) − y‖² is the noise's:
-    v ← v moved against ∇_v (‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖²) by Adam
+repeat until ‖A(x̂₀(v)) − y‖² is that of the noise:
+    v ← a step of Adam from v down ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖²
 x_s ← √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z
 """
 
@@ -27,13 +30,13 @@ __all__ = ["SITCOM", "sitcom"]
 class SITCOM(Sampler):
     """v = argmin ‖A(x̂₀(v)) − y‖² + λ ‖v − x_t‖² from v = x_t by Adam; x_s = √ᾱ_s x̂₀(v) + √(1−ᾱ_s) z.
 
-    The misfit is not driven below that of the noise: v rests once ‖A(x̂₀(v)) − y‖² ≤ m (σ + 0.001)², m the number of
-    observed entries. The ground truth is never looked at.
+    Adam stops as soon as the misfit is as small as the noise: ‖A(x̂₀(v)) − y‖² ≤ m (σ + 0.001)², where m is the number of
+    measured entries. The truth is never used.
 
     Attributes:
-        rate: Adam's learning rate.
-        lam: λ.
-        iterations: most steps of Adam a timestep.
+        rate: the learning rate of Adam.
+        lam: λ, which keeps the input close to x_t.
+        iterations: the largest number of Adam steps in a step.
     """
 
     title = "SITCOM"
@@ -74,19 +77,19 @@ class SITCOM(Sampler):
 def sitcom(*, rate: float | Array = 0.02, iterations: int = 30, lam: float | Array = 0.0) -> SITCOM:
     """Step-wise triple-consistent sampling, for any differentiable operator.
 
-    Network calls a step: ``iterations`` + 1 forward, ``iterations`` backward. Made for 20 steps.
+    Each step makes ``iterations`` + 1 forward and ``iterations`` backward passes. It is made for 20 steps.
 
     Args:
-        rate: learning rate of Adam on the network's input.
-        iterations: most steps of Adam a timestep.
-        lam: λ, how much the input is held back.
+        rate: the learning rate of Adam.
+        iterations: the largest number of Adam steps in a step.
+        lam: λ, which keeps the input close to x_t.
 
     Raises:
         ValueError: if an option is out of range.
 
     Reference:
         Alkhouri et al. 2025, "SITCOM: Step-wise Triple-Consistent Diffusion Sampling for Inverse Problems",
-        Algorithm 1. Departures: no choice of the best iterate by the ground truth, which the authors' code makes; the
-        stopping rule counts observed entries only.
+        Algorithm 1. Differences: the authors' code uses the truth to choose the best image, and this does not. The
+        stopping rule counts only measured entries.
     """
     return SITCOM(number("rate", rate, open_low=True), number("lam", lam), count("iterations", iterations))

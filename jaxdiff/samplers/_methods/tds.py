@@ -1,8 +1,12 @@
 """TDS, the twisted diffusion sampler (Wu et al. 2023, Algorithm 1): guided particles, weighted to correct for the guidance.
 
+TDS keeps many images, called particles, and guides each of them towards the measurement. The guidance is only approximate,
+so each particle gets a weight that corrects the error. With more particles the draws become exact. This needs many network
+calls.
+
 p̃_t(y | x_t) ← N(y; A(x̂₀(x_t)), (σ² + κ r_t²) I)          the twist
-weigh each particle by it, resample where few carry the weight
-x_s ~ N(μ + S² ∇ log p̃_t, S²), μ, S of the unconditional move
+weigh each particle by it; resample if few particles have most of the weight
+x_s ~ N(μ + S² ∇ log p̃_t, S²), with μ, S of the prior's step
 weight ← weight · p(x_s | x_t)/(p̃_t(y | x_t) q(x_s | x_t))
 """
 
@@ -31,14 +35,14 @@ __all__ = ["TDS", "tds"]
 class TDS(GuidedSampler):
     """Twist p̃_t(y | x_t) = N(y; A(x̂₀(x_t)), (σ² + κ r_t²) I), r_t² = 1−ᾱ_t.
 
-    Proposal x_s ~ N(μ + S² ∇ log p̃_t, S²) with μ, S the transition's mean and standard deviation; weight
-    p(x_s | x_t) p̃_s(y | x_s) / (p̃_t(y | x_t) q(x_s | x_t)), p̃ being the likelihood itself at the clean end.
-    Under a noise model the twist is its likelihood with further Gaussian noise of variance κ r_t².
+    The proposal is x_s ~ N(μ + S² ∇ log p̃_t, S²), where μ and S are the mean and standard deviation of the prior's step. The
+    weight is p(x_s | x_t) p̃_s(y | x_s) / (p̃_t(y | x_t) q(x_s | x_t)). At the clean end, p̃ is the likelihood itself.
+    With a noise model, the twist is the likelihood of the model with added Gaussian noise of variance κ r_t².
 
     Attributes:
-        twist: κ, how far the twist is softened at high noise.
-        threshold: particles are resampled where their effective number falls below this share of N.
-        particles: N.
+        twist: κ, which makes the twist wider at high noise.
+        threshold: particles are resampled if their effective number falls below this fraction of N.
+        particles: N, the number of particles.
     """
 
     title = "TDS"
@@ -107,20 +111,20 @@ def tds(
 ) -> TDS:
     """Twisted diffusion sampling, for any differentiable operator; exact as N grows, for any twist.
 
-    Network calls a step: N forward, N backward.
+    Each step makes N forward and N backward passes.
 
     Args:
-        particles: N.
-        twist: κ; the twist's variance is σ² + κ (1−ᾱ_t).
-        threshold: share of N below which particles are resampled; 1 resamples always.
-        transition: a move *with noise*; DDPM by default.
+        particles: N, the number of particles.
+        twist: κ. The variance of the twist is σ² + κ (1−ᾱ_t).
+        threshold: the fraction of N below which particles are resampled. With 1 they are always resampled.
+        transition: the step of the prior, which must add noise; DDPM by default.
 
     Raises:
         ValueError: if an option is out of range, or the transition adds no noise.
 
     Reference:
         Wu et al. 2023, "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models", Algorithm 1.
-        Systematic resampling, only where the effective sample size asks for it.
+        Resampling is systematic, and happens only if the effective sample size is small.
     """
     return TDS(
         number("twist", twist),

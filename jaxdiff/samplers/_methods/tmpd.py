@@ -1,9 +1,12 @@
-"""TMPD, Tweedie moment projected diffusion (Boys et al. 2024): Tweedie's covariance reduced to a diagonal by its row sums.
+"""TMPD, Tweedie moment projected diffusion (Boys et al. 2024): a diagonal takes the place of the covariance of MMPS.
+
+Given the noisy image, TMPD treats the clean image as Gaussian, as MMPS does. It makes a part of the covariance diagonal, so
+the linear solve of MMPS becomes a division. A step costs one forward and two backward passes.
 
 V   ← (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t                    Cov[x₀ | x_t]
 u   ← (y − A(x̂₀)) / (σ² + A V Aᵀ 1), entry by entry
 x̂₀  ← x̂₀ + ζ V Aᵀ u
-x_s ← the unconditional move from x̂₀
+x_s ← the step of the prior, with this x̂₀
 """
 
 from collections.abc import Callable
@@ -34,15 +37,15 @@ DIAGONALS = ("measurement", "image")
 class TMPD(GuidedSampler):
     """x̂₀ ← x̂₀ + ζ V Aᵀ u with V = (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t, and a diagonal in place of V inside the solve.
 
-    - ``measurement``: (σ² + A V Aᵀ 1) u = y − A(x̂₀), entry by entry (the paper);
+    - ``measurement``: (σ² + A V Aᵀ 1) u = y − A(x̂₀), entry by entry, as in the paper.
     - ``image``: (σ² I + A diag(V 1) Aᵀ) u = y − A(x̂₀), by conjugate gradients.
 
     Negative variances count as 0. A nonlinear A is linearised at x̂₀.
 
     Attributes:
         zeta: ζ.
-        diagonal: where the covariance is made diagonal.
-        iterations: of conjugate gradients, for "image".
+        diagonal: "measurement" or "image".
+        iterations: the number of conjugate-gradient steps, for "image".
     """
 
     title = "TMPD"
@@ -95,14 +98,14 @@ def tmpd(
 ) -> TMPD:
     """Tweedie moment projected diffusion, for any differentiable operator.
 
-    Network calls a step: 1 forward, 2 backward. Exact where Cov[x₀ | x_t] is diagonal (independent pixels) and A is a
-    mask. Its x̂₀ is never clipped: V would be zero there.
+    Each step makes one forward and two backward passes. It is exact if the pixels are independent and A is a mask. x̂₀ is
+    never clipped, because V is zero for a clipped pixel.
 
     Args:
-        zeta: multiple of the correction; [T] values make a schedule over training timesteps.
-        diagonal: "measurement" (the paper) or "image" (the mmps benchmark's reading).
-        iterations: of conjugate gradients for "image".
-        transition: the unconditional move; DDPM by default.
+        zeta: a factor of the correction. [T] values make a schedule over the training timesteps.
+        diagonal: "measurement" (as in the paper) or "image" (as in the benchmark of MMPS's authors).
+        iterations: the number of conjugate-gradient steps, for "image".
+        transition: the step of the prior; DDPM by default.
 
     Raises:
         ValueError: if an option is out of range.

@@ -1,5 +1,8 @@
 """Draws from the prior by DDPM (Ho et al. 2020, Algorithm 2) and DDIM (Song et al. 2021); nothing guides them.
 
+This draws images from the prior, without a measurement. DDPM adds fresh noise in each step. DDIM adds a share η of it, and
+none for η = 0.
+
 x_T ~ N(0, I)
 x̂₀  ← the network's prediction at x_t
 x_s ~ q(x_s | x_t, x̂₀)                                    DDPM

@@ -135,15 +135,18 @@ def observe(
 
 def _check_scale(image: Image, sigma: Array) -> None:
     """Refuse images on 0 … 255 and their σ, where the values are known."""
-    if concrete(image) and image.size > 0 and jnp.min(image) >= 0 and (most := float(jnp.max(image))) > BEYOND:
+    pixels = np.asarray(image) if concrete(image) else np.zeros(0)
+    if pixels.size > 0 and pixels.min() >= 0 and (most := float(pixels.max())) > BEYOND:
         raise ValueError(f"images are on [-1, 1], but this one reaches {most:.3g}; divide by 127.5 and subtract 1.")
-    if concrete(sigma) and sigma > MOST_NOISE:
+    if concrete(sigma) and float(sigma) > MOST_NOISE:
         raise ValueError(f"σ = {float(sigma):g} is on another scale than [-1, 1], which is 2 wide; divide it by 127.5.")
 
 
 def _noise_level(noise_std: float | Array, dtype: DTypeLike) -> Array:
     """σ as a scalar, checked where it is known."""
     number = isinstance(noise_std, int | float | np.generic | np.ndarray | jax.Array) and np.shape(noise_std) == ()
-    if not number or (concrete(noise_std) and not 0 <= noise_std < np.inf):
+    if number and concrete(noise_std):
+        number = not np.iscomplexobj(noise_std) and 0 <= float(noise_std) < np.inf
+    if not number:
         raise ValueError(f"noise_std must be a number, zero or positive and finite, got {noise_std!r}.")
     return jnp.asarray(noise_std, dtype)

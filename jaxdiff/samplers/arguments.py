@@ -67,8 +67,8 @@ def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:
         raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
-    if concrete(std) and not 0 <= std < np.inf:
-        raise ValueError(f"σ = {std:g} is no standard deviation: it is zero or positive, and finite.")
+    if concrete(std) and not 0 <= float(std) < np.inf:  # in Python: a comparison by JAX is traced inside jit
+        raise ValueError(f"σ = {float(std):g} is no standard deviation: it is zero or positive, and finite.")
     check_finite(y)
 
 
@@ -150,7 +150,7 @@ def noisy_transition_of(
     move = transition_of(transition, default)
     silent = isinstance(move, DDPM) and move.noise == "none"
     if isinstance(move, DDIM) and concrete(move.eta):
-        silent = not bool(jnp.any(move.eta > 0))
+        silent = not np.any(np.asarray(move.eta) > 0)
     if silent:
         raise ValueError(
             f"{method} steers by the transition's noise, but this one adds none; use ddim(eta=1.0) or ddpm()."

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff._checks import check_key, concrete, count
 from jaxdiff._summary import summary
@@ -58,7 +59,8 @@ def credible_levels(level: float | Array, dtype: DTypeLike) -> Array:
         ValueError: if one lies outside [0, 1].
     """
     level = jnp.asarray(level, dtype)
-    if concrete(level) and not bool(jnp.all((level >= 0) & (level <= 1))):
+    known = np.asarray(level) if concrete(level) else np.zeros(0)
+    if not np.all((known >= 0) & (known <= 1)):
         raise ValueError(f"a credible level lies in [0, 1], got {level}.")
     return level
 

@@ -7,6 +7,7 @@ import pytest
 
 import jaxdiff as jd
 from jaxdiff.samplers import karras_grid, sample, transitions
+from jaxdiff.samplers.posterior import credible_levels
 from tests.support.tiers import fast_only
 
 SCHEDULED = {
@@ -268,6 +269,20 @@ def impossible_runs(here):
         "noise as text": (lambda: jd.observe(key, operator, y, "0.05"), "noise_std must be a number"),
         "an operator's name": (lambda: jd.observe(key, "inpaint_box", y, 0.1), "is not an operator"),
     }
+
+
+def test_known_values_are_checked_while_a_program_is_traced(world):
+    """Inside jit an operation of JAX on a known array is traced, so checks compare in Python."""
+    here = world("mask")
+
+    def measured(key):
+        problem = jd.observe(key, here.problem.operator, jnp.abs(jnp.tanh(here.problem.y)), jnp.asarray(0.1))
+        sampler = jd.samplers.dsg(transition=jd.samplers.ddim(eta=0.5))
+        return sample(key, here.prior, problem.replace(noise_std=here.problem.noise_std), sampler, steps=2)[0]
+
+    assert jax.eval_shape(measured, jax.random.key(0)).shape == here.problem.y.shape
+    assert jax.eval_shape(lambda: sample(jax.random.key(0), here.prior, here.problem, jd.samplers.dps(), steps=2)[0])
+    assert jax.eval_shape(lambda: credible_levels(jnp.asarray(0.9), jnp.float32)).shape == ()
 
 
 def test_impossible_runs_are_refused_in_a_sentence(world):

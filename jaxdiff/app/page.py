@@ -116,7 +116,7 @@ class Site:
         gr.Markdown("### 1. Picture")
         with gr.Row():
             file = gr.File(show_label=False, file_types=["image"], height=140, scale=2, elem_id="upload")
-            example = gr.Button("Use the example face", elem_id="example", min_width=170, scale=1)
+            example = gr.Button("Use the example face", elem_id="example", min_width=200, scale=1)
         fault = gr.HTML(elem_id="fault")
         photo = _canvas("Size of the frame", "frame", texts.FRAME, low=5, value=100)
         file.upload(self._upload, file, [file, held, photo, fault], show_progress_on=file, api_visibility="private")
@@ -143,7 +143,7 @@ class Site:
             draws = gr.Slider(1, 16, base.draws, step=1, label="Draws", info=texts.DRAWS, elem_id="draws")
         with gr.Row():
             seed = gr.Number(base.seed, label="Seed", info=texts.SEED, precision=0, elem_id="seed")
-            noise = gr.Textbox("", label="Noise σ", info=texts.NOISE, placeholder="as the task has it", elem_id="noise")
+            noise = gr.Textbox("", label="Noise σ", info=texts.NOISE, placeholder="default", elem_id="noise")
         return method, [calls, draws, seed, noise]
 
     def _previews(self, held, photo, task, already, paint, look, numbers) -> None:  # type: ignore[no-untyped-def]

@@ -40,6 +40,19 @@ NOT_DAMAGED = (
     f"Untick “The picture is damaged already”, or choose “{OWN_MASK}” or another task."
 )
 TILE = 64
+SHOWN = {
+    "denoise": "noise",
+    "inpaint_box": "missing box",
+    "inpaint_random": "missing pixels",
+    "gaussian_blur": "blur",
+    "motion_blur": "camera shake",
+    "outpaint": "missing half",
+    "super_resolution": "low resolution",
+    "grayscale": "no colours",
+    "high_dynamic_range": "overexposed",
+    "jpeg": "JPEG",
+}
+"""Names of tasks for people who do not know the field; others are shown as they are."""
 SHEET = Path(__file__).with_name("tiles.png")
 
 
@@ -50,7 +63,7 @@ def size(pixels: np.ndarray) -> str:
 
 def tasks() -> list[tuple[str, str]]:
     """(shown, name) of the tasks."""
-    return [(name.replace("_", " "), name) for name in names("default")] + [(OWN_MASK, MASK)]
+    return [(SHOWN.get(name, name.replace("_", " ")), name) for name in names("default")] + [(OWN_MASK, MASK)]
 
 
 def on_page(sentence: str) -> str:
@@ -61,9 +74,9 @@ def on_page(sentence: str) -> str:
 def of_task(name: str) -> str:
     """One sentence on a task."""
     if name == MASK:
-        return "The pixels that you paint over are missing; σ = 0.05 on [-1, 1] unless the picture is damaged already."
+        return "The pixels that you paint over are missing. Unless the picture is damaged already, noise of σ = 0.05 is added."
     task = get_task(name)
-    return f"{task.about[0].upper()}{task.about[1:]}; {task.shown_noise}."
+    return f"{task.about[0].upper()}{task.about[1:]}. The task is `{name}`, with noise of {task.shown_noise}."
 
 
 def tile_sheet() -> np.ndarray:

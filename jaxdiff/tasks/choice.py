@@ -156,7 +156,7 @@ def _within(entries: list[dict[str, Any]], calls: int, what: str, note: str = ""
     entries = sorted(entries, key=lambda entry: entry["calls"])
     chosen = next((entry for entry in reversed(entries) if entry["calls"] <= calls), entries[0])
     spent = min(calls, chosen["network_calls"])
-    why = f"{what} within {chosen['calls']} network calls, of which {spent} are made{note}"
+    why = f"{what} within {chosen['calls']} network calls, using {spent}{note}"
     return Default(chosen["method"], chosen["options"], why, spent)
 
 

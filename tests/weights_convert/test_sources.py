@@ -187,6 +187,32 @@ def test_a_network_of_edm_is_read_with_or_without_its_preconditioner(torch_files
     assert (source.family, set(source.tensors)) == ("edm", set(SONG))
 
 
+ONE = np.array(3.0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        ({"model_state_dict": DDPM, "loss": ONE}, "model_state_dict"),
+        ({"ema": {"decay": ONE, "shadow": DDPM}, "model": DDPM}, "ema.shadow"),
+        ({"model": {"type": "simple"}, **DDPM, "step": ONE}, ""),
+    ],
+)
+def test_numbers_beside_the_weights_do_not_hide_them(torch_files, names, key):
+    data = {}
+
+    def described(value, place="x"):
+        if isinstance(value, dict):
+            return {name: described(inner, f"{place}.{name}") for name, inner in value.items()}
+        if isinstance(value, np.ndarray):
+            data[place] = value.tobytes()
+            return torch_files.tensor(place, value)
+        return value
+
+    source = read_source(torch_files.zip("x.pt", described(names), data))
+    assert (source.family, source.key, set(source.tensors)) == ("ddpm", key, set(DDPM))
+
+
 def test_lightning_prefixes_and_foreign_objects(torch_files, tmp_path):
     callback = torch_files.Call(torch_files.Global("pytorch_lightning.callbacks", "ModelCheckpoint"), ("loss",))
     marker = tmp_path / "ran"

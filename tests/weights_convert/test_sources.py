@@ -318,6 +318,8 @@ def test_the_embedded_source_is_not_run(edm, torch_files):
     assert source.config["parts"]["model"]["init_kwargs"] == {"model_channels": 8}
     bare = read_source(torch_files.plain("y.pkl", net))
     assert bare.tensors.shapes == source.tensors.shapes
+    parallel = edm.module("DataParallel", modules={"module": net})
+    assert read_source(torch_files.plain("z.pkl", parallel)).config == source.config
     assert not edm.marker.exists()
 
 

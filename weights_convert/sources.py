@@ -105,7 +105,8 @@ def _read_folder(path: pathlib.Path) -> Source:
         "scheduler": _scheduler(path),
     }
     tensors, files = diffusers_folder.read_unet(place)
-    return Source(path, "diffusers", tensors, config, key=", ".join(files))
+    tensors, others = _under(tensors, recognise(tensors.shapes, config, "diffusers"))
+    return Source(path, "diffusers", tensors, config, others, key=", ".join(files))
 
 
 def _scheduler(folder: pathlib.Path) -> dict[str, Any]:

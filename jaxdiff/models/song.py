@@ -227,8 +227,8 @@ class Song(nn.Module):
         if config.embedding == "fourier":
             emb = Fourier(features // 2, config.sin_first, config.label_rounding, name="noise_features")(t)
         else:
-            order = {"sin_first": config.sin_first, "rounding": config.label_rounding}
-            emb = sinusoids(t, features, shift=config.freq_shift, **order)
+            first, rounding = config.sin_first, config.label_rounding
+            emb = sinusoids(t, features, shift=config.freq_shift, sin_first=first, rounding=rounding)
         emb = emb.astype(dtype)
         early = config.num_classes is not None and config.label_place == "noise"
         if early:

@@ -58,7 +58,7 @@ def score_sde(rng: Random, folder: Path, clones: Path | None) -> Original:
 
     size = data["image_size"]
     early, late = log_sigmas() if fourier else labels(rng)
-    if whole or model["scale_by_sigma"] and not fourier:
+    if whole or (model["scale_by_sigma"] and not fourier):
         late = float(int(late))
     return Original(
         {**model, **data, **training}, path, Options(config=str(config)), module, network,

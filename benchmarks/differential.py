@@ -41,7 +41,6 @@ DOUBLE = 1e-6
 """The same in float64: both codes keep sinusoids, and some their norms, in float32."""
 GRADIENTS = 6
 """Of so many networks one is compared in its input gradient, too: compiling it takes most of the time."""
-SIGMAS = (0.05, 3.0)
 SMALL = (2.0**-12, 2.0**-8)
 """Labels in float64, whose phases float32 has to enough digits."""
 
@@ -73,7 +72,7 @@ def compare(original: Original, rng: np.random.Generator, *, gradient: bool, dou
 def _ours(
     denoiser: Denoiser, original: Original, x: np.ndarray, y: Any, times: np.ndarray, across: np.ndarray, gradient: bool
 ) -> Named:
-    label, sigma = np.asarray(original.labels, x.dtype), np.asarray(SIGMAS, np.float32).astype(x.dtype)
+    label, sigma = np.asarray(original.labels, x.dtype), np.asarray(original.sigmas, np.float32)
 
     @jax.jit
     def compute(denoiser: Denoiser, x: Array, across: Array, classes: Any) -> dict[str, Array]:
@@ -119,7 +118,7 @@ def _theirs(
         found = {"output": out, "gradient": given.grad}
         with torch.no_grad():
             if original.denoise is not None and not double:
-                found["D"] = original.denoise(given.detach(), torch.tensor(SIGMAS), y)
+                found["D"] = original.denoise(given.detach(), torch.tensor(original.sigmas), y)
             if original.step is not None and not double:
                 x0, log_variance = original.step(given.detach(), torch.from_numpy(times), y)
                 found |= {"x0": x0} | ({} if log_variance is None else {"log variance": log_variance})

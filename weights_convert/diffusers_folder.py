@@ -16,6 +16,8 @@ Config = dict[str, Any]
 
 MAX_JSON = 2**24
 WEIGHTS = "diffusion_pytorch_model"
+STEMS = (WEIGHTS, "model", "pytorch_model")
+"""Names of weight files: that of diffusers, and those of accelerate."""
 UNET: Config = {
     "sample_size": None,
     "in_channels": 3,
@@ -47,6 +49,10 @@ UNET: Config = {
     "add_attention": True,
 }
 """The arguments of ``UNet2DModel`` and their defaults."""
+AVERAGING = {
+    "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup",
+}  # fmt: skip
+"""What diffusers' averaging of weights adds to the configuration in ``unet_ema``."""
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Attention layers as diffusers named them before 0.12."""
@@ -72,12 +78,12 @@ def read_json(path: pathlib.Path) -> Config:
 
 
 def unet_folder(folder: pathlib.Path) -> pathlib.Path:
-    """Where a model's configuration and weights are: the folder itself, or ``unet`` in it.
+    """Where a model's configuration and weights are: the folder itself, or in it ``unet_ema``, averaged, or ``unet``.
 
     Raises:
         MalformedError: if they are nowhere.
     """
-    for place in (folder / "unet", folder):
+    for place in (folder / "unet_ema", folder / "unet", folder):
         if (place / "config.json").is_file():
             return place
     inside = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -93,7 +99,7 @@ def with_defaults(given: Config) -> Config:
     name = given.get("_class_name", "UNet2DModel")
     if name not in ("UNet2DModel", "UNetUnconditionalModel"):
         raise MalformedError(f"its network is {name}, which is not read; only UNet2DModel is")
-    said = {key: value for key, value in given.items() if not key.startswith("_")}
+    said = {key: value for key, value in given.items() if not key.startswith("_") and key not in AVERAGING}
     if unknown := sorted(set(said) - set(UNET)):
         raise MalformedError(f"its config.json has options that are not known: {', '.join(unknown[:6])}")
     return {**UNET, **said}
@@ -127,20 +133,31 @@ def _saved(path: pathlib.Path) -> Saved:
 
 def _shards(folder: pathlib.Path) -> list[str]:
     """The weight files: safetensors before bin, full precision before a variant."""
-    for ending in ("safetensors", "bin"):
-        if (folder / f"{WEIGHTS}.{ending}").is_file():
-            return [f"{WEIGHTS}.{ending}"]
-        index = folder / f"{WEIGHTS}.{ending}.index.json"
-        if index.is_file():
-            places = read_json(index).get("weight_map")
-            names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
-            if not names or not all(re.fullmatch(r"[\w.-]+", name) and (folder / name).is_file() for name in names):
-                raise MalformedError(f"its {index.name} names files that are not there")
-            return names
-        variants = sorted(path.name for path in folder.glob(f"{WEIGHTS}.*.{ending}"))
-        if len(variants) == 1:
-            return variants
+    for stem in STEMS:
+        for ending in ("safetensors", "bin"):
+            if (folder / f"{stem}.{ending}").is_file():
+                return [f"{stem}.{ending}"]
+            for index in (f"{stem}.{ending}.index.json", *_only(folder, f"{stem}.{ending}.index.*.json")):
+                if (folder / index).is_file():
+                    return _listed(folder, index)
+            if variant := _only(folder, f"{stem}.*.{ending}"):
+                return variant
     raise MalformedError(f"its folder has no {WEIGHTS}.safetensors or .bin")
+
+
+def _only(folder: pathlib.Path, pattern: str) -> list[str]:
+    """The file of such a name, if there is just one."""
+    found = [path.name for path in folder.glob(pattern)]
+    return found if len(found) == 1 else []
+
+
+def _listed(folder: pathlib.Path, index: str) -> list[str]:
+    """The files that an index of shards names."""
+    places = read_json(folder / index).get("weight_map")
+    names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+    if not names or not all(re.fullmatch(r"[\w.-]+", name) and (folder / name).is_file() for name in names):
+        raise MalformedError(f"its {index} names files that are not there")
+    return names
 
 
 def fix_names(tensors: Tensors) -> Tensors:

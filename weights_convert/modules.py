@@ -33,7 +33,7 @@ def read_module(root: Record) -> Module:
     tensors: dict[str, Tensor] = {}
     config: dict[str, Any] = {}
     seen: set[int] = set()
-    ahead: list[tuple[str, Record, dict[str, Any], int]] = [("", root, config, 0)]
+    ahead: list[tuple[str, Record, dict[str, Any], int]] = [("", _unwrapped(root), config, 0)]
     while ahead:
         prefix, record, about, depth = ahead.pop()
         if id(record) in seen or depth > MAX_DEPTH:
@@ -50,6 +50,16 @@ def read_module(root: Record) -> Module:
                 about["parts"][name] = inner = dict[str, Any]()
                 ahead.append((f"{prefix}{name}.", part, inner, depth + 1))
     return Module(tensors, config)
+
+
+def _unwrapped(record: Record) -> Record:
+    """The module inside of those that run it on several devices, or compiled."""
+    for _ in range(MAX_DEPTH):
+        parts = _entries(_state(record), "_modules")
+        if len(parts) != 1 or parts[0][0] not in ("module", "_orig_mod") or not isinstance(parts[0][1], Record):
+            break
+        record = parts[0][1]
+    return record
 
 
 def _state(record: Record) -> dict[str, Any]:

@@ -23,7 +23,10 @@ __all__ = ["Source", "named", "read_source"]
 Path = str | os.PathLike[str]
 
 UNUSED = re.compile(r"(.*\.)?(resample_filter|map_augment\.weight|sigmas|num_batches_tracked|u)")
-"""Tensors that a network does not need: constants that its configuration tells, and the label of augmentation."""
+"""Tensors that a network does not need: constants that its configuration tells, and the label of augmentation.
+
+So is a single number, such as a count of steps that was saved beside the weights: no network has a parameter of that shape.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 def _without_unused(source: Source) -> Source:
-    unused = [name for name in source.tensors if UNUSED.fullmatch(name)]
+    unused = [name for name, shape in source.tensors.shapes.items() if UNUSED.fullmatch(name) or shape == ()]
     kept = source.tensors.renamed({name: name for name in source.tensors if name not in set(unused)})
     left = source.tensors.renamed({name: name for name in unused})
     return dataclasses.replace(source, tensors=kept, dropped=(*unused, *source.dropped), unused=left)
@@ -102,7 +105,8 @@ def _read_folder(path: pathlib.Path) -> Source:
         "scheduler": _scheduler(path),
     }
     tensors, files = diffusers_folder.read_unet(place)
-    return Source(path, "diffusers", tensors, config, key=", ".join(files))
+    tensors, others = _under(tensors, recognise(tensors.shapes, config, "diffusers"))
+    return Source(path, "diffusers", tensors, config, others, key=", ".join(files))
 
 
 def _scheduler(folder: pathlib.Path) -> dict[str, Any]:

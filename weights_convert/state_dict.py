@@ -12,6 +12,7 @@ MAX_NAME = 200
 NESTED_KEYS = (
     "ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "params_ema", "state_dict_ema",
     "state_dict", "model_state_dict", "model", "module", "net", "net_model", "params",
+    "shadow",
 )  # fmt: skip
 """Where training codes put the state dict; averaged weights first."""
 
@@ -44,14 +45,23 @@ def find_state(saved: Any, key: str | None) -> tuple[dict[str, Tensor], str]:
         return tensors, key
     place, where = saved, list[str]()
     for _ in range(4):
-        if tensors := _tensors_of(place):
-            return tensors, ".".join(where)
-        inner = next((k for k in NESTED_KEYS if isinstance(place.get(k), dict) and place[k]), None)
-        if inner is None:
+        seen = {id(place)}
+        inner = next((k for k in NESTED_KEYS if _leads_to_tensors(place.get(k), 4, seen)), None)
+        if inner is None:  # only then: a loss or a decay may be a tensor beside the state dict
             break
         where.append(inner)
         place = place[inner]
+    if tensors := _tensors_of(place):
+        return tensors, ".".join(where)
     raise MalformedError(f"no state dict is found in it; {_keys(place)}: name the right one with --key")
+
+
+def _leads_to_tensors(value: Any, depth: int, seen: set[int]) -> bool:
+    """Whether there are named tensors in a value, or further in under usual keys; each dictionary is looked at once."""
+    if not depth or not isinstance(value, dict) or id(value) in seen:
+        return False
+    seen.add(id(value))
+    return bool(_tensors_of(value)) or any(_leads_to_tensors(value.get(k), depth - 1, seen) for k in NESTED_KEYS)
 
 
 def _last_of_list(saved: list[Any]) -> tuple[dict[str, Tensor], str]:

@@ -32,6 +32,7 @@ class Original(NamedTuple):
         classes: number of classes, or None.
         vectors: classes are given as one vector an image.
         denoise: the authors' D(x; σ), where their code has one.
+        sigmas: a noise level for each of two images.
         step: (x_t, t [N], class) → the authors' x̂₀ and log-variance at whole timesteps t, where their code has them.
     """
 
@@ -45,6 +46,7 @@ class Original(NamedTuple):
     classes: int | None = None
     vectors: bool = False
     denoise: Callable[..., Any] | None = None
+    sigmas: tuple[float, float] = (0.05, 3.0)
     step: Callable[..., tuple[Any, Any]] | None = None
 
 

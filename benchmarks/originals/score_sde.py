@@ -57,9 +57,12 @@ def score_sde(rng: Random, folder: Path, clones: Path | None) -> Original:
         return score(x, told) * divisor[:, None, None, None]
 
     size = data["image_size"]
+    early, late = log_sigmas() if fourier else labels(rng)
+    if whole or (model["scale_by_sigma"] and not fourier):
+        late = float(int(late))
     return Original(
         {**model, **data, **training}, path, Options(config=str(config)), module, network,
-        log_sigmas() if fourier else labels(rng), (size, size, data["num_channels"]),
+        (early, late), (size, size, data["num_channels"]),
         **_process(clones, model, data["centered"], sde, continuous, score),
     )  # fmt: skip
 
@@ -105,7 +108,10 @@ def _process(
         std, mean = process.sqrt_1m_alphas_cumprod[t], process.sqrt_alphas_cumprod[t]
         return (x + across(std) ** 2 * found) / across(mean), None
 
-    if continuous or sde == "vesde":
+    if sde == "vesde" and not continuous:  # at two of its levels: between them their code has no σ
+        levels_of = process.discrete_sigmas[[300, 800]] * (1 if centered else 2)
+        return {"denoise": denoise, "sigmas": tuple(levels_of.tolist())}
+    if continuous:
         return {"denoise": denoise}
     return {"step": step} if centered else {}
 

@@ -101,6 +101,33 @@ def test_shards_and_class_defaults(tmp_path):
         read_source(folder)
 
 
+def test_shards_of_a_variant_and_names_of_a_parallel_module(tmp_path):
+    parts = {
+        f"diffusion_pytorch_model.fp16-0000{i}-of-00003.safetensors": {f"module.{n}": W} for i, n in enumerate(NAMES)
+    }
+    folder = folder_of(tmp_path / "x", {}, **parts)
+    index = {"weight_map": {f"module.{n}": file for n, file in zip(NAMES, parts, strict=True)}}
+    (folder / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(index))
+    assert set(read_source(folder).tensors) == set(NAMES)
+
+
+def test_averaged_weights_that_diffusers_saved_beside_others(tmp_path):
+    averaging = {"decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 3, "power": 2 / 3}
+    averaging |= {"update_after_step": 0, "use_ema_warmup": True, "layers_per_block": 1}
+    folder_of(tmp_path / "unet_ema", {n: W + 1 for n in NAMES}, averaging)
+    folder_of(tmp_path / "unet", UNET)
+    for place in (tmp_path, tmp_path / "unet_ema"):
+        source = read_source(place)
+        np.testing.assert_array_equal(source.tensors["conv_out.weight"], W + 1)
+        assert source.config["unet"]["layers_per_block"] == 1
+        assert "decay" not in source.config["unet"]
+
+
+def test_weights_by_the_names_of_accelerate(tmp_path):
+    folder = folder_of(tmp_path / "x", {}, **{"model.safetensors": UNET})
+    assert read_source(folder).key == "model.safetensors"
+
+
 def test_old_names_of_attention(tmp_path):
     old = {"mid_block.attentions.0.query.weight": W[:, :, None, None], "mid_block.attentions.0.proj_attn.bias": W[0]}
     source = read_source(folder_of(tmp_path / "x", UNET | old))
@@ -185,6 +212,32 @@ def test_a_network_of_edm_is_read_with_or_without_its_preconditioner(torch_files
     bent = {prefix + name.removeprefix("model."): value for name, value in SONG.items()}
     source = read_source(torch_files.checkpoint("x.pt", bent))
     assert (source.family, set(source.tensors)) == ("edm", set(SONG))
+
+
+ONE = np.array(3.0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        ({"model_state_dict": DDPM, "loss": ONE}, "model_state_dict"),
+        ({"ema": {"decay": ONE, "shadow": DDPM}, "model": DDPM}, "ema.shadow"),
+        ({"model": {"type": "simple"}, **DDPM, "step": ONE}, ""),
+    ],
+)
+def test_numbers_beside_the_weights_do_not_hide_them(torch_files, names, key):
+    data = {}
+
+    def described(value, place="x"):
+        if isinstance(value, dict):
+            return {name: described(inner, f"{place}.{name}") for name, inner in value.items()}
+        if isinstance(value, np.ndarray):
+            data[place] = value.tobytes()
+            return torch_files.tensor(place, value)
+        return value
+
+    source = read_source(torch_files.zip("x.pt", described(names), data))
+    assert (source.family, source.key, set(source.tensors)) == ("ddpm", key, set(DDPM))
 
 
 def test_lightning_prefixes_and_foreign_objects(torch_files, tmp_path):
@@ -292,6 +345,8 @@ def test_the_embedded_source_is_not_run(edm, torch_files):
     assert source.config["parts"]["model"]["init_kwargs"] == {"model_channels": 8}
     bare = read_source(torch_files.plain("y.pkl", net))
     assert bare.tensors.shapes == source.tensors.shapes
+    parallel = edm.module("DataParallel", modules={"module": net})
+    assert read_source(torch_files.plain("z.pkl", parallel)).config == source.config
     assert not edm.marker.exists()
 
 

@@ -15,7 +15,7 @@ from flax import struct
 from jaxdiff._checks import choice, flag, scheduled
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
-from jaxdiff.numerics import safe_norm
+from jaxdiff.numerics import safe_norm, safe_sqrt
 from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.likelihood import distance, squared_misfit
@@ -63,12 +63,16 @@ class DPS(GuidedSampler):
         def misfit(x0: Image) -> Scalar:
             return size(at.problem, x0, observed_only=self.observed_only)
 
-        gradient, prediction, _ = at.misfit_gradient(x_t, misfit)
+        gradient, prediction, value = at.misfit_gradient(x_t, misfit)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
             zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
-        return State(x_s - times(zeta, gradient)), Info(residual_norm(at.problem, prediction.x0))
+        if at.problem.noise is not None:
+            value = residual_norm(at.problem, prediction.x0)
+        elif self.norm != "residual":
+            value = safe_sqrt(value)
+        return State(x_s - times(zeta, gradient)), Info(value)
 
 
 @register(DPS)

@@ -76,7 +76,8 @@ class LGDMC(GuidedSampler):
         gradient, prediction, _ = at.misfit_gradient(x, misfit)
         x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
         x_s = x_s - times(at.value("zeta", self.zeta), gradient)
-        return State(x_s), Info(residual_norm(at.problem, prediction.x0))
+        residual = size(prediction.x0) if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
+        return State(x_s), Info(residual)
 
 
 @register(LGDMC)

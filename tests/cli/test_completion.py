@@ -27,16 +27,19 @@ say "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/.dump; bindkey
 say 'compadd () {
   if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return $?; fi
   local -a found; builtin compadd -A found "$@"; local each
-  for each in $found; do print -r -- "<$each>"; done; return 1
+  for each in $found; do print -r -- "${(#):-60}$each${(#):-62}"; done; return 1
 }'
-say 'print READY'
+say 'print RE""ADY'
 zpty -r -m shell seen '*READY*'
 zpty -w -n shell "$2"$'\t'
 zpty -r -m shell seen '*<*>*'
 print -r -- "$seen"
 zpty -d shell
 """
-"""Types a line into a zsh in a terminal of its own, presses TAB, and prints what is offered, each in angle brackets."""
+"""Types a line into a zsh in a terminal of its own, presses TAB, and prints what is offered, each in angle brackets.
+
+The shell may echo what is typed into it. So the brackets (60 and 62) and READY are spelt such that only their output matches.
+"""
 FISH = 'source $argv[1]; complete -C "$argv[2]"'
 
 

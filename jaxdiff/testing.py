@@ -169,6 +169,7 @@ def check_denoiser(denoiser: DenoiserLike, key: Key | None = None) -> None:
     assert ready, f"{shown(denoiser)} is no prior; make one by jd.denoisers.from_function or jd.denoisers.from_module."
     shape = denoiser.image_shape
     assert np.shape(shape) == (3,), f"{name}: image_shape must be (height, width, channels), got {shape}."
+    shape = tuple(shape)
     assert isinstance(denoiser.schedule, NoiseSchedule), f"{name}.schedule is no NoiseSchedule."
     x = jax.random.normal(jax.random.key(0) if key is None else key, shape)
     traces = []

@@ -50,12 +50,13 @@ class DPS(GuidedSampler):
         def misfit(x0: Image) -> Scalar:
             return MISFITS[self.norm](at.problem, x0, observed_only=self.observed_only)
 
-        gradient, prediction, _ = at.misfit_gradient(x_t, misfit)
+        gradient, prediction, residual = at.misfit_gradient(x_t, misfit)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
             zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
-        residual = residual_norm(at.problem, prediction.x0, observed_only=self.observed_only)
+        if self.norm != "residual" or at.problem.noise is not None:  # else it is the misfit
+            residual = residual_norm(at.problem, prediction.x0, observed_only=self.observed_only)
         return State(x_s - times(zeta, gradient)), Info(residual)
 
 

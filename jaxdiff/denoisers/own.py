@@ -173,7 +173,9 @@ def _check_shape(denoiser: Denoiser) -> None:
         found = jax.eval_shape(lambda d, x: d._network(x, jnp.float32(1)), denoiser, shape).shape
     except TypeError as error:  # too few arguments, numpy inside, an index that is no whole number
         what = str(error).strip().partition("\n")[0]
-        raise ValueError(f"the network cannot be called with (params, x, t), where t is a float array: {what}") from error
+        raise ValueError(
+            f"the network cannot be called with (params, x, t), where t is a float array: {what}"
+        ) from error
     if found != denoiser.image_shape:
         raise ValueError(
             f"the network gives {found} for an image {denoiser.image_shape}; check image_shape, batched and channels_first."

@@ -68,7 +68,7 @@ def _told(what: str) -> Iterator[None]:
         raise AssertionError(f"{what} fails with {type(error).__name__}{': ' if first else ''}{first}") from error
 
 
-def _check_kind(thing: Any, kind: type, what: str, example: str) -> None:
+def _check_kind(thing: Any, kind: Any, what: str, example: str) -> None:
     """See that it is an object of the right class, and that JAX can look into it."""
     assert not isinstance(thing, type), (
         f"{thing.__name__} is a class; give an object of it, as in {thing.__name__}{example}."
@@ -217,14 +217,14 @@ def check_sampler(make: Callable[[], Sampler], problem: Problem | None = None) -
         f"{name}: calls must be Calls(forward, backward), got {shown(sampler.calls)}."
     )
     prior = gaussian_prior(jnp.zeros(shape), 0.3 * jnp.eye(64), linear(100))
-    least = problem is None and needs in LEAST
+    least = needs if problem is None and needs in LEAST else None
     if problem is None and needs is not None:
         operator = operators.inpaint_random(jax.random.key(1), image_shape=shape, fraction=0.5)
         problem = observe(jax.random.key(2), operator, 0.5 * jnp.ones(shape), 0.1)
     with _told(f"{name}: a step"):
         _check_step(name, sampler, prior, problem)
-    if least:
-        _check_needs(name, sampler, prior)
+    if least is not None:
+        _check_needs(name, sampler, least, prior)
     with _told(f"{name}: a run"):
         _check_runs(name, sampler, prior, problem)
     with _told(f"counting the network calls of {name}"):
@@ -232,14 +232,13 @@ def check_sampler(make: Callable[[], Sampler], problem: Problem | None = None) -
     assert counted == sampler.calls, f"{name} states {sampler.calls} of a step, but its program has {counted}."
 
 
-def _check_needs(name: str, sampler: Sampler, prior: DenoiserLike) -> None:
+def _check_needs(name: str, sampler: Sampler, least: type[Operator], prior: DenoiserLike) -> None:
     """See that it can use an operator that is no more than ``needs`` says, or refuses this one by ``check``."""
-    operator = LEAST[sampler.needs](lambda x: x[:4] / 2, image_shape=prior.image_shape)
+    operator = LEAST[least](lambda x: x[:4] / 2, image_shape=prior.image_shape)
     problem = Problem.of(operator, jnp.zeros(operator.measurement_shape), 0.1)
     with contextlib.suppress(ValueError):
         sampler.check(problem)
-        kind = sampler.needs.__name__
-        with _told(f"{name} says that it needs no more than {kind}, but a step with such an operator"):
+        with _told(f"{name} says that it needs no more than {least.__name__}, but a step with such an operator"):
             _check_step(name, sampler, prior, problem)
 
 

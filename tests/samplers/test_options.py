@@ -187,6 +187,7 @@ def impossible_runs(here):
     operator, y = problem.operator, problem.y
     other = problem.replace(operator=jd.operators.denoise(image_shape=(4, 4, 1)))
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), problem)
+    blur = jd.operators.gaussian_blur(image_shape=(4, 4, 1), size=3, std=1.0)
 
     def run(prior=prior, problem=problem, sampler=dps, **options):
         return lambda: sample(key, prior, problem, sampler, **{"steps": 2, **options})
@@ -195,6 +196,10 @@ def impossible_runs(here):
         "two measurements": (
             run(problem=problem.replace(y=jnp.stack([y, y]))),
             r"y has shape \(2, 4, 4, 1\).*jd.restore",
+        ),
+        "two blurred images": (
+            run(problem=jax.vmap(lambda key: jd.observe(key, blur, 0 * y, 0.1))(jax.random.split(key))),
+            r"y has shape \(2, 4, 4, 1\) and σ \(2,\).*jd.restore",
         ),
         "part of a measurement": (run(problem=problem.replace(y=y[..., 0])), r"y has shape \(4, 4\)"),
         "a number": (run(problem=problem.replace(y=jnp.zeros(()))), r"y has shape \(\)"),

@@ -1,5 +1,7 @@
 """What factories share: transitions lent by unconditional samplers, hyper-parameters that change with time."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,6 +174,17 @@ def test_sigma_may_be_a_python_number(world):
             for value in (sigma, here.problem.noise_std)
         ]
         np.testing.assert_allclose(*images, atol=1e-6)
+
+
+def test_an_option_that_a_method_does_not_have_is_refused_with_those_that_it_has():
+    """``scale`` is the name of ζ in the original code of DPS."""
+    with pytest.raises(
+        ValueError, match="dps does not take 'scale'; its options are zeta, norm, observed_only, transition"
+    ):
+        jd.samplers.dps(scale=1.0)
+    with pytest.raises(ValueError, match="dpm_solver does not take 'order'; its options are none"):
+        jd.samplers.dpm_solver(order=2)
+    assert pickle.loads(pickle.dumps(jd.samplers.dps)) is jd.samplers.dps
 
 
 def test_a_schedule_of_another_length_is_refused_by_the_run(world):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxdiff.linalg import times
 from jaxdiff.numerics import expand
 from jaxdiff.typing import Array
 
@@ -34,4 +35,4 @@ def adam_step(
     v = second / expand(1 - betas[1] ** steps, x)
     # √ with a finite slope at 0, so that gradients can pass through the optimiser.
     root = jnp.sqrt(v + jnp.finfo(x.dtype).tiny)
-    return x - expand(rate.astype(x.dtype), x) * m / (root + 1e-8), AdamState(first, second, steps)
+    return x - times(rate, m) / (root + 1e-8), AdamState(first, second, steps)

@@ -8,6 +8,7 @@ from flax import struct
 from jaxdiff import diffusion
 from jaxdiff._checks import choice, number
 from jaxdiff.denoisers import Prediction
+from jaxdiff.linalg import times
 from jaxdiff.numerics import expand, safe_sqrt
 from jaxdiff.schedules import NoiseSchedule
 from jaxdiff.typing import Array, static
@@ -43,7 +44,7 @@ class DDPM:
     ) -> Array:
         """x_s; no noise is added in the step to the clean image (s = −1)."""
         weights = diffusion.posterior_coefficients(schedule.at(t), schedule.at(s))
-        mean = expand(weights.x0_weight, x_t) * prediction.x0 + expand(weights.xt_weight, x_t) * x_t
+        mean = times(weights.x0_weight, prediction.x0) + times(weights.xt_weight, x_t)
         if self.noise == "none":
             return mean
         std = jnp.exp(self._log_variance(prediction, t, s, schedule, x_t) / 2)
@@ -81,9 +82,9 @@ class DDIM:
         fraction = jnp.clip(fraction, 0, 1)
         sigma_s = jnp.sqrt(level_s.one_minus_alpha_bar)
         return (
-            expand(jnp.sqrt(level_s.alpha_bar), x_t) * prediction.x0
-            + expand(sigma_s * safe_sqrt(1 - fraction), x_t) * eps
-            + expand(sigma_s * safe_sqrt(fraction), x_t) * noise
+            times(jnp.sqrt(level_s.alpha_bar), prediction.x0)
+            + times(sigma_s * safe_sqrt(1 - fraction), eps)
+            + times(sigma_s * safe_sqrt(fraction), noise)
         )
 
 

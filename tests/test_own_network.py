@@ -127,6 +127,11 @@ def test_what_cannot_be_is_refused(options, message):
         from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE, **options)
 
 
+def test_an_object_that_is_no_module_is_refused():
+    with pytest.raises(ValueError, match="no module of linen, nnx or equinox"):
+        from_module(print, schedule=SCHEDULE, image_shape=SHAPE)
+
+
 @pytest.mark.parametrize(
     "network",
     [lambda x, t: x, lambda p, x, t: np.asarray(x), lambda p, x, t: x * jnp.ones(1000)[t][:, None, None, None]],
@@ -134,11 +139,6 @@ def test_what_cannot_be_is_refused(options, message):
 def test_a_function_that_cannot_be_called_is_refused(network):
     with pytest.raises(ValueError, match=r"cannot be called with \(params, x, t\)"):
         from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE)
-
-
-def test_an_object_that_is_no_module_is_refused():
-    with pytest.raises(ValueError, match="no module of linen, nnx or equinox"):
-        from_module(print, schedule=SCHEDULE, image_shape=SHAPE)
 
 
 def test_the_form_of_edm_may_be_said_in_full():

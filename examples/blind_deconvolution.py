@@ -146,8 +146,8 @@ def figure(path, rows, kernels):
     plt.close(fig)
 
 
-def main(arguments=None, denoiser=None):
-    """Draw faces, shake the camera, and find the shake."""
+def parse(arguments):
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--size", type=int, default=9, help="of the kernel, odd")
@@ -161,8 +161,12 @@ def main(arguments=None, denoiser=None):
     parser.add_argument("--length", type=float, default=6.0, help="of the true shake, pixels")
     parser.add_argument("--draw_steps", type=int, default=50, help="of drawing the faces")
     parser.add_argument("--out", default="blind_deconvolution.png")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
+
+def main(arguments=None, denoiser=None):
+    """Draw faces, shake the camera, and find the shake."""
+    args = parse(arguments)
     denoiser = jd.load_denoiser(args.prior) if denoiser is None else denoiser
     face_key, noise_key, search_key = map(jax.random.key, (3, 5, 6))
     faces = jd.restore(face_key, denoiser, None, jd.samplers.ddpm(), count=args.faces, steps=args.draw_steps).x

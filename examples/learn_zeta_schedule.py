@@ -125,8 +125,8 @@ def figure(path, curves, losses, rows, num_steps):
     plt.close(fig)
 
 
-def main(arguments=None, denoiser=None, operator=None):
-    """Draw faces, learn on some, judge on others."""
+def parse(arguments):
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--steps", type=int, default=12, help="of a DPS run")
@@ -135,8 +135,12 @@ def main(arguments=None, denoiser=None, operator=None):
     parser.add_argument("--test", type=int, default=8, help="faces to judge on")
     parser.add_argument("--draw_steps", type=int, default=50, help="of drawing the faces")
     parser.add_argument("--out", default="learn_zeta_schedule.png")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
+
+def main(arguments=None, denoiser=None, operator=None):
+    """Draw faces, learn on some, judge on others."""
+    args = parse(arguments)
     denoiser = jd.load_denoiser(args.prior) if denoiser is None else denoiser
     shape = denoiser.image_shape
     if operator is None:

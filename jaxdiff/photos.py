@@ -142,7 +142,7 @@ def inside(framing: Framing, image: np.ndarray) -> Framing:
     top, left, side = framing
     height, width = image.shape[:2]
     if side < 1 or top < 0 or left < 0 or top + side > height or left + side > width:
-        raise ValueError(f"the frame {top},{left},{side} is not within the photo, which is {height}×{width}.")
+        raise ValueError(f"the frame {top},{left},{side} is not within the photo, which is {width}×{height}.")
     return framing
 
 

@@ -217,9 +217,9 @@ def undecoded(monkeypatch):
 
 def test_sizes_are_seen_before_anything_is_decoded(tmp_path, undecoded):
     path = saved(tmp_path, PILImage.new("L", (40, 20)))
-    with pytest.raises(ValueError, match=r"a\.png is 20×40, but 64×64 is needed; add --resize"):
+    with pytest.raises(ValueError, match=r"a\.png is 40×20, but 64×64 is needed; add --resize"):
         files.load_image(path, size=(64, 64))
-    with pytest.raises(ValueError, match=r"a\.png is 20×40, but 64×64 is needed; .* make them equal"):
+    with pytest.raises(ValueError, match=r"a\.png is 40×20, but 64×64 is needed; .* make them equal"):
         files.load_mask(path, (64, 64))
 
 
@@ -237,7 +237,7 @@ def test_a_size_is_seen_after_turning(tmp_path):
     exif[0x0112] = 6
     path = saved(tmp_path, PILImage.new("RGB", (16, 8)), exif=exif.tobytes())
     assert files.load_image(path, size=(16, 8)).pixels.shape == (16, 8, 3)
-    with pytest.raises(ValueError, match="is 16×8, but 8×16 is needed"):
+    with pytest.raises(ValueError, match="is 8×16, but 16×8 is needed"):
         files.load_image(path, size=(8, 16))
 
 

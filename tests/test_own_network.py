@@ -127,6 +127,15 @@ def test_what_cannot_be_is_refused(options, message):
         from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE, **options)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [lambda x, t: x, lambda p, x, t: np.asarray(x), lambda p, x, t: x * jnp.ones(1000)[t][:, None, None, None]],
+)
+def test_a_function_that_cannot_be_called_is_refused(network):
+    with pytest.raises(ValueError, match=r"cannot be called with \(params, x, t\)"):
+        from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE)
+
+
 def test_an_object_that_is_no_module_is_refused():
     with pytest.raises(ValueError, match="no module of linen, nnx or equinox"):
         from_module(print, schedule=SCHEDULE, image_shape=SHAPE)

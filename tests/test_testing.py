@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import struct
 
@@ -62,10 +63,104 @@ class Transposed(LinearOperator):
         return 3 * y
 
 
-@pytest.mark.parametrize(("wrong", "words"), [(Shifted, r"A\(x\) \+ 2 A\(z\)"), (Transposed, "the adjoint is wrong")])
+@struct.dataclass(eq=False)
+class Own(operators.Operator):
+    """What it measures is told by the test."""
+
+    measure: object = struct.field(pytree_node=False, default=None)
+
+    def apply(self, x):
+        return self.measure(x)
+
+
+@struct.dataclass(eq=False)
+class Frozen(LinearOperator):
+    """Its weights are an array, but static."""
+
+    weights: jax.Array = struct.field(pytree_node=False, default=None)
+
+    def apply(self, x):
+        return self.weights * x
+
+
+class Bare(LinearOperator):
+    """No dataclass."""
+
+    def apply(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Shifted(image_shape=SHAPE), r"A\(x\) \+ 2 A\(z\)"),
+        (Transposed(image_shape=SHAPE), "the adjoint is wrong"),
+        (jnp.tanh, "is no operator; derive its class from Operator"),
+        (Shifted, r"Shifted is a class; give an object of it, as in Shifted\(image_shape"),
+        (Bare(image_shape=SHAPE), r"Bare is no dataclass; write @struct\.dataclass"),
+        (Shifted(image_shape=(8, 8)), r"image_shape must be \(height, width, channels\), got \(8, 8\)"),
+        (Frozen(jnp.ones(SHAPE), image_shape=SHAPE), "Frozen.weights is an array and static"),
+        (Own(np.asarray, image_shape=SHAPE), "use jnp in place of numpy"),
+        (Own(lambda x: x if x.sum() > 0 else -x, image_shape=SHAPE), "jnp.where in place of if"),
+        (Own(lambda x: (100 * x).astype(int), image_shape=SHAPE), r"A\(x\) is int32; compute in the type of the image"),
+        (Own(lambda x: (x, x), image_shape=SHAPE), r"A\(x\) must be one array, got tuple"),
+        (Own(lambda x: x.reshape(7), image_shape=SHAPE), r"A\(x\) fails with TypeError: cannot reshape"),
+    ],
+    ids=lambda value: value.replace(" ", "-")[:30] if isinstance(value, str) else "",
+)
 def test_a_wrong_operator_is_found(wrong, words):
     with pytest.raises(AssertionError, match=words):
-        testing.check_operator(wrong(image_shape=SHAPE))
+        testing.check_operator(wrong)
+
+
+@struct.dataclass
+class Told(Sampler):
+    """Its step is told by the test."""
+
+    title = "told"
+    move: object = struct.field(pytree_node=False, default=None)
+
+    def advance(self, state, at):
+        return self.move(at.predict(state.x).x0, at)
+
+
+@pytest.mark.parametrize(
+    ("move", "words"),
+    [
+        (lambda x0, at: State(x0), "told: advance must return two things, the new state and an Info, got State"),
+        (
+            lambda x0, at: (x0, Info(x0[0, 0, 0])),
+            r"a state like the one it is given, State\(x='float32\(8, 8, 1\)'\), got f",
+        ),
+        (lambda x0, at: (State(x0[:4]), Info(x0[0, 0, 0])), r"got State\(x='float32\(4, 8, 1\)'\)"),
+        (lambda x0, at: (State(x0), None), "must have a field `residual`, as Info has"),
+        (lambda x0, at: (State(np.asarray(x0)), Info(x0[0, 0, 0])), "use jnp in place of numpy"),
+        (
+            lambda x0, at: at.denoise(x0),
+            "told: a step fails with AttributeError: 'Step' object has no attribute 'denoise'",
+        ),
+        (
+            lambda x0, at: (State(x0 + at.operator.pinv(at.problem.y)), Info(x0[0, 0, 0])),
+            "told says that it needs no more than Operator, but .* has no attribute 'pinv'",
+        ),
+    ],
+)
+def test_a_wrong_step_is_found(move, words):
+    with pytest.raises(AssertionError, match=words):
+        testing.check_sampler(lambda: Told(move))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("faces64", "'faces64' is no prior; make one by jd.denoisers.from_function"),
+        (lambda x, t: x, "is no prior"),
+        (tiny_denoiser, "is no prior"),
+    ],
+)
+def test_what_is_no_prior_is_found(wrong, words):
+    with pytest.raises(AssertionError, match=words):
+        testing.check_denoiser(wrong)
 
 
 @struct.dataclass
@@ -88,5 +183,10 @@ def test_a_wrong_sampler_is_found():
         calls = Calls(2)
 
     testing.check_sampler(lambda: struct.dataclass(Honest)(jnp.asarray(0.1)))
-    with pytest.raises(AssertionError, match="derive its class"):
-        testing.check_sampler(object)
+    for wrong, words in (
+        (object, "derive its class"),
+        ("dps", "give the function that makes the sampler, not 'dps'"),
+        (lambda rate: Twice(rate), "making the sampler fails with TypeError"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            testing.check_sampler(wrong)

@@ -57,8 +57,8 @@ SHEET = Path(__file__).with_name("tiles.png")
 
 
 def size(pixels: np.ndarray) -> str:
-    """Height × width."""
-    return f"{pixels.shape[0]}×{pixels.shape[1]}"
+    """Width × height."""
+    return f"{pixels.shape[1]}×{pixels.shape[0]}"
 
 
 def tasks() -> list[tuple[str, str]]:

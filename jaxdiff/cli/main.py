@@ -15,6 +15,7 @@ from absl import app, logging
 import jaxdiff
 from jaxdiff import compilation_cache, runtime
 from jaxdiff.cli.parser import Parser, hint
+from jaxdiff.files import one_sentence
 
 __all__ = ["COMMANDS", "entry_point", "main", "parse", "whole"]
 
@@ -37,6 +38,10 @@ COMMANDS = {
 
 LONG = {"bench", "doctor", "info", "reproduce", "train", "tune"}
 """Commands that run for minutes, where faster kernels are worth more than programs on disk, and those that tell."""
+
+
+LONGEST = 2000
+"""Letters of a sentence on standard error: names of files and options may be of any length."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -146,7 +151,7 @@ def _check_seeds(args: argparse.Namespace) -> None:
 def _check_empty(args: argparse.Namespace) -> None:
     """An empty word is a shell variable that was not set; taken as a path it would be the current folder."""
     for name, value in vars(args).items():
-        if value == "":
+        if value == "" or (isinstance(value, list) and "" in value):
             raise ValueError(f"the value of {name} is empty: give one, or leave the option out.")
 
 
@@ -154,7 +159,7 @@ def _sentence(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         text = f"cannot use {error.filename} ({error.strerror})"
-    return " ".join(text.split())
+    return one_sentence(text, LONGEST)
 
 
 def entry_point(argv: Sequence[str] | None = None) -> Any:

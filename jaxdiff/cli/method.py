@@ -15,7 +15,7 @@ from jaxdiff.tasks.choice import Default, default_for
 from jaxdiff.tasks.recorded import defaults_of
 from jaxdiff.tune.settings_file import read_settings
 
-__all__ = ["IMPLIED", "LENGTH", "check_lengths", "grid_of", "method_of", "sampler_of", "table_of"]
+__all__ = ["IMPLIED", "LENGTH", "check_lengths", "grid_of", "method_of", "sampler_of", "settings_note", "table_of"]
 
 IMPLIED = {"zeta": "dps", "norm": "dps", "strength": "score_ald", "start": "sdedit"}
 """Options that belong to one method: naming them names it."""
@@ -41,6 +41,14 @@ def method_of(args: argparse.Namespace) -> Default:
             return Default(held[0], None, " (the settings' method)")
     best = default_for(task, args.prior, args.steps or args.calls or LENGTH, noise=noise_of(args))
     return best._replace(why=f" ({best.why})")
+
+
+def settings_note(args: argparse.Namespace) -> str:
+    """What to say of the settings of a method that was named: others may be recorded for the task."""
+    if args.method is None or args.settings is not None or any(getattr(args, option) is not None for option in IMPLIED):
+        return ""
+    recorded = tasks.settings(args.method, recorded_as(args.task), args.prior, noise=noise_of(args))
+    return " (with its defaults; --settings recorded takes those recorded for this task)" if recorded else ""
 
 
 def _named(args: argparse.Namespace) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from absl.flags import argparse_flags
 
+from jaxdiff.files import one_sentence
 from jaxdiff.names import nearest
 
 __all__ = ["Parser", "hint"]
@@ -64,5 +65,6 @@ class Parser(argparse_flags.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One sentence on standard error, and exit code 2."""
+        message = one_sentence(message)
         end = "" if message.endswith("?") else ";"
         self.exit(2, f"jaxdiff: {message}{end} see {self.prog} --help.\n")

@@ -38,10 +38,9 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     >>> spelled_out(["--align", "photo.jpg"])
     ['--align=face', 'photo.jpg']
     """
-    following = [*words[1:], ""]
     return [
-        "--align=face" if word == "--align" and after not in ALIGN else word
-        for word, after in zip(words, following, strict=True)
+        "--align=face" if word == "--align" and next(iter(words[i + 1 :]), "") not in ALIGN else word
+        for i, word in enumerate(words)
     ]
 
 

@@ -21,7 +21,7 @@ from jaxdiff.cli.measurement import (
     pastes,
     problem_of,
 )
-from jaxdiff.cli.method import LENGTH, check_lengths, grid_of, method_of, sampler_of
+from jaxdiff.cli.method import LENGTH, check_lengths, grid_of, method_of, sampler_of, settings_note
 from jaxdiff.cli.options import (
     add_general,
     add_length,
@@ -94,8 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--settings",
         default=None,
-        help="defaults: the method's own (default with --method); recorded: those found for the task and prior (default "
-        "without); or a file of jaxdiff tune",
+        help="defaults (taken with --method): the method's own, as in Python; recorded (taken without, and by bench and "
+        "export): those found for the task and prior; or a file of jaxdiff tune",
     )
     add_length(group, f"default: {LENGTH} with --method, else --calls {LENGTH}")
     add_run(group)
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
         what = f"{len(jobs)} pictures" if _several(args) else jobs[0].args.image
         say(f"simulating {args.task} of {what}; add --measured if the picture is degraded already")
     noise = both_scales(float(problem.noise_std), problem.noise)
-    say(f"{args.task} by {chosen.method}{chosen.why}, {len(plan.grid.t)} steps, {noise}")
+    say(f"{args.task} by {chosen.method}{chosen.why or settings_note(args)}, {len(plan.grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(plan, kept)
     if _several(args):

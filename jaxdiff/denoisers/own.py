@@ -169,7 +169,13 @@ def _is_array(leaf: Any) -> bool:
 def _check_shape(denoiser: Denoiser) -> None:
     """Trace the network once, so that a wrong layout is refused here."""
     shape = jax.ShapeDtypeStruct(denoiser.image_shape, jnp.float32)
-    found = jax.eval_shape(lambda d, x: d._network(x, jnp.float32(1)), denoiser, shape).shape
+    try:
+        found = jax.eval_shape(lambda d, x: d._network(x, jnp.float32(1)), denoiser, shape).shape
+    except TypeError as error:  # too few arguments, numpy inside, an index that is no whole number
+        what = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"the network cannot be called with (params, x, t), where t is a float array: {what}"
+        ) from error
     if found != denoiser.image_shape:
         raise ValueError(
             f"the network gives {found} for an image {denoiser.image_shape}; check image_shape, batched and channels_first."

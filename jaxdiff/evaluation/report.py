@@ -49,7 +49,7 @@ def page_of(
 def _pictures(
     view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None, rows: Sequence[Mapping[str, Any]]
 ) -> Section:
-    shown = [Picture("measured", view, f"{view.shape[0]}×{view.shape[1]}")]
+    shown = [Picture("measured", view, f"{view.shape[1]}×{view.shape[0]}")]
     if truth is not None:
         shown.append(Picture("truth", truth))
     first = len(shown)

@@ -185,9 +185,9 @@ def _overview(view: np.ndarray, draws: np.ndarray, truth: np.ndarray | None, row
         return f"{name}\n{rows[row]['psnr']:.2f} dB, LPIPS {rounded(rows[row]['lpips'], 3)}" if known else name
 
     shape, count = draws.shape[1:], len(draws)
-    images = [(f"measured\n{view.shape[0]}×{view.shape[1]}", as_rgb(view, shape))]
+    images = [(f"measured\n{view.shape[1]}×{view.shape[0]}", as_rgb(view, shape))]
     if truth is not None:
-        images.append((f"truth\n{shape[0]}×{shape[1]}", truth))
+        images.append((f"truth\n{shape[1]}×{shape[0]}", truth))
     for i, image in enumerate(draws[:SHOWN]):
         images.append((titled(f"draw {i + 1} of {count}" if count > 1 else "restored", i), image))
     maps = []

@@ -56,7 +56,7 @@ def load_mask(
 def _check_size(path: Path, what: str, shape: tuple[int, ...], sizes: Sequence[tuple[int, ...]]) -> None:
     if shape not in sizes:
         height, width = sizes[-1]
-        raise ValueError(f"the {what} {path} is {shape[0]}×{shape[1]}, the image {height}×{width}; make them equal.")
+        raise ValueError(f"the {what} {path} is {shape[1]}×{shape[0]}, the image {width}×{height}; make them equal.")
 
 
 def load_kernel(path: str | Path) -> np.ndarray:

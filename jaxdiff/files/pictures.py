@@ -91,7 +91,7 @@ def load_image(
     notes += more
     original = (picture.height, picture.width)
     if size is not None and original != tuple(size):
-        notes.append(f"centre-cropped and resized from {picture.height}×{picture.width} to {size[0]}×{size[1]}")
+        notes.append(f"centre-cropped and resized from {picture.width}×{picture.height} to {size[1]}×{size[0]}")
         picture = ImageOps.fit(picture, (size[1], size[0]), PILImage.Resampling.LANCZOS)
     return LoadedImage(from_uint8(np.asarray(picture)), tuple(notes), original)
 
@@ -155,7 +155,7 @@ def decode(file: IO[bytes], size: tuple[int, ...] | None = None, most: int = MAX
 
 
 def _wrong_size(picture: PILImage.Image, size: tuple[int, ...]) -> _SizeError:
-    return _SizeError(f"is {picture.height}×{picture.width}, but {size[0]}×{size[1]} is needed")
+    return _SizeError(f"is {picture.width}×{picture.height}, but {size[1]}×{size[0]} is needed")
 
 
 @contextlib.contextmanager

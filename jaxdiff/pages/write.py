@@ -106,7 +106,7 @@ class _Shelf:
         if len(url) > self.bytes:
             return None
         self.bytes -= len(url)
-        loss = f"{height}×{width}, {loss}" if loss else ""
+        loss = f"{width}×{height}, {loss}" if loss else ""
         return {"id": f"p{next(self.count)}", "url": url, "width": width, "height": height, "loss": loss}
 
 

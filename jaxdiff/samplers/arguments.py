@@ -58,11 +58,13 @@ def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
             f"a problem needs an operator and an array y, but this one has {_shown(operator)} and {_shown(y)}; make it with "
             "jd.observe(...)."
         )
-    if jnp.ndim(std) or tuple(y.shape) != tuple(operator.measurement_shape):
+    many = jnp.ndim(std) > 0  # then the arrays of the operator may be many, too, and it cannot measure an image
+    if many or tuple(y.shape) != tuple(operator.measurement_shape):
+        shape = "" if many else f" {tuple(operator.measurement_shape)}"
         raise ValueError(
             f"y has shape {tuple(y.shape)} and σ {np.shape(std)}, but {type(operator).__name__} makes one "
-            f"measurement {tuple(operator.measurement_shape)} of an image {tuple(operator.image_shape)}; for several "
-            "measurements use jd.restore, or jax.vmap."
+            f"measurement{shape} of an image {tuple(operator.image_shape)}; for several measurements use jd.restore, or "
+            "jax.vmap."
         )
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:

@@ -65,9 +65,12 @@ def pure_noise(at: Step) -> Image:
     return normal(at.randomness, image_shape_of(at.problem, at.denoiser), at.denoiser.schedule.alpha_bar.dtype)
 
 
-def residual_norm(problem: Problem | None, x0: Array) -> Scalar:
-    """‖y − A(x₀)‖₂, 0 without a problem."""
-    return jnp.zeros((), x0.dtype) if problem is None else safe_norm(problem.residual(x0))
+def residual_norm(problem: Problem | None, x0: Array, *, observed_only: bool = False) -> Scalar:
+    """‖y − A(x₀)‖₂, 0 without a problem; with ``observed_only`` over what was measured."""
+    if problem is None:
+        return jnp.zeros((), x0.dtype)
+    residual = problem.residual(x0)
+    return safe_norm(problem.keep_observed(residual) if observed_only else residual)
 
 
 @struct.dataclass

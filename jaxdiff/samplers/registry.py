@@ -1,5 +1,7 @@
 """Methods by name."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,11 +38,19 @@ UNCONDITIONAL: dict[str, Method] = {}
 
 
 def register(kind: type[Sampler]) -> Callable[[Factory], Factory]:
-    """Enter a factory under its own name as the way to make ``kind``."""
+    """Enter a factory under its own name as the way to make ``kind``. An option that it does not have is refused."""
 
     def enter(make: Factory) -> Factory:
-        name = make.__name__
-        (UNCONDITIONAL if kind.needs is None else METHODS)[name] = Method(name, make, kind)
-        return make
+        name, known = make.__name__, inspect.signature(make).parameters
+
+        @functools.wraps(make)
+        def checked(*values: Any, **options: Any) -> Sampler:
+            for option in options:
+                if option not in known:
+                    raise ValueError(f"{name} does not take {option!r}; its options are {', '.join(known) or 'none'}.")
+            return make(*values, **options)
+
+        (UNCONDITIONAL if kind.needs is None else METHODS)[name] = Method(name, checked, kind)
+        return checked  # type: ignore[return-value]
 
     return enter

@@ -3,6 +3,10 @@
 ``get("dps/gaussian_blur")`` is a row of a paper's table at 256x256; ``get("gaussian_blur")`` is our own of that kind.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -85,4 +89,20 @@ def _own(name: str) -> Task:
     if not callable(found) or isinstance(found, Operator):
         raise ValueError(f"{name!r} is no task; let it be a function (key, image_shape) → operator.")
     about = (found.__doc__ or name).strip().split("\n")[0]
-    return Task(found, LIGHT, about)
+    return Task(partial(_made, name, found), LIGHT, about)
+
+
+def _made(name: str, make: Callable[..., Any], key: Key, shape: Shape) -> Operator:
+    """The operator of a task of one's own."""
+    try:
+        operator = make(key, shape)
+    except TypeError as error:
+        raise ValueError(
+            f"{name!r} must be a function (key, image_shape) → operator, but it fails: {error}."
+        ) from error
+    if not isinstance(operator, Operator):
+        raise ValueError(
+            f"{name!r} returned {shown(operator)}, which is no operator: derive it from jd.operators.LinearOperator or "
+            "jd.operators.Operator."
+        )
+    return operator

@@ -127,7 +127,10 @@ def sampler(
     for name in chosen:
         if name not in known:
             raise ValueError(f"{method} does not take {name!r}; its options are {', '.join(known)}.")
-    made = make(**chosen)
+    try:
+        made = make(**chosen)
+    except TypeError as error:
+        raise ValueError(f"{method!r} must be a function that returns a sampler, but it fails: {error}.") from error
     if not isinstance(made, Sampler):
         raise ValueError(f"{method!r} returned {made!r}, which is no sampler: derive it from jd.samplers.Sampler.")
     return made

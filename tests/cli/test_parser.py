@@ -78,11 +78,16 @@ def test_an_option_like_no_other_gets_no_hint(jaxdiff):
         ("restore a.png --task jpeg --noise-sdt 1", ["no option --noise-sdt", "did you mean --noise-std?"]),
         ("restore a.png --meth dps", ["no option --meth", "--help"]),
         ("restore a.png", ["required: --task"]),
+        ("restore", ["required: PICTURE, --task"]),
+        ("restore --align", ["required: PICTURE, --task"]),
         ("restore a.png --task jpeg --steps 2 --calls 2", ["not allowed with"]),
         ("restore a.png --task jpeg --steps x", ["--steps", "'x'"]),
         ("sample --nosuchflag", ["no option --nosuchflag"]),
         ("bench --images d", ["required"]),
         ("", ["COMMAND"]),
+        ("restore '' --task jpeg", ["the value of pictures is empty"]),
+        ("restore none.png 'a\x1b[31m.png' --task jpeg", ["there is no file a\ufffd[31m.png"]),
+        ("rest\x1b[31more", ["no command rest\ufffd[31more"]),
     ],
 )
 def test_wrong_usage_is_one_sentence_with_the_nearest_name(jaxdiff, line, words):

@@ -165,15 +165,15 @@ def bad(tmp_path, face, photo):
         (face, text, photo, cut, none, "--resize"): ["text.png", "cut.png", "none.png", "there is no file"],
         (photo, photo.with_name("text.png"), "--align"): ["text.png"],
         (face, tmp_path / "empty"): ["there is no picture in", "empty"],
-        (face, photo): ["photo.png is 90×120", "--resize"],
+        (face, photo): ["photo.png is 120×90", "--resize"],
         (photo, "--frame", "1,2"): ["--frame 1,2", "TOP,LEFT,SIDE"],
         (photo, "--frame", "a,b,c"): ["--frame a,b,c", "TOP,LEFT,SIDE"],
-        (photo, "--frame", "40,0,60"): ["photo.png", "40,0,60 is not within the photo", "90×120"],
+        (photo, "--frame", "40,0,60"): ["photo.png", "40,0,60 is not within the photo", "120×90"],
         (photo, "--frame", "0,0,0"): ["0,0,0 is not within"],
         (photo, "--align", "--frame", "0,0,9"): ["not allowed with"],
         (photo, "--align", "--resize"): ["not allowed with"],
         (photo, "--align=nose"): ["nose", "face"],
-        (photo, "--align", "centre", *mask): ["mask.png is 40×50", "90×120"],
+        (photo, "--align", "centre", *mask): ["mask.png is 50×40", "120×90"],
         (photo, "--align", "centre", "--measured", "--task", "phase_retrieval"): ["does not measure"],
     }
 

@@ -237,7 +237,7 @@ def test_the_mask_is_resized_with_the_picture(tmp_path, smooth):
     expected[20:30, 19:31] = 0  # what is only half known is not known
     np.testing.assert_array_equal(problem.operator.mask[..., 0], expected)
     PILImage.fromarray(mask[:, :150]).save(tmp_path / "mask.png")
-    with pytest.raises(ValueError, match="128×150, the image 128×160"):
+    with pytest.raises(ValueError, match="150×128, the image 160×128"):
         measured(tmp_path / "wide.png", *words, "--resize")
 
 
@@ -282,6 +282,23 @@ def test_a_named_method_is_as_in_python():
     recorded = sampler_of(*words, "--settings", "recorded")
     assert jax.tree.structure(recorded) != jax.tree.structure(samplers.pigdm()), "the search found another form"
     same(sampler_of("--task", "denoise", "--zeta", "0.3"), samplers.dps(zeta=0.3))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--method", "pigdm"), True),
+        (("--method", "pigdm", "--settings", "defaults"), False),
+        (("--method", "pigdm", "--settings", "recorded"), False),
+        (("--method", "dps", "--zeta", 2), False),
+        (("--zeta", 2), False),
+        (("--method", "mmps", "--prior", "other"), False),
+        ((), False),
+    ],
+)
+def test_a_named_method_tells_of_recorded_settings_that_it_does_not_take(words, told):
+    note = method.settings_note(options("a.png", "--task", "gaussian_blur", *words))
+    assert ("--settings recorded" in note) is told
 
 
 def test_photons_from_the_command_line(jaxdiff, face, tmp_path, monkeypatch):

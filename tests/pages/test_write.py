@@ -102,7 +102,7 @@ def test_a_large_picture_is_shown_smaller(tmp_path):
     (found,) = pictures_in(text)
     assert found.shape[0] * found.shape[1] <= write.MOST_PIXELS
     assert found.shape[1] / found.shape[0] == pytest.approx(2, rel=0.01)
-    assert "800×1600, shown smaller" in text
+    assert "1600×800, shown smaller" in text
 
 
 def test_a_photo_that_png_makes_too_large_is_compressed_and_says_so(tmp_path):

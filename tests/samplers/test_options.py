@@ -1,5 +1,7 @@
 """What factories share: transitions lent by unconditional samplers, hyper-parameters that change with time."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,6 +176,17 @@ def test_sigma_may_be_a_python_number(world):
         np.testing.assert_allclose(*images, atol=1e-6)
 
 
+def test_an_option_that_a_method_does_not_have_is_refused_with_those_that_it_has():
+    """``scale`` is the name of ζ in the original code of DPS."""
+    with pytest.raises(
+        ValueError, match="dps does not take 'scale'; its options are zeta, norm, observed_only, transition"
+    ):
+        jd.samplers.dps(scale=1.0)
+    with pytest.raises(ValueError, match="dpm_solver does not take 'order'; its options are none"):
+        jd.samplers.dpm_solver(order=2)
+    assert pickle.loads(pickle.dumps(jd.samplers.dps)) is jd.samplers.dps
+
+
 def test_a_schedule_of_another_length_is_refused_by_the_run(world):
     here = world("mask")
     with pytest.raises(ValueError, match="vmap over the sampler"):
@@ -187,6 +200,7 @@ def impossible_runs(here):
     operator, y = problem.operator, problem.y
     other = problem.replace(operator=jd.operators.denoise(image_shape=(4, 4, 1)))
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), problem)
+    blur = jd.operators.gaussian_blur(image_shape=(4, 4, 1), size=3, std=1.0)
 
     def run(prior=prior, problem=problem, sampler=dps, **options):
         return lambda: sample(key, prior, problem, sampler, **{"steps": 2, **options})
@@ -195,6 +209,10 @@ def impossible_runs(here):
         "two measurements": (
             run(problem=problem.replace(y=jnp.stack([y, y]))),
             r"y has shape \(2, 4, 4, 1\).*jd.restore",
+        ),
+        "two blurred images": (
+            run(problem=jax.vmap(lambda key: jd.observe(key, blur, 0 * y, 0.1))(jax.random.split(key))),
+            r"y has shape \(2, 4, 4, 1\) and σ \(2,\).*jd.restore",
         ),
         "part of a measurement": (run(problem=problem.replace(y=y[..., 0])), r"y has shape \(4, 4\)"),
         "a number": (run(problem=problem.replace(y=jnp.zeros(()))), r"y has shape \(\)"),

@@ -146,6 +146,12 @@ def halves(key, image_shape):
 
 known = tasks.Task(halves, tasks.Noise(0.1, "[0, 1]"), "ours", "outpaint")
 number = 3
+
+def alone(image_shape):
+    return operators.outpaint(image_shape=image_shape)
+
+def nothing(key, image_shape):
+    pass
 """
 
 
@@ -162,9 +168,11 @@ def test_a_task_of_ones_own_has_a_name_too(tmp_path, monkeypatch):
         ("my_tasks:none", "no 'none'"),
         ("my_task:halves", "PYTHONPATH"),
         ("my_tasks:number", "no task"),
+        ("my_tasks:alone", r"'my_tasks:alone' must be a function \(key, image_shape\) → operator, but it fails"),
+        ("my_tasks:nothing", "'my_tasks:nothing' returned None, which is no operator"),
     ):
         with pytest.raises(ValueError, match=word):
-            tasks.get_task(name)
+            tasks.get_task(name).make(jax.random.key(0), (32, 32, 3))
 
 
 def test_contact_sheet_has_a_tile_for_each_name():

@@ -41,6 +41,7 @@ def test_published_scales_of_dps():
         (lambda: tasks.sampler("dsp", "denoise"), ["dsp", "Did you mean 'dps'"]),
         (lambda: tasks.sampler("math:pi", "denoise"), ["math:pi", "no method"]),
         (lambda: tasks.sampler("builtins:object", "denoise"), ["builtins:object", "no sampler"]),
+        (lambda: tasks.sampler("math:cos", "denoise"), ["math:cos", "must be a function that returns a sampler"]),
     ],
 )
 def test_unknown_names_list_the_known_and_the_nearest(call, words):

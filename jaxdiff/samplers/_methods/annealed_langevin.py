@@ -39,13 +39,6 @@ class AnnealedLangevin(Sampler):
 
     With a noise model, ∇ log p(y | A x̃) takes the place of Aᵀ(y − A x̃)/(σ_y² + γ_t²). Gaussian noise of variance γ_t² is added
     to the model.
-
-    Attributes:
-        step_size: the step size, relative to σ_t².
-        weight: w for "norm"; a factor of g for "likelihood".
-        inner_steps: the number of Langevin steps at each level. Each is a network call.
-        weighting: "likelihood" or "norm".
-        denoise: whether the run returns x̂₀ of the last level, and not its noisy image.
     """
 
     title = "annealed Langevin"
@@ -109,7 +102,7 @@ def annealed_langevin(
         weight: the factor of the likelihood's gradient. For "norm" it is ``mse`` of the authors' code (5).
         inner_steps: the number of steps at each level. The authors' code has 3 or 4.
         weighting: "likelihood" (as in the paper) or "norm" (as in the authors' code).
-        denoise: whether the run ends with a denoising step.
+        denoise: whether the run ends with a denoising step, and returns x̂₀ in place of its noisy image.
 
     Raises:
         ValueError: if an option is out of range.

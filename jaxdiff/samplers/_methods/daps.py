@@ -39,19 +39,10 @@ class DAPS(Sampler):
     """x̂₀ = flow(x_t); x₀ ~ exp(−‖y − A x‖²/2τ² − ‖x − x̂₀‖²/2σ_t²) by ``mcmc_steps``; x_s = √ᾱ_s x₀ + √(1−ᾱ_s) z.
 
     The inner chain starts at x = x̂₀ and v ~ N(0, I). Its score is the gradient of that log-density, and its step size is
-    h = step · (1 − (1 − decay) (1 − t/(T−1))). One inner step is v ← m v + √h score + √(2(1−m)) z, x ← x + √h v.
+    h = step_size · (1 − (1 − decay) (1 − t/(T−1))). One inner step is v ← m v + √h score + √(2(1−m)) z, x ← x + √h v.
     With m = 0 this is Langevin's x ← x + h score + √(2h) z.
     With a noise model, the score is that of p(y | A(x)), with added Gaussian noise of variance 4h. If τ is given, it is
     multiplied by σ²/τ².
-
-    Attributes:
-        step_size: the step size at the noisy end.
-        decay: h at the clean end, as a fraction of ``step_size``.
-        tau: τ, the noise level in the likelihood. None takes the problem's σ, but at least 2√h.
-        momentum: m, for "hmc".
-        ode_steps: the number of Euler steps of the flow. Each is a network call.
-        mcmc_steps: the number of inner steps. They need no network call.
-        inner: "langevin" or "hmc".
     """
 
     title = "DAPS"

@@ -40,10 +40,6 @@ class DDNM(Sampler):
       γ² = b² − (a λ σ)².
     - ``spectral`` (DDNM+): each singular direction has its own λ and γ. This is the step of DDRM with η_b = 1.
     - ``auto``: ``spectral`` if the operator knows its singular values, else ``simple``.
-
-    Attributes:
-        eta: η, the share of fresh noise.
-        form: "noiseless", "simple", "spectral" or "auto".
     """
 
     title = "DDNM"
@@ -100,7 +96,7 @@ def ddnm(*, eta: float | Array = 0.85, form: str = "auto") -> DDNM:
     conjugate gradients. For blurs with noise, prefer ``diffpir`` or ``mmps``, because the pseudo-inverse amplifies noise.
 
     Args:
-        eta: η in [0, 1].
+        eta: η in [0, 1], the share of fresh noise.
         form: "auto", "spectral", "simple" or "noiseless", see ``DDNM``.
 
     Raises:

@@ -28,12 +28,7 @@ __all__ = ["DDRM", "ddrm"]
 
 @struct.dataclass
 class DDRM(Sampler):
-    """x_s by ``spectral.spectral_step``: each singular direction mixes x̂₀, ε̂, y and fresh noise by its noise level.
-
-    Attributes:
-        eta: η, the share of fresh noise in directions that y does not measure well.
-        eta_b: η_b, the weight of y in directions where it has less noise than x_s.
-    """
+    """x_s by ``spectral.spectral_step``: each singular direction mixes x̂₀, ε̂, y and fresh noise by its noise level."""
 
     title = "DDRM"
     needs = SpectralOperator
@@ -68,8 +63,8 @@ def ddrm(*, eta: float | Array = 0.85, eta_b: float | Array = 1.0) -> DDRM:
     Each step makes one network call. It is made for 20 steps.
 
     Args:
-        eta: η in [0, 1].
-        eta_b: η_b in [0, 1].
+        eta: η in [0, 1], the share of fresh noise in directions that y does not measure well.
+        eta_b: η_b in [0, 1], the weight of y in directions where it has less noise than x_s.
 
     Raises:
         ValueError: if one of them is out of range.

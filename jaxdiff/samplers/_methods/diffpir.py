@@ -33,12 +33,6 @@ class DiffPIR(Sampler):
     """x̄₀ = argmin ‖y − A x‖² + ρ ‖x − x̂₀‖², ρ = λ σ² ᾱ_t/(1−ᾱ_t); x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s)(√(1−ζ) ε̄ + √ζ z).
 
     ε̄ = (x_t − √ᾱ_t x̄₀)/√(1−ᾱ_t); for complex y, σ² is the variance of each real number, half of the problem's.
-
-    Attributes:
-        lam: λ; 1 is Bayes' rule for p(x₀ | x_t) ≈ N(x̂₀, (1−ᾱ_t)/ᾱ_t I).
-        zeta: ζ, the share of fresh noise.
-        iterations: the number of conjugate-gradient steps in a Gauss–Newton step, for nonlinear operators.
-        rounds: the number of Gauss–Newton steps, for nonlinear operators.
     """
 
     title = "DiffPIR"
@@ -69,9 +63,10 @@ def diffpir(*, lam: float | Array = 1.75, zeta: float | Array = 0.3, iterations:
     Each step makes one network call, and needs no gradient of the network. It is made for 20 to 100 steps.
 
     Args:
-        lam: λ. It is a quarter of the authors' λ, because their σ is for images in [0, 1]: their 7 for deblurring is 1.75
-            here, and their 1 for inpainting is 0.25.
-        zeta: ζ in [0, 1]. The authors use 0.3 for deblurring, 0.25 for super-resolution and 1 for inpainting.
+        lam: λ. With 1, the step is Bayes' rule for p(x₀ | x_t) ≈ N(x̂₀, (1−ᾱ_t)/ᾱ_t I). It is a quarter of the authors' λ,
+            because their σ is for images in [0, 1]: their 7 for deblurring is 1.75 here, and their 1 for inpainting is 0.25.
+        zeta: ζ in [0, 1], the share of fresh noise. The authors use 0.3 for deblurring, 0.25 for super-resolution and 1 for
+            inpainting.
         iterations: the number of conjugate-gradient steps, for nonlinear operators.
         rounds: the number of Gauss–Newton steps, for nonlinear operators.
 

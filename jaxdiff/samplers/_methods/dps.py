@@ -15,7 +15,7 @@ from flax import struct
 from jaxdiff._checks import choice, flag, scheduled
 from jaxdiff.linalg import divide_or_zero, times
 from jaxdiff.noise import NoiseModel
-from jaxdiff.numerics import safe_norm, safe_sqrt
+from jaxdiff.numerics import safe_norm
 from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
 from jaxdiff.samplers.likelihood import distance, squared_misfit
@@ -27,25 +27,12 @@ from jaxdiff.typing import Array, Image, Scalar, static
 
 __all__ = ["DPS", "dps"]
 
-NORMS = ("residual", "gradient", "squared")
+MISFITS = {"residual": distance, "gradient": squared_misfit, "squared": squared_misfit}
 
 
 @struct.dataclass
 class DPS(GuidedSampler):
-    """x_s ← x_s − step, with r = y − A(x̂₀(x_t)). There are three forms of the step:
-
-    - ``residual``: step = ζ ∇_{x_t} ‖r‖₂, as in the original code. The paper writes it as ζ′/‖r‖ · ∇‖r‖² with ζ = 2ζ′.
-    - ``gradient``: step = ζ ∇‖r‖² / ‖∇‖r‖²‖₂, whose length is ζ. The study of ``jaxdiff reproduce`` prints this form.
-    - ``squared``: step = ζ ∇‖r‖², without normalisation.
-
-    With a noise model, ‖r‖ is the norm of the model, and ‖r‖² is −2σ² log p(y | A(x̂₀)). For Poisson noise, ‖r‖ is
-    ‖r‖ · mean 1/|y|, as in the original code. Norms are taken over one image, and not over the batch as in the original.
-
-    Attributes:
-        zeta: ζ, one number or [T].
-        norm: "residual", "gradient" or "squared".
-        observed_only: whether r is 0 at pixels that were not measured.
-    """
+    """x_s ← x_s′ − ζ ∇_{x_t} ‖r‖₂, with r = y − A(x̂₀(x_t)); or a step along ∇‖r‖² (``norm``)."""
 
     title = "DPS"
     takes = NoiseModel
@@ -58,21 +45,19 @@ class DPS(GuidedSampler):
 
     def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One forward pass and one gradient with respect to x_t, sharing it."""
-        x_t, size = state.x, distance if self.norm == "residual" else squared_misfit
+        x_t = state.x
 
         def misfit(x0: Image) -> Scalar:
-            return size(at.problem, x0, observed_only=self.observed_only)
+            return MISFITS[self.norm](at.problem, x0, observed_only=self.observed_only)
 
-        gradient, prediction, value = at.misfit_gradient(x_t, misfit)
+        gradient, prediction, residual = at.misfit_gradient(x_t, misfit)
         x_s = self.move(prediction, x_t, at, at.normal(x_t))
         zeta = at.value("zeta", self.zeta).astype(x_t.dtype)
         if self.norm == "gradient":
             zeta = divide_or_zero(zeta, safe_norm(gradient))  # no gradient is left where x̂₀ is clipped all over
-        if at.problem.noise is not None:
-            value = residual_norm(at.problem, prediction.x0)
-        elif self.norm != "residual":
-            value = safe_sqrt(value)
-        return State(x_s - times(zeta, gradient)), Info(value)
+        if self.norm != "residual" or at.problem.noise is not None:  # else it is the misfit
+            residual = residual_norm(at.problem, prediction.x0, observed_only=self.observed_only)
+        return State(x_s - times(zeta, gradient)), Info(residual)
 
 
 @register(DPS)
@@ -85,10 +70,14 @@ def dps(
 ) -> DPS:
     """Diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687).
 
+    Norms are taken over one image; the original takes them over the batch. With a noise model, ‖r‖ is the norm of the model,
+    and ‖r‖² is −2σ² log p(y | A(x̂₀)). For Poisson noise, this norm is ‖r‖₂ · mean 1/|y|, as in the original code.
+
     Args:
         zeta: the step size ζ, the ``scale`` of the original code (0.3 to 1), and twice the ζ′ of the paper. [T] values make a
             schedule over the training timesteps.
-        norm: "residual" (as in the original), "gradient" (as the study prints it) or "squared".
+        norm: the form of the step. "residual" is ζ ∇‖r‖, as in the original code; the paper writes ζ′/‖r‖ · ∇‖r‖².
+            "gradient" is ζ ∇‖r‖² / ‖∇‖r‖²‖, as the study of ``jaxdiff reproduce`` prints it. "squared" is ζ ∇‖r‖².
         observed_only: True counts only pixels that were measured in ‖r‖. False also counts the noise of hidden pixels, as
             the original does. This makes the step of "residual" shorter.
         transition: the step of the prior; by default DDPM with the prior's own variance.
@@ -98,7 +87,7 @@ def dps(
     """
     return DPS(
         scheduled("zeta", zeta),
-        choice("norm", norm, NORMS),
+        choice("norm", norm, tuple(MISFITS)),
         flag("observed_only", observed_only),
         transition=transition_of(transition),
     )

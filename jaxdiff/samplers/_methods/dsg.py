@@ -34,9 +34,6 @@ class DSG(GuidedSampler):
 
     μ and σ are the mean and the standard deviation of the prior's step. The noise keeps its usual length, and a share g of it
     points downhill. With a noise model, ∇ is −∇_{x_t} log p(y | A(x̂₀)).
-
-    Attributes:
-        rate: g in [0, 1].
     """
 
     title = "DSG"

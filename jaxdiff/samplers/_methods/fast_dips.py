@@ -40,12 +40,6 @@ class FastDIPS(Sampler):
     Each of ``rounds`` rounds makes ``descents`` gradient steps on ‖x − x̂₀‖²/(2σ_t²) + (ρ/2) ‖A(x) − (v − u)‖². Their step
     size is exact for the linearised A. It is at most 1, and halved up to 8 times while the objective rises. Then v is
     A(x) + u, projected onto the ball, and u ← u + A(x) − v.
-
-    Attributes:
-        epsilon: ε, the radius of the ball.
-        rho: ρ.
-        rounds: K, the number of rounds of ADMM.
-        descents: S, the number of gradient steps in a round.
     """
 
     title = "FAST-DIPS"

@@ -36,10 +36,6 @@ class FPS(Sampler):
 
     x_s is Gaussian with the mean μ + (AᵀA + ρ I)⁻¹ Aᵀ(y_s − A μ), ρ = ᾱ_s σ²/β̃, and is drawn by perturbing both terms. The
     weight is p(y_s | x_t) = N(y_s; A μ, ᾱ_s σ² I + β̃ A Aᵀ). μ and β̃ are the mean and the variance of q(x_s | x_t, x̂₀).
-
-    Attributes:
-        threshold: particles are resampled if their effective number falls below this fraction of N.
-        particles: N, the number of particles.
     """
 
     title = "FPS"

@@ -27,12 +27,7 @@ __all__ = ["Heun", "heun"]
 
 @struct.dataclass
 class Heun(Sampler):
-    """dx̃/dσ = (x̃ − D(x̃; σ))/σ in x̃ = x/√ᾱ by Heun's rule; an Euler step to the clean image.
-
-    Attributes:
-        churn: γ of Algorithm 2, which first raises the noise to σ̂ = (1+γ) σ; None for the deterministic Algorithm 1.
-        churn_noise: S_noise, the standard deviation of the added noise.
-    """
+    """dx̃/dσ = (x̃ − D(x̃; σ))/σ in x̃ = x/√ᾱ by Heun's rule; an Euler step to the clean image."""
 
     title = "Heun"
     needs = None

@@ -35,12 +35,6 @@ class LGDMC(GuidedSampler):
 
     Here w = softmax(−‖r_i‖²/2σ²). This is the gradient of log (1/n) Σ_i p(y | x̂₀ⁱ), scaled so that n = 1 and κ = 0 give DPS.
     With a noise model, ‖r_i‖ is the norm of the model, and w = softmax(log p(y | A(x̂₀ⁱ))).
-
-    Attributes:
-        zeta: ζ, one number or [T].
-        spread: κ.
-        draws: n, the number of copies.
-        observed_only: whether r is 0 at pixels that were not measured.
     """
 
     title = "LGD-MC"
@@ -76,8 +70,7 @@ class LGDMC(GuidedSampler):
         gradient, prediction, _ = at.misfit_gradient(x, misfit)
         x_s = self.move(prediction, x, at, normal(move_key, x.shape, x.dtype))
         x_s = x_s - times(at.value("zeta", self.zeta), gradient)
-        residual = size(prediction.x0) if at.problem.noise is None else residual_norm(at.problem, prediction.x0)
-        return State(x_s), Info(residual)
+        return State(x_s), Info(residual_norm(at.problem, prediction.x0, observed_only=self.observed_only))
 
 
 @register(LGDMC)
@@ -94,7 +87,7 @@ def lgd_mc(
     Each step makes one forward and one backward pass of the network. The n draws go only through the operator.
 
     Args:
-        zeta: the step size, on the scale of ``dps``. [T] values make a schedule over the training timesteps.
+        zeta: the step size ζ, on the scale of ``dps``. [T] values make a schedule over the training timesteps.
         draws: n, the number of copies.
         spread: κ, the standard deviation of the copies as a multiple of √(1−ᾱ_t).
         observed_only: True counts only pixels that were measured. False also counts the noise of hidden pixels, as DPS does.

@@ -29,11 +29,7 @@ __all__ = ["MCG", "mcg"]
 
 @struct.dataclass
 class MCG(GuidedSampler):
-    """x′ = x_s − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖₂, then x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′).
-
-    Attributes:
-        zeta: ζ, one number or [T].
-    """
+    """x′ = x_s − ζ ∇_{x_t} ‖A⁺(y − A x̂₀)‖₂, then x_s = x′ + A⁺(√ᾱ_s y + √(1−ᾱ_s) A z − A x′)."""
 
     title = "MCG"
     needs = LinearOperator

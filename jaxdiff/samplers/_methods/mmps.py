@@ -33,11 +33,6 @@ class MMPS(GuidedSampler):
     """x̂₀ ← x̂₀ + ζ V Aᵀ u, (σ² I + A V Aᵀ) u = y − A(x̂₀), V = (1−ᾱ_t)/√ᾱ_t · Jᵀ, J = ∂x̂₀/∂x_t.
 
     V is Cov[x₀ | x_t] by Tweedie's formula. Each product with it is one backward pass. A nonlinear A is linearised at x̂₀.
-
-    Attributes:
-        zeta: ζ; 1 is Bayes' rule.
-        iterations: the number of Krylov steps in a step.
-        solver: "gmres", for a V that is not symmetric, as that of a network, or "cg".
     """
 
     title = "MMPS"
@@ -87,8 +82,8 @@ def mmps(
 
     Args:
         iterations: k, the number of Krylov steps. 1 is enough for 100 steps or more, and 5 for 10 steps.
-        solver: "gmres" or "cg".
-        zeta: a factor of the correction. [T] values make a schedule over the training timesteps.
+        solver: "gmres", for a V that is not symmetric, as that of a network, or "cg".
+        zeta: ζ, a factor of the correction; 1 is Bayes' rule. [T] values make a schedule over the training timesteps.
         transition: the step of the prior; DDPM by default.
 
     Raises:

@@ -40,12 +40,6 @@ class PiGDM(GuidedSampler):
 
     - ``posterior``: x̂₀ ← x̂₀ + ζ (1−ᾱ_t)/√ᾱ_t g. This is Bayes' rule.
     - ``original``: x_s ← x_s + ζ √(ᾱ_s ᾱ_t) r² g after the step of the prior, with the weights of the authors' code.
-
-    Attributes:
-        zeta: ζ.
-        prior_std: τ.
-        form: "posterior" or "original".
-        iterations: the number of conjugate-gradient steps, if the operator has no formula for ``solve``.
     """
 
     title = "ΠGDM"
@@ -112,7 +106,7 @@ def pigdm(
     deviation ``prior_std``. For other priors this is an approximation.
 
     Args:
-        zeta: a factor of the guidance. [T] values make a schedule over the training timesteps.
+        zeta: ζ, a factor of the guidance. [T] values make a schedule over the training timesteps.
         prior_std: τ, the standard deviation of the images. The paper has 1, which gives r² = 1−ᾱ_t.
         form: "posterior" (Bayes' rule) or "original" (the authors' weights).
         iterations: the number of conjugate-gradient steps, if the operator has no formula for ``solve``.

@@ -37,13 +37,6 @@ class PnPDM(Sampler):
 
     Each timestep is one round. ρ is the noise level √((1−ᾱ_t)/ᾱ_t), kept between ``rho_min`` and ``rho_max``. The state is a
     clean image, not a noisy one.
-
-    Attributes:
-        rho_min: the smallest ρ, at which the chain stays.
-        rho_max: the largest ρ.
-        step_size: the relative step size of the Langevin steps, for nonlinear operators and noise models.
-        prior_steps: the number of network calls in a draw from the prior.
-        langevin_steps: the number of Langevin steps, for nonlinear operators and noise models.
     """
 
     title = "PnP-DM"
@@ -110,7 +103,7 @@ def pnp_dm(
     the grid, and stays there. If you give a grid, it must end below ``rho_min``.
 
     Args:
-        rho_min: the smallest ρ.
+        rho_min: the smallest ρ, at which the chain stays.
         rho_max: the largest ρ.
         prior_steps: the number of network calls in a draw from the prior, from noise level ρ to the clean image.
         langevin_steps: the number of Langevin steps, for nonlinear operators and noise models. For others the draw is exact.

@@ -47,11 +47,6 @@ class REDDiff(Sampler):
     """Adam on ½ mean (y − A μ)² · w + λ √((1−ᾱ_t)/ᾱ_t) mean ⟨sg(ε̂(x_t) − z), μ⟩, x_t = √ᾱ_t μ + √(1−ᾱ_t) z.
 
     Each timestep is one step of Adam, with falling t. With a noise model, (y − A μ)² is −2σ² log p(y | A μ).
-
-    Attributes:
-        lam: λ, the weight of the prior.
-        rate: the learning rate of Adam (betas 0.9 and 0.99).
-        data_weight: w, the weight of the misfit.
     """
 
     title = "RED-diff"

@@ -47,10 +47,6 @@ class RePaint(GuidedSampler):
 
     If the run goes back in time, from t_at to a larger t, the image gets noise first:
     x_t ~ q(x_t | x_at) = N(√(ᾱ_t/ᾱ_at) x, (1 − ᾱ_t/ᾱ_at) I).
-
-    Attributes:
-        jump_length: how many steps the run goes back.
-        jump_samples: how many times the run goes through each stretch.
     """
 
     title = "RePaint"

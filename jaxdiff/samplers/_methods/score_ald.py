@@ -41,10 +41,6 @@ class ScoreALD(GuidedSampler):
     This is at most ``strength``, because β_{t|s} ≤ 1−ᾱ_t ≤ v_t. So for ‖A‖ ≤ 1, a strength below 2 is stable at every σ.
     With a noise model, ‖A(x_t) − y‖² is −2 (σ² + v_t) log p(y | A x_t), where Gaussian noise of variance v_t is added to the
     model. For complex y, σ² is the variance of each real number, half of the problem's.
-
-    Attributes:
-        strength: the factor above, one number or [T], if gamma is None.
-        gamma: γ_t, one number or [T], or None for the default above.
     """
 
     title = "Score ALD"

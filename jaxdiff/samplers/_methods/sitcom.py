@@ -32,11 +32,6 @@ class SITCOM(Sampler):
 
     Adam stops as soon as the misfit is as small as the noise: ‖A(x̂₀(v)) − y‖² ≤ m (σ + 0.001)², where m is the number of
     measured entries. The truth is never used.
-
-    Attributes:
-        rate: the learning rate of Adam.
-        lam: λ, which keeps the input close to x_t.
-        iterations: the largest number of Adam steps in a step.
     """
 
     title = "SITCOM"

@@ -38,11 +38,6 @@ class TDS(GuidedSampler):
     The proposal is x_s ~ N(μ + S² ∇ log p̃_t, S²), where μ and S are the mean and standard deviation of the prior's step. The
     weight is p(x_s | x_t) p̃_s(y | x_s) / (p̃_t(y | x_t) q(x_s | x_t)). At the clean end, p̃ is the likelihood itself.
     With a noise model, the twist is the likelihood of the model with added Gaussian noise of variance κ r_t².
-
-    Attributes:
-        twist: κ, which makes the twist wider at high noise.
-        threshold: particles are resampled if their effective number falls below this fraction of N.
-        particles: N, the number of particles.
     """
 
     title = "TDS"

@@ -41,11 +41,6 @@ class TMPD(GuidedSampler):
     - ``image``: (σ² I + A diag(V 1) Aᵀ) u = y − A(x̂₀), by conjugate gradients.
 
     Negative variances count as 0. A nonlinear A is linearised at x̂₀.
-
-    Attributes:
-        zeta: ζ.
-        diagonal: "measurement" or "image".
-        iterations: the number of conjugate-gradient steps, for "image".
     """
 
     title = "TMPD"
@@ -102,7 +97,7 @@ def tmpd(
     never clipped, because V is zero for a clipped pixel.
 
     Args:
-        zeta: a factor of the correction. [T] values make a schedule over the training timesteps.
+        zeta: ζ, a factor of the correction. [T] values make a schedule over the training timesteps.
         diagonal: "measurement" (as in the paper) or "image" (as in the benchmark of MMPS's authors).
         iterations: the number of conjugate-gradient steps, for "image".
         transition: the step of the prior; DDPM by default.

@@ -16,7 +16,7 @@ from flax import linen, nnx
 import jaxdiff as jd
 
 SHAPE, SCHEDULE = (16, 16, 1), jd.schedules.linear(1000)
-FACTS = {"schedule": SCHEDULE, "prediction": "v", "image_shape": SHAPE}
+FACTS = {"schedule": SCHEDULE, "prediction": "x0", "image_shape": SHAPE}
 
 # %%
 # Data
@@ -49,7 +49,7 @@ class Net(linen.Module):
 
     @linen.compact
     def __call__(self, x, t):
-        """v of a batch."""
+        """The clean images of a batch."""
         frequencies = 2.0 ** jnp.arange(8) * jnp.pi / 1000
         angles = t[:, None] * frequencies
         h = jnp.concatenate([x.reshape(len(x), -1), jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -65,7 +65,7 @@ params = module.init(jax.random.key(1), jnp.zeros((1, *SHAPE)), jnp.zeros(1))
 # Train it for a few seconds
 # --------------------------
 #
-# The network predicts v = √ᾱ ε − √(1−ᾱ) x₀, which it learns fast. For real training, use ``jaxdiff train``.
+# The network predicts the clean image, which a small network learns fast. For real training, use ``jaxdiff train``.
 
 optimizer = optax.adam(2e-3)
 
@@ -81,8 +81,7 @@ def update(params, state, key):
     x_t = jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
     def loss(params):
-        v = module.apply(params, x_t, t.astype(jnp.float32))
-        return jnp.mean((v - (jnp.sqrt(alpha_bar) * noise - jnp.sqrt(1 - alpha_bar) * x0)) ** 2)
+        return jnp.mean((module.apply(params, x_t, t.astype(jnp.float32)) - x0) ** 2)
 
     value, gradient = jax.value_and_grad(loss)(params)
     change, state = optimizer.update(gradient, state)
@@ -140,7 +139,7 @@ class NnxNet(nnx.Module):
         self.conv = nnx.Conv(1, 1, (3, 3), rngs=rngs)
 
     def __call__(self, x, t):
-        """v of a batch."""
+        """The clean images of a batch."""
         return self.conv(x) * (t / 1000)[:, None, None, None]
 
 

@@ -1,4 +1,4 @@
-"""Networks of one's own as priors: a plain function, or a module of flax linen, flax nnx or equinox; none is required."""
+"""Your own network as a prior: a plain function, or a module of flax linen, flax nnx or equinox. None of them is required."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxdiff.typing import Array, PyTree, Shape
 __all__ = ["from_function", "from_module"]
 
 TOLD = {"denoised": "sigma", "score": "sigma", "ve": "sigma", "flow": "flow", "flow_to_data": "flow_to_data"}
-"""Predictions of networks that are told σ, or the t of a straight path, with the label that they usually take."""
+"""Predictions of networks that receive σ, or the t of a straight path, with the label that they usually take."""
 
 
 def from_function(
@@ -32,26 +32,27 @@ def from_function(
     batched: bool = True,
     channels_first: bool = False,
 ) -> Denoiser:
-    """A prior from any function ``apply(params, x, t)``, or ``apply(params, x, t, label)`` where there is a label.
+    """Make a prior from any function ``apply(params, x, t)``, or ``apply(params, x, t, label)`` if there is a label.
 
     Args:
-        apply: the network: x [N, H, W, C] and t [N] to an output of the shape of x.
+        apply: the network. It takes x [N, H, W, C] and t [N]. Its output has the shape of x.
         params: its parameters, any pytree.
-        schedule: the noise levels that it was trained for (``jaxdiff.schedules``).
+        schedule: the noise levels of its training (``jaxdiff.schedules``).
         image_shape: (H, W, C).
-        prediction: what the output means. Told a timestep: "eps", "x0", "v". Told σ: "denoised" (D itself), "score",
-            "ve" (−noise). Told t of the path (1−t) x₀ + t z: "flow" (z − x₀); told 1−t: "flow_to_data" (x₀ − z).
-        preconditioning: any other combination of form, label and data range; it replaces ``prediction``.
-        label: class label, whole number or None.
+        prediction: what the output means. If the network receives a timestep: "eps", "x0" or "v". If it receives σ:
+            "denoised" (D itself), "score" or "ve" (−noise). If it receives t of the path (1−t) x₀ + t z: "flow" (z − x₀). If
+            it receives 1−t: "flow_to_data" (x₀ − z).
+        preconditioning: any other combination of form, label and data range. It replaces ``prediction``.
+        label: class label, a whole number or None.
         clip: clip x̂₀ to [-1, 1].
-        batched: the network takes a batch; else one image [H, W, C] and one t.
-        channels_first: the network takes [C, H, W].
+        batched: whether the network takes a batch. If not, it takes one image [H, W, C] and one t.
+        channels_first: whether the network takes [C, H, W].
 
     Returns:
-        A denoiser for every sampler.
+        A denoiser for all samplers.
 
     Raises:
-        ValueError: if there is no such prediction, or the output has another shape than the image.
+        ValueError: if the prediction is unknown, or the output does not have the shape of the image.
 
     >>> from jaxdiff import schedules
     >>> noise = from_function(lambda p, x, t: p * x, 1.0, schedule=schedules.linear(), image_shape=(8, 8, 3))
@@ -80,15 +81,15 @@ def from_function(
 
 
 def from_module(module: Any, variables: PyTree | None = None, **options: Any) -> Denoiser:
-    """A prior from a module of flax linen (with its ``variables``), flax nnx or equinox.
+    """Make a prior from a module of flax linen (with its ``variables``), flax nnx or equinox.
 
     Args:
-        module: called as ``module(x, t)``, or ``module(x, t, label)``.
-        variables: of a linen module, ``{"params": ...}``; of others, parameters that replace its own.
-        options: those of ``from_function``.
+        module: is called as ``module(x, t)``, or ``module(x, t, label)``.
+        variables: ``{"params": ...}`` for a linen module. For other modules, parameters that replace their own.
+        options: the options of ``from_function``.
 
     Raises:
-        ValueError: if the module is of no known kind, or a linen module comes without variables.
+        ValueError: if the kind of the module is unknown, or a linen module has no variables.
     """
     home = {base.__module__.partition(".")[0] for base in type(module).__mro__}
     if hasattr(module, "apply") and hasattr(module, "init"):

@@ -7,6 +7,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import check_range
 from jaxdiff._summary import Summarised
 from jaxdiff.models.preconditioning import Preconditioning
 from jaxdiff.schedules import Level, NoiseSchedule, level_of_sigma
@@ -137,9 +138,10 @@ class Denoiser(Summarised):
             [H, W, C].
 
         Raises:
-            ValueError: if ``x`` is not one image, or the network cannot take its size.
+            ValueError: if ``x`` is not one image, the network cannot take its size, or ``sigma`` is no positive number.
         """
         _check_image(x)
+        check_range("sigma", sigma, 0, open_low=True)
         sigma = jnp.asarray(sigma, x.dtype)
         if self.preconditioning is not None:
             return self._by_sigma(x, sigma, self.preconditioning)[0]
@@ -195,3 +197,5 @@ def noise_label(form: Preconditioning, schedule: NoiseSchedule, sigma: Array) ->
 def _check_image(x: Array) -> None:
     if x.ndim != 3:
         raise ValueError(f"a denoiser takes one image [H, W, C], got shape {x.shape}; use jax.vmap for a batch.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"a denoiser takes floating-point values in [-1, 1], got {x.dtype}.")

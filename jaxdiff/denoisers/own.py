@@ -1,13 +1,14 @@
 """Your own network as a prior: a plain function, or a module of flax linen, flax nnx or equinox. None of them is required."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff._checks import check_image_shape, shown
 from jaxdiff.denoisers.network import PREDICTIONS, Denoiser
 from jaxdiff.models.preconditioning import FORMS, Preconditioning
 from jaxdiff.schedules import NoiseSchedule
@@ -52,13 +53,16 @@ def from_function(
         A denoiser for all samplers.
 
     Raises:
-        ValueError: if the prediction is unknown, or the output does not have the shape of the image.
+        ValueError: if the prediction is unknown, an argument is of another kind, or the output does not have the shape of
+            the image.
 
     >>> from jaxdiff import schedules
     >>> noise = from_function(lambda p, x, t: p * x, 1.0, schedule=schedules.linear(), image_shape=(8, 8, 3))
     >>> noise.denoise(jnp.ones((8, 8, 3)), 1.0).shape
     (8, 8, 3)
     """
+    _check_kinds(apply, schedule, preconditioning)
+    prediction = str(prediction)
     if preconditioning is None and prediction not in PREDICTIONS:
         if prediction not in TOLD:
             names = ", ".join(dict.fromkeys((*PREDICTIONS, *TOLD)))
@@ -68,9 +72,9 @@ def from_function(
     denoiser = Denoiser(
         params=params,
         schedule=schedule,
-        label=None if label is None else jnp.asarray(label, jnp.int32),
+        label=None if label is None else _class(label),
         module=_Function(apply, batched, channels_first),  # type: ignore[arg-type]
-        image_shape=tuple(image_shape),
+        image_shape=check_image_shape(image_shape),
         prediction=prediction if preconditioning is None else "eps",
         variance="fixed_small",
         clip=clip,
@@ -93,8 +97,14 @@ def from_module(module: Any, variables: PyTree | None = None, **options: Any) ->
     """
     home = {base.__module__.partition(".")[0] for base in type(module).__mro__}
     if hasattr(module, "apply") and hasattr(module, "init"):
+        if isinstance(module, type):
+            raise ValueError(
+                f"{module.__name__} is a class; give a module that was made from it, {module.__name__}(…)."
+            )
         if variables is None:
             raise ValueError('a linen module has no parameters in itself; give variables={"params": ...} too.')
+        if isinstance(variables, Mapping) and variables and "params" not in variables:
+            raise ValueError('variables have no "params"; give what module.init returned, or {"params": params}.')
         return from_function(_Linen(module), variables, **options)
     if "flax" in home:
         from flax import nnx
@@ -165,6 +175,25 @@ class _Leaves:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def _check_kinds(apply: Any, schedule: Any, preconditioning: Any) -> None:
+    """Refuse arguments that were mixed up, before they fail somewhere else."""
+    if not callable(apply):
+        raise ValueError(f"apply must be a function of (params, x, t), got {shown(apply)}.")
+    if not isinstance(schedule, NoiseSchedule):
+        raise ValueError(
+            f"schedule must be one of jaxdiff.schedules, such as schedules.linear(1000); got {shown(schedule)}."
+        )
+    if not isinstance(preconditioning, Preconditioning | None):
+        raise ValueError(f"preconditioning must be a Preconditioning or None, got {shown(preconditioning)}.")
+
+
+def _class(label: Any) -> Array:
+    found = jnp.asarray(label) if isinstance(label, int | np.ndarray | np.integer | jax.Array) else None
+    if found is None or found.ndim or not jnp.issubdtype(found.dtype, jnp.integer):
+        raise ValueError(f"label must be a whole number or None, got {shown(label)}.")
+    return found.astype(jnp.int32)
 
 
 def _check_shape(denoiser: Denoiser) -> None:

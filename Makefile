@@ -2,7 +2,7 @@
 # make test: the fast tests     make test-all: the slow ones, too
 # make test-quick: what tells at once that another Python or JAX computes something else, with the kernels that users get
 # make test-floors: the same with the oldest versions that pyproject.toml allows
-# make lint: ruff and mypy      make clean: forget everything that was made
+# make lint: ruff and mypy      make dist: the wheel and the sdist, checked      make clean: forget everything that was made
 # make docs: the site in out/site (TUTORIALS=1 runs the tutorials, LOOK=1 opens every page in Chromium)     make pictures: those of the README
 # PYTHON: the newest that is found and can make a virtual environment; newer ones bring a newer, faster JAX.
 PYTHON ?= $(or $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -18,7 +18,7 @@ LOOK ?= 0
 QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: demo test test-all test-quick test-floors lint docs pictures clean wheel
+.PHONY: demo test test-all test-quick test-floors lint docs pictures clean dist
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -67,8 +67,15 @@ docs: $(VENV)/.docs
 pictures: $(VENV)/.demo
 	$(BIN)/python -m docs.pictures
 
-wheel: $(VENV)/.dev
-	$(BIN)/python -m build --wheel
+# The wheel is made from the sdist, and runs in an environment of its own.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m pip install --quiet twine
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m venv --clear $(VENV)/dist
+	$(VENV)/dist/bin/python -m pip install --quiet dist/*.whl
+	$(VENV)/dist/bin/jaxdiff doctor
 
 clean:
 	rm -rf $(VENV) out dist build *.egg-info .pytest_cache .ruff_cache .mypy_cache

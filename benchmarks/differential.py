@@ -36,7 +36,11 @@ from weights_convert.checkpoint import convert_source
 from weights_convert.sources import read_source
 
 LIMIT, LOOSE, OWN_ERROR = 1e-5, 1e-4, 2e-6
-"""Largest relative L2 error; ``LOOSE`` where the original's own float32 error against float64 is above ``OWN_ERROR``."""
+"""Largest relative L2 error; ``LOOSE`` where the original's own float32 error against float64 is above ``OWN_ERROR``.
+
+Timesteps reach 4000, where a phase in float32 is exact to 1e-4. So x̂₀ and log-variance have an own error of themselves.
+"""
+STEP = ("x0", "log variance")
 DOUBLE = 1e-6
 """The same in float64: both codes keep sinusoids, and some their norms, in float32."""
 GRADIENTS = 6
@@ -50,7 +54,7 @@ Named = dict[str, np.ndarray]
 def compare(original: Original, rng: np.random.Generator, *, gradient: bool, double: bool) -> dict[str, float]:
     """Relative L2 errors of all that both codes compute, and of each code's output against the authors' in float64."""
     prior, params = convert_source(read_source(original.path), original.options)
-    original = original._replace(labels=SMALL) if double else original
+    original = original._replace(labels=SMALL, denoise=None, step=None) if double else original
     x = rng.normal(size=(2, *original.shape)).astype(np.float32)
     y = None if original.classes is None else rng.integers(original.classes, size=2)
     times = np.asarray([rng.integers(1, 20), rng.integers(prior.config.num_steps // 3, prior.config.num_steps)])
@@ -62,11 +66,9 @@ def compare(original: Original, rng: np.random.Generator, *, gradient: bool, dou
         classes = None if y is None else jnp.asarray(y, jnp.int32)
         found = _ours(denoiser, original, x.astype(kind), classes, times, theirs["across"].astype(kind), gradient)
     errors = {what: error(value, theirs[what]) for what, value in found.items() if what in theirs}
-    against = {
-        "own error": error(theirs["output"], exact["output"]),
-        "our error": error(found["output"], exact["output"]),
-    }
-    return errors | against
+    own = {f"own error of {what}": error(theirs[what], exact[what]) for what in STEP if what in theirs}
+    own |= {"own error": error(theirs["output"], exact["output"])}
+    return errors | own | {"our error": error(found["output"], exact["output"])}
 
 
 def _ours(
@@ -119,7 +121,7 @@ def _theirs(
         with torch.no_grad():
             if original.denoise is not None and not double:
                 found["D"] = original.denoise(given.detach(), torch.tensor(original.sigmas), y)
-            if original.step is not None and not double:
+            if original.step is not None:
                 x0, log_variance = original.step(given.detach(), torch.from_numpy(times), y)
                 found |= {"x0": x0} | ({} if log_variance is None else {"log variance": log_variance})
     return {name: np.moveaxis(value.detach().numpy(), 1, -1) for name, value in found.items()} | {"across": across}
@@ -172,9 +174,16 @@ def run(family: str, case: int, args: argparse.Namespace) -> tuple[Original | No
             return original, str(refused).replace(str(original.path), "FILE")
 
 
+def _loose(found: dict[str, Any], what: str) -> bool:
+    """Whether the original's own error of a quantity is large."""
+    return found.get(f"own error of {what}", found["own error"]) > OWN_ERROR
+
+
 def _differs(found: dict[str, float], double: bool) -> bool:
-    most = DOUBLE if double else LOOSE if found["own error"] > OWN_ERROR else LIMIT
-    return max(value for what, value in found.items() if not what.endswith("error")) > most
+    most = {
+        what: DOUBLE if double else LOOSE if _loose(found, what) else LIMIT for what in found if " error" not in what
+    }
+    return any(found[what] > limit for what, limit in most.items())
 
 
 def family_rows(family: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -201,10 +210,10 @@ def _text(family: str, row: dict[str, Any]) -> str:
 def _summary(family: str, rows: list[dict[str, Any]]) -> str:
     most: dict[str, float] = {}
     for row in rows:
-        large = " (larger own error)" if row.get("own error", 0.0) > OWN_ERROR else ""
         for what, value in row.items():
             if isinstance(value, float):
-                most[what + large] = max(most.get(what + large, 0.0), value)
+                name = what + (" (larger own error)" if _loose(row, what) else "")
+                most[name] = max(most.get(name, 0.0), value)
     counts = Counter(row["outcome"] for row in rows)
     return f"{family}: {dict(counts)}; {', '.join(f'{what} {value:.1e}' for what, value in most.items())}"
 

@@ -57,10 +57,12 @@ class Target(NamedTuple):
 TARGETS = {
     "torch": Target("x.pt", inputs.torch_files, bending.bent, inputs.read_torch),
     "torch pickle": Target("x.pt", inputs.torch_pickles, bending.bent_pickle_in_zip, inputs.read_torch),
-    "edm": Target("x.pkl", inputs.edm_pickles, bending.bent_pickle, inputs.read_any),
+    "edm": Target("x.pkl", inputs.edm_pickles, bending.bent_pickle, inputs.read_edm),
     "score sde": Target("x.pth", inputs.score_sde_files, bending.bent_archive, inputs.read_any),
     "flax": Target("checkpoint_1", inputs.flax_streams, bending.bent, inputs.read_any),
     "diffusers config": Target("config.json", inputs.diffusers_configs, bending.bent_json, inputs.read_folder),
+    "scheduler": Target("scheduler_config.json", inputs.diffusers_schedulers, bending.bent_json, inputs.read_folder),
+    "score sde config": Target("x.json", inputs.score_sde_settings, bending.bent_json, inputs.read_score_sde_config),
     "any": Target("x.ckpt", inputs.score_sde_files, bending.bent, inputs.read_any),
     "safetensors": Target("x.safetensors", inputs.safetensors_files, bending.bent, inputs.read_torch),
     "lpips": Target("x.ckpt", inputs.numpy_pickles, bending.bent_pickle, inputs.read_lpips),

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from jaxdiff.engine.bookmark import Bookmark, fingerprint
 from jaxdiff.models import PriorConfig, UNetConfig, parameter_shapes
 from weights_convert import cli as convert_cli
 from weights_convert import lpips
+from weights_convert.priors import Options, prior_of
+from weights_convert.published import score_sde_configs
 from weights_convert.reader import read_state_dict
-from weights_convert.sources import named, read_source
+from weights_convert.sources import Source, named, read_source
 
 SIZE = (8, 8)
 CONFIG = PriorConfig(
@@ -92,6 +95,7 @@ def _written(value: Any) -> bytes:
 def edm_pickles(folder: Path) -> list[bytes]:
     """A small network as NVIDIA's persistence class writes it, each tensor a legacy file of torch."""
     legacy = (GOLDEN / "bare_storage.pt").read_bytes()
+    arguments = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet", "channel_mult": [1, 2]}
 
     def module(name: str, parts: dict[str, Any], **parameters: Any) -> _Call:
         state = {
@@ -99,7 +103,7 @@ def edm_pickles(folder: Path) -> list[bytes]:
             "_buffers": {},
             "_modules": parts,
             "_init_args": (),
-            "_init_kwargs": {"a": [1]},
+            "_init_kwargs": arguments if name == "EDMPrecond" else {"a": [1]},
         }
         about = {"type": "class", "version": 6, "module_src": "1 / 0", "class_name": name, "state": state}
         return _Call((_Word("torch_utils.persistence._reconstruct_persistent_obj"), about))
@@ -130,6 +134,18 @@ def diffusers_configs(folder: Path) -> list[bytes]:
     return [(GOLDEN.parent / "families" / "diffusers_ddpm" / "config.json").read_bytes()]
 
 
+def diffusers_schedulers(folder: Path) -> list[bytes]:
+    """The scheduler of a folder of diffusers."""
+    return [(GOLDEN.parent / "families" / "diffusers_ddpm" / "scheduler_config.json").read_bytes()]
+
+
+def score_sde_settings(folder: Path) -> list[bytes]:
+    """The fields of configurations of score_sde, those of a small network and published ones."""
+    published = list(score_sde_configs().values())
+    small = {"nf": 8, "ch_mult": [1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [8], "image_size": 16}
+    return [json.dumps(values).encode() for values in (published[0] | small, *published)]
+
+
 def read_any(path: Path) -> Any:
     """The reader of every family, numbers included."""
     source = read_source(path)
@@ -137,14 +153,32 @@ def read_any(path: Path) -> Any:
         return dict(source.tensors)
 
 
+def read_edm(path: Path) -> Any:
+    """The reader of EDM's pickles, with what they say about their network."""
+    with named(path):
+        return read_any(path), _prior(path, read_source(path))
+
+
 def read_folder(path: Path) -> Any:
-    """The reader of a folder of diffusers, whose configuration is ``path``."""
-    folder, weights = path.with_suffix(""), "diffusion_pytorch_model.safetensors"
+    """The reader of a folder of diffusers, of which ``path`` is the configuration or the scheduler."""
+    folder, honest = path.with_suffix(""), GOLDEN.parent / "families" / "diffusers_ddpm"
     if not folder.exists():
-        folder.mkdir()
-        (folder / weights).write_bytes((GOLDEN.parent / "families" / "diffusers_ddpm" / weights).read_bytes())
-    (folder / "config.json").write_bytes(path.read_bytes())
-    return read_source(folder)
+        shutil.copytree(honest, folder)
+    (folder / path.name).write_bytes(path.read_bytes())
+    return _prior(path, read_source(folder))
+
+
+def read_score_sde_config(path: Path) -> Any:
+    """What a user's file says about a network of score_sde."""
+    return _prior(path, read_source(GOLDEN.parent / "families" / "score_ve_ncsnpp.pth"), config=str(path))
+
+
+def _prior(path: Path, source: Source, **options: Any) -> Any:
+    """The prior of a source; what is wrong with it is told without the file, and cut by the command."""
+    try:
+        return prior_of(source, Options(**options))
+    except ValueError as error:
+        raise ValueError(f"{path}: {files.one_sentence(error, 1500)}") from error
 
 
 def read_torch(path: Path) -> Any:

@@ -1,8 +1,8 @@
-"""Noise models: how a clean measurement becomes a noisy one, and how likely that is.
+"""Noise models: how a clean measurement becomes a noisy one, and how likely this is.
 
-Each is a frozen pytree with ``sample(key, clean)`` and ``log_likelihood(y, clean)``. The latter is log p(y | clean), summed
-over the entries of one measurement. A ``Problem`` may carry one, and the methods that follow a likelihood take it. All live
-on the [-1, 1] scale; where light is counted, -1 is no light.
+A noise model is a frozen pytree with ``sample(key, clean)`` and ``log_likelihood(y, clean)``. The latter is log p(y | clean),
+summed over the entries of one measurement. A ``Problem`` can have a noise model, which methods with a likelihood use. All
+values are on the [-1, 1] scale. For photons, -1 is no light.
 """
 
 import math
@@ -39,13 +39,13 @@ goes on along its tangent."""
 
 
 class NoiseModel:
-    """What a noise model can do. One of your own derives from this class and writes ``sample``, ``log_density`` and ``level``.
+    """The base class of noise models. For your own, derive from it, and write ``sample``, ``log_density`` and ``level``.
 
-    ``extra_variance`` is that of further Gaussian noise, on top of the model's own: methods soften a likelihood by it.
+    ``extra_variance`` is the variance of additional Gaussian noise, by which methods soften a likelihood.
     """
 
     title: ClassVar[str] = "this noise"
-    """Its name in sentences."""
+    """The name of the model in sentences."""
 
     def sample(self, key: Key, clean: Measurement) -> Measurement:
         """Draw a noisy measurement."""
@@ -56,7 +56,7 @@ class NoiseModel:
         raise NotImplementedError
 
     def level(self, y: Measurement) -> Scalar:
-        """The noise's root mean square as y shows it: the one σ for step sizes and tables."""
+        """The root mean square of the noise, estimated from y. Step sizes and tables use it as σ."""
         raise NotImplementedError
 
     def log_likelihood(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Scalar:
@@ -64,17 +64,17 @@ class NoiseModel:
         return jnp.sum(self.log_density(y, clean, extra_variance))
 
     def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
-        """How far ``clean`` is from y, on the scale of ‖y − clean‖: what DPS descends.
+        """The distance of ``clean`` from y, on the scale of ‖y − clean‖. DPS follows its gradient.
 
         Args:
             y: the measurement.
             clean: A(x).
-            seen: 1 where an entry counts, 0 elsewhere.
+            seen: 1 for an entry that counts, and 0 for the others.
         """
         return safe_norm(seen * self.informative(y) * (y - clean))
 
     def informative(self, y: Measurement) -> Array:
-        """1 where an entry of y says something of the image, 0 where the noise replaced it."""
+        """1 for an entry of y that says something about the image, and 0 for one that the noise replaced."""
         return jnp.ones_like(y)
 
 
@@ -105,13 +105,13 @@ class Gaussian(NoiseModel):
 
 @struct.dataclass(eq=False)
 class Poisson(NoiseModel):
-    """y = 2 k/s − 1, k ~ Poisson(s (clean + 1)/2), s = 255 · rate; both ``clean`` and y are clipped to [-1, 1].
+    """y = 2 k/s − 1, k ~ Poisson(s (clean + 1)/2), s = 255 · rate. Both ``clean`` and y are clipped to [-1, 1].
 
     Attributes:
         rate: photons per grey level.
 
     Reference:
-        Chung et al., ICLR 2023, whose code this follows; the likelihood takes ``clean`` as it is.
+        Chung et al., ICLR 2023. This is the noise of their code. The likelihood does not clip ``clean``.
     """
 
     title = "Poisson noise"
@@ -124,18 +124,18 @@ class Poisson(NoiseModel):
         return self.from_counts(jax.random.poisson(key, light).astype(clean.dtype))
 
     def from_counts(self, counts: Array) -> Measurement:
-        """The measurement that a number of photons makes, clipped to [-1, 1]."""
+        """The measurement for a number of photons, clipped to [-1, 1]."""
         return jnp.clip(2 * counts / (WHITE * self.rate.astype(counts.dtype)) - 1, -1, 1)
 
     def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
-        """(k + e) log(λ + e) − (λ + e) − log (k + e)!, with k the count that y shows (clipping at white is not undone).
+        """(k + e) log(λ + e) − (λ + e) − log (k + e)!, where k is the count that y shows, with the clipping at white.
 
-        e is the extra variance in counts. A Poisson variable of mean λ + e has the mean and variance of k + e with that
-        noise in it. Where λ + e falls below max(e, ``FEWEST``), the curve goes on evenly, so that a gradient leads back
-        from where photons were seen.
+        e is the extra variance in counts. A Poisson variable with mean λ + e has the same mean and variance as k + e with
+        this noise. If λ + e is below max(e, ``FEWEST``), the curve goes on along its tangent. So a gradient leads back where
+        photons were seen.
 
         Reference:
-            Snyder et al., "Compensation for readout noise in CCD images", JOSA A 1995, for the shift by e.
+            The shift by e is from Snyder et al., "Compensation for readout noise in CCD images", JOSA A 1995.
         """
         counts = jnp.maximum(jnp.round(self._light(y)), 0)
         extra = jnp.asarray(extra_variance, y.dtype) * jnp.square(WHITE / 2 * self.rate.astype(y.dtype))
@@ -146,12 +146,12 @@ class Poisson(NoiseModel):
         return best - _deviance(seen, jnp.maximum(light, least)) + below
 
     def level(self, y: Measurement) -> Scalar:
-        """√ mean 2 (y + 1)/s, and at least the step of one photon."""
+        """√ mean 2 (y + 1)/s, but at least the step of one photon."""
         step = 2 / (WHITE * self.rate.astype(y.dtype))
         return jnp.sqrt(jnp.mean(jnp.maximum(step * (y + 1), jnp.square(step))))
 
     def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
-        """‖y − clean‖ · mean 1/|y|, as the code of DPS has it; |y| is at least half a photon's step, 1/s."""
+        """‖y − clean‖ · mean 1/|y|, as in the code of DPS. |y| is at least half a photon's step, 1/s."""
         size = jnp.maximum(jnp.abs(y), 1 / (WHITE * self.rate.astype(y.dtype)))
         return safe_norm(seen * (y - clean)) * jnp.sum(seen / size) / jnp.sum(seen)
 
@@ -163,12 +163,12 @@ class Poisson(NoiseModel):
 class PoissonGaussian(NoiseModel):
     """y = 2 k/s − 1 + σ n, k ~ Poisson(s (clean + 1)/2), s = 255 · rate: photons, then read-out noise.
 
-    The likelihood is that of a Gaussian with the same mean and variance, 2 (clean + 1)/s + σ². It is close from some tens of
-    photons on, or where σ is larger than the step 2/s.
+    The likelihood is that of a Gaussian with the same mean and variance, 2 (clean + 1)/s + σ². This is a good approximation for
+    tens of photons or more, or if σ is larger than the step 2/s.
 
     Attributes:
         rate: photons per grey level.
-        std: σ of the read-out.
+        std: σ of the read-out noise.
 
     Reference:
         Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-image Raw-data", IEEE TIP 2008.
@@ -187,9 +187,9 @@ class PoissonGaussian(NoiseModel):
         return 2 * counts / full - 1 + self.std.astype(clean.dtype) * normal(read_key, clean.shape, clean.dtype)
 
     def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
-        """That of a Gaussian of the same mean and variance.
+        """The log-density of a Gaussian with the same mean and variance.
 
-        Below black no light is left, but the mean goes on falling, so that a gradient leads back.
+        Below black there is no light, but the mean still falls, so that a gradient leads back.
         """
         return _log_normal(y - clean, self._variance(clean) + jnp.asarray(extra_variance, y.dtype))
 
@@ -198,7 +198,7 @@ class PoissonGaussian(NoiseModel):
         return jnp.sqrt(jnp.mean(self._variance(y)))
 
     def norm(self, y: Measurement, clean: Measurement, seen: Array) -> Scalar:
-        """‖(y − clean)/√v‖ · √(mean v), with v the variance where y is the clean value."""
+        """‖(y − clean)/√v‖ · √(mean v), where v is the variance for y as the clean value."""
         variance = self._variance(y)
         return safe_norm(seen * (y - clean) / jnp.sqrt(variance)) * jnp.sqrt(jnp.mean(variance))
 
@@ -212,11 +212,11 @@ class PoissonGaussian(NoiseModel):
 class SaltAndPepper(NoiseModel):
     """y = ±1 with probability p/2 each, else clean + σ n.
 
-    An entry that is exactly ±1 was hit, almost surely, and says nothing of the image.
+    An entry that is exactly ±1 was replaced almost surely, so it says nothing about the image.
 
     Attributes:
         fraction: p.
-        std: σ > 0 of the others.
+        std: σ > 0 of the other entries.
     """
 
     title = "salt-and-pepper noise"
@@ -235,7 +235,7 @@ class SaltAndPepper(NoiseModel):
         return jnp.where(chance < p, spoilt, others)
 
     def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
-        """The density log((1 − p) N(y; clean, σ²)), and log(p/2) where y is ±1."""
+        """The density log((1 − p) N(y; clean, σ²)), or log(p/2) if y is ±1."""
         p = self.fraction.astype(y.dtype)
         variance = jnp.square(self.std.astype(y.dtype)) + jnp.asarray(extra_variance, y.dtype)
         density = jnp.log1p(-p) + _log_normal(y - clean, variance)
@@ -243,25 +243,25 @@ class SaltAndPepper(NoiseModel):
         return jnp.where(self.informative(y) > 0, density, mass)
 
     def level(self, y: Measurement) -> Scalar:
-        """σ of the entries that were not hit."""
+        """σ of the entries that were not replaced."""
         return self.std.astype(y.dtype)
 
     def informative(self, y: Measurement) -> Array:
-        """0 where y is ±1."""
+        """0 for an entry that is ±1, and 1 for the others."""
         return (jnp.abs(y) != 1).astype(y.dtype)
 
 
 def gaussian(std: float | Array) -> Gaussian:
-    """White Gaussian noise of standard deviation ``std`` on the [-1, 1] scale.
+    """White Gaussian noise with standard deviation ``std`` on the [-1, 1] scale.
 
     Raises:
-        ValueError: if it is not positive.
+        ValueError: if ``std`` is not positive.
     """
     return Gaussian(number("std", std, open_low=True))
 
 
 def poisson(rate: float | Array = 1.0) -> Poisson:
-    """Photon noise, ``rate`` photons per grey level of 255.
+    """Photon noise. Each of 255 grey levels has ``rate`` photons.
 
     Raises:
         ValueError: if the rate is not positive.
@@ -273,24 +273,24 @@ def poisson(rate: float | Array = 1.0) -> Poisson:
 
 
 def poisson_gaussian(rate: float | Array = 1.0, std: float | Array = 0.02) -> PoissonGaussian:
-    """Photon noise, then the Gaussian noise of the read-out.
+    """Photon noise, and then the Gaussian noise of the read-out.
 
     Args:
-        rate: photons per grey level of 255.
-        std: σ of the read-out on [-1, 1].
+        rate: photons for each of 255 grey levels.
+        std: σ of the read-out noise on [-1, 1].
 
     Raises:
-        ValueError: if either is not positive.
+        ValueError: if one of them is not positive.
     """
     return PoissonGaussian(number("rate", rate, open_low=True), number("std", std, open_low=True))
 
 
 def salt_and_pepper(fraction: float | Array = 0.1, std: float | Array = 0.02) -> SaltAndPepper:
-    """A fraction of the entries black or white, Gaussian noise on the others.
+    """A fraction of the entries becomes black or white. The others get Gaussian noise.
 
     Args:
-        fraction: p, in [0, 1[; half of it becomes black, half white.
-        std: σ > 0 of the others on [-1, 1].
+        fraction: p, in [0, 1[. One half of it becomes black, and the other half white.
+        std: σ > 0 of the other entries, on [-1, 1].
 
     Raises:
         ValueError: if the fraction is not in [0, 1[, or ``std`` is not positive.
@@ -306,14 +306,14 @@ NAMED: dict[str, Callable[..., NoiseModel]] = {
     "poisson-gaussian": poisson_gaussian,
     "salt-and-pepper": salt_and_pepper,
 }
-"""Name → how to make it; its numbers follow a colon."""
+"""Name → the function that makes the model. Its numbers follow a colon."""
 
 
 def named(text: str) -> NoiseModel:
     """A noise model by name: ``poisson[:RATE]``, ``poisson-gaussian[:RATE[,STD]]`` or ``salt-and-pepper[:FRACTION[,STD]]``.
 
     Raises:
-        ValueError: if there is none of that name, or it cannot take these numbers.
+        ValueError: if the name is unknown, or the model cannot take these numbers.
 
     >>> float(named("poisson:0.5").rate)
     0.5

@@ -1,4 +1,4 @@
-"""Find a face in a photo, cut out its square, and put a restoration back. Images are [H, W, C] in [-1, 1]."""
+"""Find a face in a photo, cut out a square around it, and put a restoration back. Images are [H, W, C] in [-1, 1]."""
 
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Framing(NamedTuple):
 
 
 def box(framing: Framing) -> tuple[int, int, int, int]:
-    """The same as Pillow has it: left, top, right, bottom."""
+    """The square as Pillow describes it: left, top, right, bottom."""
     top, left, side = framing
     return left, top, left + side, top + side
 
@@ -112,7 +112,7 @@ def find_face(image: np.ndarray) -> Framing | None:
 
 
 def choose(image: np.ndarray) -> tuple[Framing, str | None]:
-    """The frame of the largest face; else the centre, and a sentence that says why."""
+    """The frame of the largest face. If there is none, the centre, and a sentence that says why."""
     try:
         found = find_face(image)
     except ValueError:
@@ -121,12 +121,12 @@ def choose(image: np.ndarray) -> tuple[Framing, str | None]:
 
 
 def filled(image: np.ndarray, known: np.ndarray, cells: int = 64) -> np.ndarray:
-    """The image with a coarse guess where it is not known, so that a detector sees no scratches.
+    """The image with a coarse guess of its missing pixels, so that a detector sees no scratches.
 
     Args:
         image: [H, W, C] in [-1, 1].
-        known: [H, W, 1], 1 where it is known, else 0.
-        cells: of each side; a missing pixel gets the mean of what is known in its cell, or 0.
+        known: [H, W, 1], 1 for a known pixel, 0 for a missing one.
+        cells: the image is divided into cells × cells. A missing pixel gets the mean of the known pixels in its cell, or 0.
     """
     weight = _resized(known, cells)
     guess = _resized(_resized(image * known, cells) / np.maximum(weight, 1e-3), *image.shape[:2])
@@ -134,10 +134,10 @@ def filled(image: np.ndarray, known: np.ndarray, cells: int = 64) -> np.ndarray:
 
 
 def inside(framing: Framing, image: np.ndarray) -> Framing:
-    """``framing`` if it lies in the image.
+    """``framing``, if it is inside the image.
 
     Raises:
-        ValueError: if not.
+        ValueError: if it is not.
     """
     top, left, side = framing
     height, width = image.shape[:2]
@@ -147,17 +147,17 @@ def inside(framing: Framing, image: np.ndarray) -> Framing:
 
 
 def outside(weight: np.ndarray, framing: Framing) -> float:
-    """The fraction of what [H, W, 1] weighs that is not within the frame; 0 if it weighs nothing."""
+    """The fraction of the weights [H, W, 1] that is outside the frame. It is 0 if all weights are 0."""
     top, left, side = inside(framing, weight)
     total = float(weight.sum())
     return 1 - float(weight[top : top + side, left : left + side].sum()) / total if total > 0 else 0.0
 
 
 def crop(image: np.ndarray, framing: Framing, side: int) -> np.ndarray:
-    """What is in the frame, [side, side, C] in [-1, 1], antialiased (Lanczos).
+    """The part of the image in the frame, resized to [side, side, C] in [-1, 1], antialiased (Lanczos).
 
     Raises:
-        ValueError: if the frame is not within the image.
+        ValueError: if the frame is not inside the image.
     """
     top, left, across = inside(framing, image)
     return _resized(image[top : top + across, left : left + across], side)
@@ -170,22 +170,22 @@ def paste_back(
     feather: float = FEATHER,
     where: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The photo with ``restored`` in its frame, scaled to it (Lanczos), its edges blended into the photo.
+    """The photo with ``restored`` in the frame, resized to it (Lanczos), with edges that blend into the photo.
 
-    An edge that lies on the photo's own edge stays sharp: there is nothing to blend it with.
+    An edge of the frame that is also an edge of the photo stays sharp.
 
     Args:
         photo: [H, W, C] in [-1, 1].
-        restored: [h, h, C] in [-1, 1]; what is outside is clipped.
-        framing: where it belongs.
-        feather: width of the soft edge, as a fraction of the frame's side, 0 … 0.5.
-        where: [H, W, 1] in 0 … 1: how much of the restoration is taken at each pixel; all of it by default.
+        restored: [h, h, C]. Values outside [-1, 1] are clipped.
+        framing: the frame.
+        feather: width of the soft edge, as a fraction of the frame's side, from 0 to 0.5.
+        where: [H, W, 1] from 0 to 1, how much of the restoration each pixel takes. By default, it is 1 everywhere.
 
     Returns:
-        [H, W, C] in [-1, 1]; outside the frame the photo's own values.
+        [H, W, C] in [-1, 1]. Pixels outside the frame are those of the photo.
 
     Raises:
-        ValueError: if the frame is not within the photo, or ``feather`` is not possible.
+        ValueError: if the frame is not inside the photo, or ``feather`` is not possible.
     """
     if not 0 <= feather <= 0.5:
         raise ValueError(f"feather={feather} is not possible: a fraction of the frame's side, 0 … 0.5.")
@@ -204,7 +204,7 @@ def paste_back(
 
 
 def preview(image: np.ndarray, framing: Framing) -> np.ndarray:
-    """The photo with the frame drawn: what is outside is dimmed, and a white line runs around what is inside."""
+    """The photo with the frame: a white line around it, and darker pixels outside."""
     top, left, side = inside(framing, image)
     line = max(1, max(image.shape[:2]) // 200)
     out = np.asarray(image, np.float32) * 0.5 - 0.5  # halfway to black

@@ -26,14 +26,14 @@ NOISE_FLOOR = 1e-3
 
 @struct.dataclass
 class Problem(Summarised):
-    """y = A(x) + σ n, n ~ N(0, I); or y ~ p(y | A(x)) of a noise model.
+    """y = A(x) + σ n with n ~ N(0, I), or y ~ p(y | A(x)) of a noise model.
 
     Attributes:
         operator: A.
-        y: the measurement, of the operator's ``measurement_shape``.
-        noise_std: σ, a standard deviation on the [-1, 1] scale (twice the number on the [0, 1] scale). Under a noise model it
-            is the noise's root mean square.
-        noise: the noise model; None for Gaussian noise of σ.
+        y: the measurement. It has the operator's ``measurement_shape``.
+        noise_std: σ, a standard deviation on the [-1, 1] scale (twice the number on the [0, 1] scale). With a noise model,
+            it is the root mean square of the noise.
+        noise: the noise model, or None for Gaussian noise with σ.
     """
 
     operator: Operator
@@ -43,10 +43,10 @@ class Problem(Summarised):
 
     @classmethod
     def of(cls, operator: Operator, y: Measurement, noise: float | Array | NoiseModel) -> "Problem":
-        """A problem from what was measured and its noise: σ, or a noise model.
+        """Make a problem from a measurement and its noise, which is σ or a noise model.
 
         Raises:
-            ValueError: if σ is not one number, finite and at least zero, or a model is given complex measurements.
+            ValueError: if σ is not one finite number of at least zero, or if y is complex and the noise is a model.
         """
         noise = noise.std if isinstance(noise, Gaussian) else noise
         if not isinstance(noise, NoiseModel):
@@ -58,7 +58,7 @@ class Problem(Summarised):
         return cls(operator, y, noise.level(y), noise)
 
     def _repr_html_(self) -> str:
-        """The measurement as a picture above the table of fields, where it is one measurement of known values."""
+        """The measurement as a picture, above the table of fields. Traced or batched measurements have no picture."""
         table = super()._repr_html_()
         if not concrete(self.y) or jnp.ndim(self.noise_std):
             return table
@@ -70,7 +70,7 @@ class Problem(Summarised):
         return self.y - self.operator(x)
 
     def keep_observed(self, v: Measurement) -> Measurement:
-        """0 where y says nothing of the image: hidden entries, and those that the noise replaced; v elsewhere."""
+        """v, with 0 where y says nothing about the image: at hidden entries, and at those that the noise replaced."""
         kept = self.operator.keep_observed(v)
         return kept if self.noise is None else kept * self.noise.informative(self.y)
 
@@ -85,7 +85,7 @@ class Problem(Summarised):
         return self.noise_level(floor=floor) ** 2
 
     def observed_count(self) -> Scalar:
-        """How many entries of y say something of the image."""
+        """How many entries of y say something about the image."""
         return jnp.sum(jnp.real(self.keep_observed(jnp.ones_like(self.y))))
 
 
@@ -99,8 +99,8 @@ def observe(
 ) -> Problem:
     """Measure an image: y = A(x) + σ n, or a draw of a noise model.
 
-    Noise is added to every entry of the measurement, also to masked ones, as the authors' codes do. For a complex
-    measurement, n is circular complex noise of total variance 1.
+    As in the authors' codes, all entries of the measurement get noise, also masked ones. For a complex measurement, n is
+    circular complex noise with total variance 1.
 
     Args:
         key: a random key, or recorded noise of y's shape.
@@ -110,8 +110,8 @@ def observe(
         noise_std: another name for σ.
 
     Raises:
-        ValueError: if the image's shape is not the operator's, image or σ are not on the [-1, 1] scale, there is not one
-            noise, σ is not one number, finite and at least zero, or a model is given complex measurements.
+        ValueError: if the image does not have the operator's shape, or image or σ are not on the [-1, 1] scale. Also if there
+            is not one noise, if σ is not one finite number of at least zero, or if y is complex and the noise is a model.
     """
     if not isinstance(operator, Operator):
         raise ValueError(f"{operator!r} is not an operator; make one, as in jd.operators.inpaint_box(image_shape=...).")

@@ -88,16 +88,17 @@ def _check_kind(thing: Any, kind: Any, what: str, example: str) -> None:
 
 
 def check_operator(operator: Operator, key: Key | None = None) -> None:
-    """Check an operator: shapes, ``jit``, linearity, adjoint, closed forms and singular values, as far as it claims them.
+    """Check an operator: shapes, ``jit``, linearity, adjoint, closed forms and singular values, as far as it has them.
 
-    - any: A(x) is finite, has ``measurement_shape``, is the same under ``jit``, and another shape is refused;
-    - linear: A(x + 2z) = A(x) + 2 A(z), ⟨A x, y⟩ = ⟨x, Aᵀ y⟩;
-    - closed ``pinv``: A A⁺ A x = A x; closed ``solve``: (AᵀA + ρ) solve(ρ, b) = b;
-    - spectral: V is orthogonal, and ‖A x‖ = ‖S Vᵀ x‖.
+    - any operator: A(x) is finite, has ``measurement_shape``, and is the same under ``jit``. Other image shapes are refused.
+    - linear operator: A(x + 2z) = A(x) + 2 A(z), and ⟨A x, y⟩ = ⟨x, Aᵀ y⟩.
+    - closed ``pinv``: A A⁺ A x = A x.
+    - closed ``solve``: (AᵀA + ρ) solve(ρ, b) = b.
+    - spectral operator: V is orthogonal, and ‖A x‖ = ‖S Vᵀ x‖.
 
     Args:
         operator: A.
-        key: of the random images.
+        key: for the random images.
 
     Raises:
         AssertionError: if one of these does not hold.
@@ -155,14 +156,14 @@ def _check_spectral(name: str, operator: SpectralOperator, x: Array) -> None:
 
 
 def check_denoiser(denoiser: DenoiserLike, key: Key | None = None) -> None:
-    """Check a prior: one image in, one prediction out, of its schedule, batched by ``vmap``, compiled once for all times.
+    """Check a prior: shapes, x̂₀ and ε̂ at several timesteps, ``vmap``, and that one program serves all timesteps.
 
     Args:
         denoiser: the prior.
-        key: of the random image.
+        key: for the random image.
 
     Raises:
-        AssertionError: if something does not hold.
+        AssertionError: if one of these does not hold.
     """
     name = type(denoiser).__name__
     ready = not isinstance(denoiser, type) and hasattr(denoiser, "schedule") and hasattr(denoiser, "image_shape")

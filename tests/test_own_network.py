@@ -127,11 +127,6 @@ def test_what_cannot_be_is_refused(options, message):
         from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE, **options)
 
 
-def test_an_object_that_is_no_module_is_refused():
-    with pytest.raises(ValueError, match="no module of linen, nnx or equinox"):
-        from_module(print, schedule=SCHEDULE, image_shape=SHAPE)
-
-
 @pytest.mark.parametrize(
     "network",
     [lambda x, t: x, lambda p, x, t: np.asarray(x), lambda p, x, t: x * jnp.ones(1000)[t][:, None, None, None]],
@@ -139,6 +134,57 @@ def test_an_object_that_is_no_module_is_refused():
 def test_a_function_that_cannot_be_called_is_refused(network):
     with pytest.raises(ValueError, match=r"cannot be called with \(params, x, t\)"):
         from_function(network, (), schedule=SCHEDULE, image_shape=SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": None}, "schedule must be one of jaxdiff.schedules"),
+        ({"schedule": "linear"}, "got 'linear'"),
+        ({"image_shape": 64}, "image_shape must be three positive integers"),
+        ({"image_shape": (8, 8)}, "image_shape must be three positive integers"),
+        ({"apply": None}, r"apply must be a function of \(params, x, t\), got None"),
+        ({"preconditioning": "edm"}, "preconditioning must be a Preconditioning or None, got 'edm'"),
+        ({"prediction": ["v"]}, "unknown prediction"),
+        ({"label": "cat"}, "label must be a whole number or None, got 'cat'"),
+        ({"label": 1.5}, "label must be a whole number"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(options, message):
+    given = {"apply": lambda p, x, t: x, "params": (), "schedule": SCHEDULE, "image_shape": SHAPE} | options
+    with pytest.raises(ValueError, match=message):
+        from_function(**given)
+
+
+def test_a_linen_class_and_bare_parameters_are_refused():
+    variables = Linen().init(jax.random.key(0), X[None], jnp.ones(1))
+    options = {"schedule": SCHEDULE, "image_shape": SHAPE}
+    with pytest.raises(ValueError, match="Linen is a class; give a module"):
+        from_module(Linen, variables, **options)
+    with pytest.raises(ValueError, match=r'variables have no "params"; give what module\.init returned'):
+        from_module(Linen(), variables["params"], **options)
+
+
+@pytest.mark.parametrize(
+    ("x", "sigma", "message"),
+    [
+        (np.zeros(SHAPE, np.uint8), 0.5, "takes floating-point values .* got uint8"),
+        (X, -1.0, "sigma must lie in"),
+        (X, 0, "sigma must lie in"),
+        (X, float("nan"), "sigma must lie in"),
+        (X, jnp.ones(2), "sigma must be a number"),
+        (X, "0.5", "sigma must be a number"),
+    ],
+)
+def test_images_and_levels_that_cannot_be(x, sigma, message):
+    denoiser = from_function(lambda p, x, t: x, (), schedule=SCHEDULE, image_shape=SHAPE)
+    with pytest.raises(ValueError, match=message):
+        denoiser.denoise(x, sigma)
+
+
+def test_an_object_that_is_no_module_is_refused():
+    with pytest.raises(ValueError, match="no module of linen, nnx or equinox"):
+        from_module(print, schedule=SCHEDULE, image_shape=SHAPE)
 
 
 def test_the_form_of_edm_may_be_said_in_full():

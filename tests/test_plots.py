@@ -105,3 +105,8 @@ def test_plots_leave_the_backend_as_it_is(found):
     before = matplotlib.get_backend()
     jd.plots.spread(found[2])
     assert matplotlib.get_backend() == before
+
+
+def test_an_axis_of_steps_has_no_fractions():
+    figure = jd.plots.curves({"loss": (range(4), [4.0, 3.0, 2.0, 1.0])}, x="step", y="loss")
+    assert all(tick == round(tick) for tick in figure.axes[0].get_xticks())

@@ -20,7 +20,7 @@ from weights_convert import denoise_check, guided_diffusion
 from weights_convert.back import FORMS, write_back
 from weights_convert.infer import Hidden
 from weights_convert.pickled import MalformedError
-from weights_convert.priors import Options, Prior, prior_of
+from weights_convert.priors import Options, Prior, idle_options, prior_of
 from weights_convert.reader import sha256
 from weights_convert.recognise import ABOUT, FAMILIES
 from weights_convert.sources import Source, named, read_source
@@ -60,12 +60,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = guided_diffusion.target(args.out, args.format)
     path, name, origin = _located(args.file)
-    if out.resolve() in (path.resolve(), *path.resolve().parents):
+    place, inside = (pathlib.Path(os.path.realpath(p)) for p in (out, path))
+    if place in (inside, *inside.parents):
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
     check_target(out, overwrite=args.overwrite)
     source = dataclasses.replace(read_source(path, key=args.key, family=family_named(args.family)), name=name)
     prior, params = convert_source(source, _options(args))
     print(_about(source, prior, params))
+    if idle := idle_options(source, _options(args)):
+        print(f"without effect: {', '.join(idle)}; the file tells this itself, or its family has no such choice")
     if not args.no_check:
         _look(params, prior.config, args.label)
     metadata = _metadata(source, prior, params, args.licence, origin)

@@ -31,6 +31,13 @@ ZIP_ERRORS = (
 )  # fmt: skip
 """What zipfile raises on damaged files."""
 
+MISTAKEN = {
+    b"<!doctype html": "it is a web page, which a server sent in place of the file; download the file again",
+    b"<html": "it is a web page, which a server sent in place of the file; download the file again",
+    b"version https://": "it is a pointer of Git LFS in place of the file; get the file with `git lfs pull`",
+}
+"""Beginnings of what is often saved under a checkpoint's name."""
+
 SAFETENSORS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
@@ -80,7 +87,8 @@ def load_saved(
         return _load_safetensors(file)
     if head[:1] == b"\x80":
         return _load_pickles(file, vocabulary, plain)
-    raise MalformedError("it is neither a PyTorch checkpoint nor a safetensors file")
+    what = next((what for start, what in MISTAKEN.items() if head.lstrip().lower().startswith(start)), None)
+    raise MalformedError(what or "it is neither a PyTorch checkpoint nor a safetensors file")
 
 
 # --- zip ---------------------------------------------------------

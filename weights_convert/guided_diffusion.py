@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if anything about the file, the options or the place to write to is wrong.
     """
     out = target(args.out, args.format)
-    source = pathlib.Path(args.file).resolve()
-    if out.resolve() in (source, *source.parents):
+    source = pathlib.Path(os.path.realpath(args.file))
+    if pathlib.Path(os.path.realpath(out)) in (source, *source.parents):
         raise ValueError(f"{args.file} is {out} or lies in it, and would be lost; choose another OUT.")
     check_target(out, overwrite=args.overwrite)
     state = read_state_dict(args.file, key=args.key)

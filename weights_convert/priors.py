@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
+from jaxdiff.files import one_sentence
 from jaxdiff.models import PriorConfig
 from jaxdiff.typing import PyTree
 from weights_convert import score_sde_configs
@@ -15,10 +16,24 @@ from weights_convert.architecture import edm_arguments
 from weights_convert.families import consistency, ddpm, diffusers, edm, score_sde
 from weights_convert.guided_diffusion import convert_tensors
 from weights_convert.infer import Hidden, infer
+from weights_convert.pickled import MalformedError
 from weights_convert.published import Known, known_file
 from weights_convert.sources import Source
 
-__all__ = ["Options", "Prior", "prior_of"]
+__all__ = ["Options", "Prior", "idle_options", "prior_of"]
+
+
+DAMAGE = (TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
+"""What values of wrong kinds in a configuration can raise."""
+USED: dict[str, set[str]] = {
+    "guided-diffusion": {"preset", *Hidden._fields},
+    "consistency": {"config", "image_size", "num_heads", "num_head_channels", "num_heads_upsample"},
+    "ddpm": {"image_size"},
+    "diffusers": {"image_size"},
+    "score-sde": {"config", "image_size"},
+    "edm": {"config"},
+}
+"""The options that can decide something, by family."""
 
 
 class Options(NamedTuple):
@@ -62,8 +77,18 @@ def prior_of(source: Source, options: Options) -> Prior:
         told = known.values
         hidden = {name: told.get(name) for name in Hidden._fields} | _said(options.hidden)
         options = Options(options.config or told.get("config"), options.preset or told.get("preset"), Hidden(**hidden))
-    prior = MAKERS[source.family](source, options)
+    try:
+        prior = MAKERS[source.family](source, options)
+    except DAMAGE as error:
+        raise MalformedError(f"its configuration is damaged ({one_sentence(error, 200)})") from error
     return prior._replace(known=known, assumed=() if known else prior.assumed)
+
+
+def idle_options(source: Source, options: Options) -> list[str]:
+    """The options that were given, but have no say about such a source, as the user writes them."""
+    said = _said(options.hidden) | {n: v for n in ("config", "preset") if (v := getattr(options, n)) is not None}
+    used = set() if source.family == "edm" and source.config else USED[source.family]
+    return ["--" + {"num_steps": "steps"}.get(name, name).replace("_", "-") for name in said if name not in used]
 
 
 def _said(hidden: Hidden) -> dict[str, Any]:

@@ -67,8 +67,9 @@ def recognise(shapes: Shapes, config: Mapping[str, Any], asked: str | None) -> S
             "it is a latent diffusion model, whose network works on codes of an autoencoder; it is not read"
         )
     if any(re.match(r"(Dense|GaussianFourierProjection)_0/", name) for name in shapes):
-        return Seen("score-sde", "")
-    fits = [Seen(family, prefix) for family, signs in SIGNS.items() for prefix in _prefixes(shapes, signs)]
+        fits = [Seen("score-sde", "")]  # the names of flax
+    else:
+        fits = [Seen(family, prefix) for family, signs in SIGNS.items() for prefix in _prefixes(shapes, signs)]
     fits = [_refined(seen, shapes) for seen in fits]
     averaged = [seen for seen in fits if "ema" in seen.prefix.lower()]
     fits = averaged or fits

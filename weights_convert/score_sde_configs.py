@@ -8,6 +8,7 @@ from jaxdiff.models import PriorConfig, SongConfig
 from jaxdiff.typing import Shape
 from weights_convert.diffusers_folder import read_json
 from weights_convert.families import rules, score_sde
+from weights_convert.kinds import check_kinds
 from weights_convert.published import score_sde_config, score_sde_configs, score_sde_folder
 from weights_convert.score_sde_modules import architecture
 from weights_convert.sources import Source
@@ -20,6 +21,10 @@ SEEN = ("name", "nf", "ch_mult", "num_res_blocks", "embedding_type", "progressiv
 """Fields that shapes tell."""
 LEVELS = ("sigma_min", "sigma_max", "num_scales")
 """Fields that the buffer of noise levels tells."""
+EXAMPLE: Values = score_sde.MODEL | {
+    "image_size": 256, "num_channels": 3, "centered": False, "sde": "vesde", "continuous": True,
+}  # fmt: skip
+"""Fields that a JSON file may have, each with a value of the right kind."""
 
 
 def config_from(values: Values) -> PriorConfig:
@@ -91,6 +96,7 @@ def _named(asked: str) -> Values:
             values |= {name: value for name, value in inner.items() if wanted is None or name in wanted}
     if missing := [name for name in ("image_size", "centered", "sde", "continuous") if name not in values]:
         raise ValueError(f"{asked} has no {', '.join(missing)}, which a configuration of score_sde needs.")
+    check_kinds(values, EXAMPLE, asked)
     return values
 
 

@@ -67,7 +67,9 @@ def read_source(path: Path, *, key: str | None = None, family: str | None = None
     """
     path = pathlib.Path(path)
     with named(path):
-        source = _read_folder(path) if path.is_dir() else _read_file(path, key, family)
+        if family is not None and family not in FAMILIES:
+            raise MalformedError(f"there is no family {family!r}; choose one of {', '.join(FAMILIES)}")
+        source = _read_folder(path, key, family) if path.is_dir() else _read_file(path, key, family)
         check_names(source.tensors)
     return _without_unused(source)
 
@@ -98,14 +100,16 @@ def _without_unused(source: Source) -> Source:
 # --- folders -----------------------------------------------------
 
 
-def _read_folder(path: pathlib.Path) -> Source:
+def _read_folder(path: pathlib.Path, key: str | None, family: str | None) -> Source:
+    if key is not None:
+        raise MalformedError("it is a folder, which has no keys; leave out --key")
     place = diffusers_folder.unet_folder(path)
     config = {
         "unet": diffusers_folder.with_defaults(diffusers_folder.read_json(place / "config.json")),
         "scheduler": _scheduler(path),
     }
     tensors, files = diffusers_folder.read_unet(place)
-    tensors, others = _under(tensors, recognise(tensors.shapes, config, "diffusers"))
+    tensors, others = _under(tensors, recognise(tensors.shapes, config, family or "diffusers"))
     return Source(path, "diffusers", tensors, config, others, key=", ".join(files))
 
 
@@ -120,13 +124,11 @@ def _scheduler(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_file(path: pathlib.Path, key: str | None, family: str | None) -> Source:
-    if family is not None and family not in FAMILIES:
-        raise MalformedError(f"there is no family {family!r}; choose one of {', '.join(FAMILIES)}")
     with open_regular(path) as file:
         head = file.read(16)
         file.seek(0)
         if flax_msgpack.looks_like_msgpack(head):
-            return _read_flax(path, file)
+            return _read_flax(path, file, family)
         saved = load_saved(file, FOREIGN, plain_pickle)
     found = _find(saved, key)
     tensors = saved.tensors(found.tensors)
@@ -139,9 +141,9 @@ def _read_file(path: pathlib.Path, key: str | None, family: str | None) -> Sourc
     return Source(path, seen.family, tensors, config, (*others, *found.others), found.key)
 
 
-def _read_flax(path: pathlib.Path, file: IO[bytes]) -> Source:
+def _read_flax(path: pathlib.Path, file: IO[bytes], family: str | None) -> Source:
     tensors, key, others = flax_msgpack.read_params(file, os.stat(path).st_size)
-    seen = recognise(tensors.shapes, {}, None)
+    seen = recognise(tensors.shapes, {}, family)
     return Source(path, seen.family, tensors, {"layout": "flax"}, tuple(others), key)
 
 

@@ -23,7 +23,7 @@ problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 # Draw
 # ----
 #
-# The spread of MMPS is nearly right, which is not so for every method. All eight runs are one compiled program.
+# The spread of MMPS is closer to the truth than that of most methods. All eight runs are one compiled program.
 
 draws = jd.posterior(jax.random.key(1), denoiser, problem, jd.samplers.mmps(iterations=3), n=8, steps=20)
 figure = jd.plots.draws(draws, face, problem=problem, most=4)
@@ -43,8 +43,8 @@ print(f"mean of the draws {jd.metrics.psnr(mean, face):.2f} dB, a single draw {s
 # Is the spread right?
 # --------------------
 #
-# An interval of 70 % should contain the truth for 70 % of the pixels. If the curve lies below the diagonal, the draws differ
-# too little.
+# An interval of 70 % should contain the truth for 70 % of the pixels. Here the curve lies below the diagonal, so the draws
+# differ too little. Only the average over many pictures shows whether a method does this in general.
 
 found = calibration(draws.samples, face)
 figure = jd.plots.calibration(found, samples=8)

@@ -2,13 +2,9 @@
 Your own network
 ================
 
-Any network that predicts the noise of x_t can be a prior. You train a small one on pictures of discs, and restore a disc
+Any network that removes noise from images can be a prior. You train a small one on pictures of discs, and restore a disc
 with it. Then you write the same network in Flax nnx, in Equinox and as a plain function, and use each in jaxdiff.
 """
-
-import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +16,7 @@ from flax import linen, nnx
 import jaxdiff as jd
 
 SHAPE, SCHEDULE = (16, 16, 1), jd.schedules.linear(1000)
+FACTS = {"schedule": SCHEDULE, "prediction": "x0", "image_shape": SHAPE}
 
 # %%
 # Data
@@ -42,7 +39,7 @@ figure = jd.plots.image_table([list(np.asarray(discs))], title="discs")
 # Flax linen
 # ----------
 #
-# The module takes a batch [N, H, W, C] and timesteps [N]. ``jd.Denoiser`` adds the schedule, and says what the output means.
+# The module takes a batch [N, H, W, C] and timesteps [N].
 
 
 class Net(linen.Module):
@@ -52,7 +49,7 @@ class Net(linen.Module):
 
     @linen.compact
     def __call__(self, x, t):
-        """Noise of a batch."""
+        """The clean images of a batch."""
         frequencies = 2.0 ** jnp.arange(8) * jnp.pi / 1000
         angles = t[:, None] * frequencies
         h = jnp.concatenate([x.reshape(len(x), -1), jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -62,19 +59,13 @@ class Net(linen.Module):
 
 
 module = Net()
-params = module.init(jax.random.key(1), jnp.zeros((1, *SHAPE)), jnp.zeros(1))["params"]
-
-
-def denoiser_of(params):
-    """The prior with these weights; v-prediction learns fast."""
-    return jd.Denoiser(params, SCHEDULE, module=module, image_shape=SHAPE, prediction="v")
-
+params = module.init(jax.random.key(1), jnp.zeros((1, *SHAPE)), jnp.zeros(1))
 
 # %%
 # Train it for a few seconds
 # --------------------------
 #
-# The loss is the error of x̂₀, with equal weight for all timesteps. For real training, use ``jaxdiff train``.
+# The network predicts the clean image, which a small network learns fast. For real training, use ``jaxdiff train``.
 
 optimizer = optax.adam(2e-3)
 
@@ -90,8 +81,7 @@ def update(params, state, key):
     x_t = jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
     def loss(params):
-        v = module.apply({"params": params}, x_t, t.astype(jnp.float32))
-        return jnp.mean((v - (jnp.sqrt(alpha_bar) * noise - jnp.sqrt(1 - alpha_bar) * x0)) ** 2)
+        return jnp.mean((module.apply(params, x_t, t.astype(jnp.float32)) - x0) ** 2)
 
     value, gradient = jax.value_and_grad(loss)(params)
     change, state = optimizer.update(gradient, state)
@@ -107,8 +97,10 @@ figure = jd.plots.curves({"loss": (range(0, 1500, 20), losses[::20])}, x="update
 # %%
 # Restore with it
 # ---------------
+#
+# ``from_module`` makes a prior of it. It needs three facts: the schedule, what the output means, and the shape of the images.
 
-denoiser = denoiser_of(params)
+denoiser = jd.denoisers.from_module(module, params, **FACTS)
 jd.testing.check_denoiser(denoiser)
 truth = disc(jax.random.key(10))
 operator = jd.operators.inpaint_mask(jnp.ones((16, 16)).at[:, 8:].set(0), image_shape=SHAPE)
@@ -123,24 +115,7 @@ figure = jd.plots.image_table(
 # A plain function
 # ----------------
 #
-# ``jd.Denoiser`` needs a module with one method, ``apply({"params": params}, x, t)``. A frozen dataclass around a function
-# has it. This works for every other library.
-
-
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """A function f(params, x, t) in the place of a linen module."""
-
-    f: Callable[..., Any]
-
-    def apply(self, variables, x, t):
-        """As linen does."""
-        return self.f(variables["params"], x, t)
-
-
-def prior(f, params):
-    """A prior from a function and its weights."""
-    return jd.Denoiser(params, SCHEDULE, module=Function(f), image_shape=SHAPE, prediction="v")
+# ``from_function`` takes a function of the parameters, the batch and the timesteps. This works for every other library.
 
 
 def linear_net(params, x, t):
@@ -148,13 +123,13 @@ def linear_net(params, x, t):
     return params["gain"] * x * (t / 1000)[:, None, None, None]
 
 
-jd.testing.check_denoiser(prior(linear_net, {"gain": jnp.asarray(0.5)}))
+jd.testing.check_denoiser(jd.denoisers.from_function(linear_net, {"gain": jnp.asarray(0.5)}, **FACTS))
 
 # %%
 # Flax nnx
 # --------
 #
-# Split the model into its structure and its state. The state has the parameters.
+# An nnx module contains its parameters.
 
 
 class NnxNet(nnx.Module):
@@ -164,18 +139,17 @@ class NnxNet(nnx.Module):
         self.conv = nnx.Conv(1, 1, (3, 3), rngs=rngs)
 
     def __call__(self, x, t):
-        """Noise of a batch."""
+        """The clean images of a batch."""
         return self.conv(x) * (t / 1000)[:, None, None, None]
 
 
-structure, weights = nnx.split(NnxNet(nnx.Rngs(0)))
-jd.testing.check_denoiser(prior(lambda params, x, t: nnx.merge(structure, params)(x, t), weights))
+jd.testing.check_denoiser(jd.denoisers.from_module(NnxNet(nnx.Rngs(0)), **FACTS))
 
 # %%
 # Equinox
 # -------
 #
-# An Equinox network takes one image, with the channels first. Separate the arrays from the rest, and move the axes.
+# An Equinox network takes one image, with the channels first. Two options say so.
 
 
 class EqxNet(eqx.Module):
@@ -188,14 +162,6 @@ class EqxNet(eqx.Module):
         return self.conv(x) * (t / 1000)
 
 
-arrays, rest = eqx.partition(EqxNet(eqx.nn.Conv2d(1, 1, 3, padding=1, key=jax.random.key(0))), eqx.is_array)
-
-
-def equinox_net(params, x, t):
-    """A batch of images, channels last."""
-    model = eqx.combine(params, rest)
-    return jnp.moveaxis(jax.vmap(model)(jnp.moveaxis(x, -1, 1), t), 1, -1)
-
-
-jd.testing.check_denoiser(prior(equinox_net, arrays))
+net = EqxNet(eqx.nn.Conv2d(1, 1, 3, padding=1, key=jax.random.key(0)))
+jd.testing.check_denoiser(jd.denoisers.from_module(net, batched=False, channels_first=True, **FACTS))
 print("linen, a function, nnx and Equinox: all four are priors")

@@ -15,8 +15,9 @@ __all__ = ["write_report"]
 SHOWN = 4
 """Images of each task that the page shows."""
 WORDS = (
-    "Mean ± standard error over images; seeds of an image are averaged first. The 95 % interval is a bootstrap over images. "
-    "Bold: the best of what never diverged. The misfit is the RMS of y − A(x), about σ for a good fit."
+    "Numbers are means ± standard errors over images. The seeds of an image are averaged first. The 95 % interval is a "
+    "bootstrap over images. The best method that never diverged is bold. The misfit is the RMS of y − A(x). For a good fit, "
+    "it is about σ."
 )
 
 
@@ -58,8 +59,8 @@ def _scores(lines: Sequence[dict[str, Any]]) -> list[Part]:
             log_x,
         )
         for name, title, what, log_x in (
-            ("network_calls", "network calls an image", "network calls", False),
-            ("seconds_per_image", "seconds an image, warm", "seconds", True),
+            ("network_calls", "network calls for an image", "network calls", False),
+            ("seconds_per_image", "seconds for an image, without compilation", "seconds", True),
         )
         if not name.startswith("seconds") or all(line[name] > 0 for line in lines)
     ]

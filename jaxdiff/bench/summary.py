@@ -123,9 +123,9 @@ def about(grid: Grid, images: int, refused: Mapping[tuple[str, str], str], unrea
         + (f", noise {grid.noise}" if grid.noise else "")
     )
     words = (
-        "Means over images ± standard error; seeds of an image are averaged first. 95 %: bootstrap over images. σ is on "
-        "[-1, 1]; misfit is the RMS of y − A(x) over what was observed, about σ for a good fit. s/image: warm, on "
-        f"{jax.devices()[0].device_kind}."
+        "Numbers are means ± standard errors over images. The seeds of an image are averaged first. The 95 % interval is a "
+        "bootstrap over images. σ is on [-1, 1]. The misfit is the RMS of y − A(x) over observed entries. For a good fit, it "
+        f"is about σ. s/image does not include compilation. The device is {jax.devices()[0].device_kind}."
     )
     left_out = [f"- {method} cannot do {task}: {why}\n" for (task, method), why in refused.items()]
     left_out += [f"- not read: {why}\n" for why in unreadable]

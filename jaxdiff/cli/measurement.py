@@ -67,13 +67,21 @@ def add_operator(parser: argparse.ArgumentParser, *, task: str | None = None) ->
         "--task",
         required=task is None,
         default=task,
-        help="what was, or will be, done to the picture: a name of jaxdiff info, or a published one of jaxdiff tasks",
+        help="what was done, or will be done, to the picture; jaxdiff tasks lists the names",
     )
-    group.add_argument("--mask", default=None, help=f"for {MASK}: a picture, bright = measured, or an array .npy")
-    group.add_argument("--kernel", default=None, help="for a blur: its kernel, a picture or an array .npy of odd sides")
-    group.add_argument("--blur-std", type=float, default=None, help="for gaussian_blur: pixels of the prior's images")
+    group.add_argument(
+        "--mask", default=None, help=f"for {MASK}: a picture that is bright at good pixels, or an array .npy"
+    )
+    group.add_argument(
+        "--kernel", default=None, help="for a blur: its kernel, as a picture or an array .npy, with odd sides"
+    )
+    group.add_argument(
+        "--blur-std", type=float, default=None, help="for gaussian_blur: its width in pixels of the prior"
+    )
     group.add_argument("--quality", type=float, default=None, help="for jpeg: 1 (worst) to 100")
-    group.add_argument("--factor", type=int, default=None, help="for super_resolution: by which both sides shrink")
+    group.add_argument(
+        "--factor", type=int, default=None, help="for super_resolution: the factor by which both sides shrink"
+    )
 
 
 def _mask(args: argparse.Namespace, shape: Shape, photo: Photo | None) -> Operator:

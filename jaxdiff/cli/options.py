@@ -36,12 +36,12 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prior",
         default="faces64",
-        help="an embedded prior's name, the path of a converted checkpoint, or hf:owner/repo",
+        help="the name of an embedded prior, the path of a converted checkpoint, or hf:owner/repo",
     )
     group.add_argument(
         "--dtype",
         default="float32",
-        help="of the network: float32 (default), bfloat16, or auto: bfloat16 on GPU, TPU and AMX",
+        help="numbers of the network: float32 (default), bfloat16, or auto, which is bfloat16 on GPU, TPU and AMX",
     )
     group.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
 
@@ -50,7 +50,7 @@ def add_general(parser: argparse.ArgumentParser, *, seed: bool = True, overwrite
     """``--seed``, ``--overwrite`` and ``--verbose``."""
     group = parser.add_argument_group("general")
     if seed:
-        group.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+        group.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default 0)")
     if overwrite:
         group.add_argument(
             "--overwrite", action="store_true", help="replace the files that an earlier run wrote into --out"
@@ -62,9 +62,11 @@ def add_run(group: Group) -> None:
     """``--spacing`` and ``--batch-size``."""
     spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
     group.add_argument(
-        "--spacing", default=None, help=f"how the steps are spread: {spacings}; the method's own by default"
+        "--spacing", default=None, help=f"how the steps are spread: {spacings} (by default as the method does)"
     )
-    group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
+    group.add_argument(
+        "--batch-size", default="auto", help="runs at once; auto, the default, takes as many as fit into the memory"
+    )
 
 
 def add_open(group: Group) -> None:
@@ -77,7 +79,7 @@ def add_length(group: argparse._ArgumentGroup, default: str) -> None:
     either = group.add_mutually_exclusive_group()
     either.add_argument("--steps", type=int, default=None, help=f"steps of a run ({default})")
     either.add_argument(
-        "--calls", type=int, default=None, help="in place of --steps: at most so many network calls an image"
+        "--calls", type=int, default=None, help="instead of --steps: at most this many network calls for an image"
     )
 
 

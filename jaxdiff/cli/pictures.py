@@ -19,16 +19,16 @@ ALIGN = ("face", "centre")
 def add_frame(group: argparse._ActionsContainer) -> None:
     """``--resize``, ``--align`` and ``--frame``, of which one can be given."""
     either = group.add_mutually_exclusive_group()
-    either.add_argument("--resize", action="store_true", help="centre-crop and resize to what the prior takes")
+    either.add_argument("--resize", action="store_true", help="cut out the centre, and resize it to the prior's size")
     either.add_argument(
         "--align",
         nargs="?",
         const="face",
         choices=ALIGN,
-        help="restore a square of the photo and put it back: that of the largest face (face, default), or the centre",
+        help="restore a square of the photo, and put it back: around the largest face (face, the default), or the centre",
     )
     either.add_argument(
-        "--frame", metavar="TOP,LEFT,SIDE", help="restore this square of the photo, in its pixels, and put it back"
+        "--frame", metavar="TOP,LEFT,SIDE", help="restore this square of the photo, given in pixels, and put it back"
     )
 
 

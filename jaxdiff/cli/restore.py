@@ -65,10 +65,10 @@ __all__ = [
 
 USAGE = "PICTURE [PICTURE or FOLDER ...] --task TASK [options]"
 ABOUT = (
-    "Restore a picture. Without --measured the picture is degraded first, as --task says, and then restored, so that the "
-    "result can be compared with the truth. With --measured the picture is taken as degraded already. Several pictures, or "
-    "a folder, are restored together, each into a folder of its own; each with the same --seed, as if it were alone, so "
-    "that neither their order nor their number matters."
+    "Restore a picture. Without --measured the picture is degraded first, as --task says, and then restored. So you can "
+    "compare the result with the truth. With --measured the picture is degraded already. You can give several pictures, or a "
+    "folder. Each picture then gets its own folder of results. It is restored as if it were alone, with the same --seed. So "
+    "the order and the number of pictures do not matter."
 )
 EXAMPLES = (
     "jaxdiff restore face.png --task inpaint_box --count 8",
@@ -83,14 +83,16 @@ ALIASES = {"--samples": "--count"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="a picture, several, or folders of pictures")
+    parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="pictures, or folders of pictures")
     add_operator(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--measured", action="store_true", help="the picture is the measurement already")
+    group.add_argument("--measured", action="store_true", help="the picture is degraded already")
     add_frame(group)
     add_noise(group, "the task's by default, or that of 8 bits for --measured with a mask")
     group = parser.add_argument_group("method")
-    group.add_argument("--method", default=None, help="see jaxdiff info; the best known for the task by default")
+    group.add_argument(
+        "--method", default=None, help="a method of jaxdiff info (by default the best known for the task)"
+    )
     group.add_argument(
         "--settings",
         default=None,

@@ -1,4 +1,4 @@
-"""``jaxdiff tasks``: every published task by name, and a contact sheet of what each makes of one picture."""
+"""``jaxdiff tasks``: all tasks by name, and a contact sheet of what most of them do to a picture."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from jaxdiff.tasks.contact_sheet import SHEET, contact_sheet
 __all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
 USAGE = "[PICTURE] [options]"
-ABOUT = "List every published task by name; with a picture, show on one sheet what most of them make of it."
+ABOUT = "List all tasks by name. With a picture, show on one sheet what most of them do to it."
 EXAMPLES = (
     "jaxdiff tasks",
     "jaxdiff tasks photo.png",
@@ -25,7 +25,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument(
-        "image", nargs="?", default=None, help="a picture for the contact sheet; names alone without one"
+        "image", nargs="?", default=None, help="a picture for the contact sheet; without it, the names are listed"
     )
     parser.add_argument(
         "--size", type=int, default=128, help="side of the square that the picture is fitted to (default 128)"
@@ -35,13 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the presets; draw the sheet where a picture is given."""
+    """List the tasks, or draw the sheet of a picture."""
     if args.image is None:
-        table = Table(title="published tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table = Table(title="tasks", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
         for name, task in TASKS.items():
-            if task.origin != "default":
-                about = f"{task.about}; {task.shown_noise}"
-                table.add_row(f"  {name}", about.replace("[", r"\["))
+            about = f"{task.about}; {task.shown_noise}"
+            table.add_row(f"  {name}", about.replace("[", r"\["))
         show(table)
         return
     out = check_picture_path(args.out, "tasks.png")

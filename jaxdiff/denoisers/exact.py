@@ -1,4 +1,4 @@
-"""Priors whose denoiser is exact: Gaussians and mixtures of them, for tests against posteriors in closed form."""
+"""Priors with an exact denoiser, Gaussians and their mixtures, for tests against posteriors in closed form."""
 
 from functools import partial
 
@@ -20,14 +20,14 @@ _product = partial(jnp.matmul, precision="highest")
 
 @struct.dataclass
 class GaussianPrior(Summarised):
-    """x₀ ~ N(mean, covariance) with its exact denoiser, for tests against closed-form posteriors.
+    """x₀ ~ N(mean, covariance) with its exact denoiser, for tests against posteriors in closed form.
 
-    E[x₀ | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ). Computed in the eigenbasis of Σ, so each t costs two products.
+    E[x₀ | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ). In the eigenbasis of Σ, this takes two matrix products.
 
     Attributes:
         mean: [H, W, C].
         basis: [D, D], D = H·W·C, eigenvectors of Σ in columns.
-        eigenvalues: [D], of Σ, at least 0.
+        eigenvalues: eigenvalues of Σ, [D], at least 0.
         schedule: ᾱ.
     """
 
@@ -80,8 +80,8 @@ def gaussian_prior(mean: Array, covariance: Array, schedule: NoiseSchedule) -> G
 class GaussianMixturePrior(Summarised):
     """x₀ ~ Σ_k w_k N(μ_k, v_k I) with its exact denoiser.
 
-    E[x₀ | x_t] = Σ_k r_k(x_t) m_k(x_t): responsibilities r_k ∝ w_k N(x_t; √ᾱ μ_k, (ᾱ v_k + 1−ᾱ) I), and each component's
-    own posterior mean m_k.
+    E[x₀ | x_t] = Σ_k r_k(x_t) m_k(x_t). Here m_k is the posterior mean of component k, and the responsibilities are
+    r_k ∝ w_k N(x_t; √ᾱ μ_k, (ᾱ v_k + 1−ᾱ) I).
 
     Attributes:
         weights: [K], sum 1.

@@ -1,4 +1,4 @@
-"""Autoguidance: a prior pushed away from a weaker version of itself."""
+"""Autoguidance: a prior that is pushed away from a weaker version of itself."""
 
 import math
 from typing import Any
@@ -16,13 +16,13 @@ __all__ = ["Autoguided", "autoguided"]
 
 @struct.dataclass
 class Autoguided(Summarised):
-    """D + w (D − D_weak) between two noise levels, D elsewhere.
+    """D + w (D − D_weak) between two noise levels, and D at all others.
 
     Attributes:
         strong: the prior, D.
-        weak: the weaker one, D_weak, asked at the same noise level.
+        weak: the weaker prior, D_weak, at the same noise level.
         weight: w.
-        sigma_range: lowest and highest σ at which the weak prior has a say, [2].
+        sigma_range: the lowest and the highest σ at which the weak prior acts, [2].
         clip: clip x̂₀ to [-1, 1].
     """
 
@@ -61,25 +61,25 @@ def autoguided(
     weight: float | Array = 1.0,
     sigma_range: tuple[float, float] = (0.0, math.inf),
 ) -> Autoguided:
-    """A prior guided by a weaker version of itself: a smaller network, one trained for a shorter time, or an early average.
+    """Guide a prior by a weaker version of itself: a smaller network, or one that was trained for a shorter time.
 
         D_w(x; σ) = D(x; σ) + w (D(x; σ) − D_weak(x; σ))
 
-    What the weak prior gets wrong the strong one gets wrong less, in the same direction, so that going on helps. Draws become
-    cleaner and less varied, and no longer follow the prior exactly. A call costs both networks.
+    Both priors make errors in the same direction, and those of the weak prior are larger. So a step away from the weak prior
+    helps. Draws become cleaner and less varied, and no longer follow the prior exactly. A call evaluates both networks.
 
     Args:
         strong: the prior.
-        weak: the weaker one, of the same images; its schedule may be another.
-        weight: w; 0 for the prior itself, 1 to 2 are usual.
-        sigma_range: lowest and highest σ on [-1, 1] at which the weak prior has a say.
+        weak: the weaker prior, for the same images. It may have another schedule.
+        weight: w. 0 gives the prior itself, and 1 to 2 are usual.
+        sigma_range: the lowest and the highest σ, on [-1, 1], at which the weak prior acts.
 
     Raises:
-        ValueError: if the priors are of other images, w is negative, or the range is empty.
+        ValueError: if the priors have different image shapes, w is negative, or the range is empty.
 
     Reference:
-        Karras et al., "Guiding a Diffusion Model with a Bad Version of Itself", NeurIPS 2024, Eq. 4; Kynkäänniemi et al.,
-        "Applying Guidance in a Limited Interval", NeurIPS 2024, for the range.
+        Karras et al., "Guiding a Diffusion Model with a Bad Version of Itself", NeurIPS 2024, Eq. 4. The range is from
+        Kynkäänniemi et al., "Applying Guidance in a Limited Interval", NeurIPS 2024.
     """
     if tuple(strong.image_shape) != tuple(weak.image_shape):
         raise ValueError(

@@ -7,6 +7,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import check_range
 from jaxdiff._summary import Summarised
 from jaxdiff.models.preconditioning import Preconditioning
 from jaxdiff.schedules import Level, NoiseSchedule, level_of_sigma
@@ -19,13 +20,13 @@ VARIANCES = ("fixed_small", "fixed_large", "learned", "learned_range")
 
 
 class Prediction(NamedTuple):
-    """What one denoiser call yields for one image.
+    """The result of one call of a denoiser, for one image.
 
     Attributes:
-        x0: E[x₀ | x_t], clipped to [-1, 1] where the denoiser clips.
-        eps: the network's noise estimate, before any clipping.
-        log_variance: log of the variance of the reverse step, [H, W, C]: learned, or the fixed one that the network was
-            trained for. None where the prior has no opinion; a transition then takes the posterior's.
+        x0: E[x₀ | x_t], clipped to [-1, 1] if the denoiser clips.
+        eps: the network's estimate of the noise, before any clipping.
+        log_variance: logarithm of the variance of the reverse step, [H, W, C]. It is learned, or the fixed one of the
+            training. If it is None, a transition takes the variance of the posterior.
     """
 
     x0: Array
@@ -34,7 +35,7 @@ class Prediction(NamedTuple):
 
 
 class DenoiserLike(Protocol):
-    """What a sampler asks of a prior."""
+    """What a sampler needs of a prior."""
 
     schedule: NoiseSchedule
 
@@ -50,23 +51,24 @@ class DenoiserLike(Protocol):
 
 @struct.dataclass
 class Denoiser(Summarised):
-    """A diffusion network with what it was trained for.
+    """A diffusion network, with its noise schedule and the meaning of its output.
 
-    ``denoiser(x_t, t)`` takes one image [H, W, C] and an integer (or fractional) t. New parameters, schedules or labels of
-    the same shapes cost no recompilation.
+    ``denoiser(x_t, t)`` takes one image [H, W, C] and an integer or fractional t. It does not compile again for new
+    parameters, schedules or labels of the same shapes.
 
     Attributes:
         params: the network's parameters.
         schedule: ᾱ of the training process.
         label: class label of a class-conditional network, else None.
         module: the linen network, ``module.apply({"params": params}, x [N, H, W, C], t [N]) → [N, H, W, C or 2C]``.
-        image_shape: (H, W, C) that the network was trained at; other sizes work where its depth divides them.
+        image_shape: (H, W, C) of the training images. The network takes other sizes, too, if its depth divides them.
         prediction: what the network's output means: "eps", "x0", "v" (= √ᾱ ε − √(1−ᾱ) x₀) or "edm"
             (``diffusion.v_of`` with σ_data = 8).
         variance: "fixed_small", "fixed_large", or how the C extra channels give log σ²: "learned", "learned_range".
-        clip: clip x̂₀ to [-1, 1], inside the graph: its gradient is 0 where saturated, as in the original DPS.
+        clip: clip x̂₀ to [-1, 1]. As in the original DPS, the gradient of a clipped pixel is 0.
         rescale_timesteps: give the network t · 1000/T.
-        preconditioning: what surrounds a network that is told σ; it replaces ``prediction``. None for one that is told t.
+        preconditioning: how D is computed from a network that receives σ. It replaces ``prediction``. It is None for a
+            network that receives t.
     """
 
     params: PyTree
@@ -82,7 +84,7 @@ class Denoiser(Summarised):
 
     @property
     def name(self) -> str:
-        """The module's name, under which settings and best methods are recorded: that of an embedded prior; else empty."""
+        """The name of an embedded prior, under which settings and best methods are recorded. For other priors it is empty."""
         return getattr(self.module, "name", None) or ""
 
     def __call__(self, x_t: Array, t: Array, s: Array | None = None) -> Prediction:
@@ -97,7 +99,7 @@ class Denoiser(Summarised):
             The prediction for this image.
 
         Raises:
-            ValueError: if ``x_t`` is not one image, the network cannot take its size, or learns no variance where it should.
+            ValueError: if ``x_t`` is not one image, if the network cannot take its size, or if a learned variance is missing.
         """
         _check_image(x_t)
         t = jnp.asarray(t)
@@ -120,13 +122,13 @@ class Denoiser(Summarised):
         return Prediction(x0, eps, jnp.broadcast_to(self._log_variance(values, t, s), x_t.shape).astype(x_t.dtype))
 
     def lean(self) -> "Denoiser":
-        """The same prior with less memory: layers of its network are computed twice, where the network can do that."""
+        """The same prior with less memory: if the network supports it, its layers are computed twice."""
         return self.replace(module=self.module.clone(remat=True)) if hasattr(self.module, "remat") else self  # type: ignore[attr-defined]
 
     def denoise(self, x: Array, sigma: Array) -> Array:
-        """D(x; σ) = E[x₀ | x] of x = x₀ + σ z on [-1, 1], as the network gives it: it is not clipped.
+        """D(x; σ) = E[x₀ | x] of x = x₀ + σ z on [-1, 1], without clipping.
 
-        A network of discrete timesteps is used at the fractional one whose level is σ; x_t is √ᾱ x with ᾱ = 1/(1+σ²).
+        A network with discrete timesteps receives the fractional timestep whose level is σ. x_t is √ᾱ x with ᾱ = 1/(1+σ²).
 
         Args:
             x: [H, W, C], one image.
@@ -136,9 +138,10 @@ class Denoiser(Summarised):
             [H, W, C].
 
         Raises:
-            ValueError: if ``x`` is not one image, or the network cannot take its size.
+            ValueError: if ``x`` is not one image, the network cannot take its size, or ``sigma`` is no positive number.
         """
         _check_image(x)
+        check_range("sigma", sigma, 0, open_low=True)
         sigma = jnp.asarray(sigma, x.dtype)
         if self.preconditioning is not None:
             return self._by_sigma(x, sigma, self.preconditioning)[0]
@@ -181,7 +184,7 @@ class Denoiser(Summarised):
 
 
 def noise_label(form: Preconditioning, schedule: NoiseSchedule, sigma: Array) -> Array:
-    """What a network is told of σ on [-1, 1]: c_noise(σ), or a timestep of the schedule, where −1 is the clean image."""
+    """What a network receives for σ on [-1, 1]: c_noise(σ), or a timestep of the schedule. −1 is the clean image."""
     if not form.by_schedule:
         return form.label_of(form.inward(sigma, sigma)[1])
     if form.label == "timestep":
@@ -194,3 +197,5 @@ def noise_label(form: Preconditioning, schedule: NoiseSchedule, sigma: Array) ->
 def _check_image(x: Array) -> None:
     if x.ndim != 3:
         raise ValueError(f"a denoiser takes one image [H, W, C], got shape {x.shape}; use jax.vmap for a batch.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"a denoiser takes floating-point values in [-1, 1], got {x.dtype}.")

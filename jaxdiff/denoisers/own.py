@@ -1,13 +1,14 @@
-"""Networks of one's own as priors: a plain function, or a module of flax linen, flax nnx or equinox; none is required."""
+"""Your own network as a prior: a plain function, or a module of flax linen, flax nnx or equinox. None of them is required."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff._checks import check_image_shape, shown
 from jaxdiff.denoisers.network import PREDICTIONS, Denoiser
 from jaxdiff.models.preconditioning import FORMS, Preconditioning
 from jaxdiff.schedules import NoiseSchedule
@@ -16,7 +17,7 @@ from jaxdiff.typing import Array, PyTree, Shape
 __all__ = ["from_function", "from_module"]
 
 TOLD = {"denoised": "sigma", "score": "sigma", "ve": "sigma", "flow": "flow", "flow_to_data": "flow_to_data"}
-"""Predictions of networks that are told σ, or the t of a straight path, with the label that they usually take."""
+"""Predictions of networks that receive σ, or the t of a straight path, with the label that they usually take."""
 
 
 def from_function(
@@ -32,32 +33,36 @@ def from_function(
     batched: bool = True,
     channels_first: bool = False,
 ) -> Denoiser:
-    """A prior from any function ``apply(params, x, t)``, or ``apply(params, x, t, label)`` where there is a label.
+    """Make a prior from any function ``apply(params, x, t)``, or ``apply(params, x, t, label)`` if there is a label.
 
     Args:
-        apply: the network: x [N, H, W, C] and t [N] to an output of the shape of x.
+        apply: the network. It takes x [N, H, W, C] and t [N]. Its output has the shape of x.
         params: its parameters, any pytree.
-        schedule: the noise levels that it was trained for (``jaxdiff.schedules``).
+        schedule: the noise levels of its training (``jaxdiff.schedules``).
         image_shape: (H, W, C).
-        prediction: what the output means. Told a timestep: "eps", "x0", "v". Told σ: "denoised" (D itself), "score",
-            "ve" (−noise). Told t of the path (1−t) x₀ + t z: "flow" (z − x₀); told 1−t: "flow_to_data" (x₀ − z).
-        preconditioning: any other combination of form, label and data range; it replaces ``prediction``.
-        label: class label, whole number or None.
+        prediction: what the output means. If the network receives a timestep: "eps", "x0" or "v". If it receives σ:
+            "denoised" (D itself), "score" or "ve" (−noise). If it receives t of the path (1−t) x₀ + t z: "flow" (z − x₀). If
+            it receives 1−t: "flow_to_data" (x₀ − z).
+        preconditioning: any other combination of form, label and data range. It replaces ``prediction``.
+        label: class label, a whole number or None.
         clip: clip x̂₀ to [-1, 1].
-        batched: the network takes a batch; else one image [H, W, C] and one t.
-        channels_first: the network takes [C, H, W].
+        batched: whether the network takes a batch. If not, it takes one image [H, W, C] and one t.
+        channels_first: whether the network takes [C, H, W].
 
     Returns:
-        A denoiser for every sampler.
+        A denoiser for all samplers.
 
     Raises:
-        ValueError: if there is no such prediction, or the output has another shape than the image.
+        ValueError: if the prediction is unknown, an argument is of another kind, or the output does not have the shape of
+            the image.
 
     >>> from jaxdiff import schedules
     >>> noise = from_function(lambda p, x, t: p * x, 1.0, schedule=schedules.linear(), image_shape=(8, 8, 3))
     >>> noise.denoise(jnp.ones((8, 8, 3)), 1.0).shape
     (8, 8, 3)
     """
+    _check_kinds(apply, schedule, preconditioning)
+    prediction = str(prediction)
     if preconditioning is None and prediction not in PREDICTIONS:
         if prediction not in TOLD:
             names = ", ".join(dict.fromkeys((*PREDICTIONS, *TOLD)))
@@ -67,9 +72,9 @@ def from_function(
     denoiser = Denoiser(
         params=params,
         schedule=schedule,
-        label=None if label is None else jnp.asarray(label, jnp.int32),
+        label=None if label is None else _class(label),
         module=_Function(apply, batched, channels_first),  # type: ignore[arg-type]
-        image_shape=tuple(image_shape),
+        image_shape=check_image_shape(image_shape),
         prediction=prediction if preconditioning is None else "eps",
         variance="fixed_small",
         clip=clip,
@@ -80,20 +85,26 @@ def from_function(
 
 
 def from_module(module: Any, variables: PyTree | None = None, **options: Any) -> Denoiser:
-    """A prior from a module of flax linen (with its ``variables``), flax nnx or equinox.
+    """Make a prior from a module of flax linen (with its ``variables``), flax nnx or equinox.
 
     Args:
-        module: called as ``module(x, t)``, or ``module(x, t, label)``.
-        variables: of a linen module, ``{"params": ...}``; of others, parameters that replace its own.
-        options: those of ``from_function``.
+        module: is called as ``module(x, t)``, or ``module(x, t, label)``.
+        variables: ``{"params": ...}`` for a linen module. For other modules, parameters that replace their own.
+        options: the options of ``from_function``.
 
     Raises:
-        ValueError: if the module is of no known kind, or a linen module comes without variables.
+        ValueError: if the kind of the module is unknown, or a linen module has no variables.
     """
     home = {base.__module__.partition(".")[0] for base in type(module).__mro__}
     if hasattr(module, "apply") and hasattr(module, "init"):
+        if isinstance(module, type):
+            raise ValueError(
+                f"{module.__name__} is a class; give a module that was made from it, {module.__name__}(…)."
+            )
         if variables is None:
             raise ValueError('a linen module has no parameters in itself; give variables={"params": ...} too.')
+        if isinstance(variables, Mapping) and variables and "params" not in variables:
+            raise ValueError('variables have no "params"; give what module.init returned, or {"params": params}.')
         return from_function(_Linen(module), variables, **options)
     if "flax" in home:
         from flax import nnx
@@ -164,6 +175,25 @@ class _Leaves:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def _check_kinds(apply: Any, schedule: Any, preconditioning: Any) -> None:
+    """Refuse arguments that were mixed up, before they fail somewhere else."""
+    if not callable(apply):
+        raise ValueError(f"apply must be a function of (params, x, t), got {shown(apply)}.")
+    if not isinstance(schedule, NoiseSchedule):
+        raise ValueError(
+            f"schedule must be one of jaxdiff.schedules, such as schedules.linear(1000); got {shown(schedule)}."
+        )
+    if not isinstance(preconditioning, Preconditioning | None):
+        raise ValueError(f"preconditioning must be a Preconditioning or None, got {shown(preconditioning)}.")
+
+
+def _class(label: Any) -> Array:
+    found = jnp.asarray(label) if isinstance(label, int | np.ndarray | np.integer | jax.Array) else None
+    if found is None or found.ndim or not jnp.issubdtype(found.dtype, jnp.integer):
+        raise ValueError(f"label must be a whole number or None, got {shown(label)}.")
+    return found.astype(jnp.int32)
 
 
 def _check_shape(denoiser: Denoiser) -> None:

@@ -13,22 +13,23 @@ __all__ = ["Calibration", "calibration", "coverage"]
 
 
 def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
-    """Share of pixels whose true value lies in their central credible interval; its mean is ``level``, if the draws are right.
+    """The fraction of pixels whose true value lies in their central credible interval.
 
-    If they are, the rank of the truth among n draws is one of n + 1, all equally likely, so intervals of whole ranks have
-    few levels only. The rank r = #{draws < truth} is therefore given the whole stretch of width 1 around j = r − n/2, and
-    counts by how much of it lies in [−h, h], h = level (n + 1)/2; the mean over all ranks is exactly ``level``, for
-    every n, and no quantile is interpolated. Draws that equal the truth (to rounding) may stand on either side of it: its
-    stretch is then as much wider, and a pixel that all draws know exactly counts as ``level``, for or against nothing.
-    NaN where a draw or the truth is: a run that diverged covers nothing.
+    If the draws follow the posterior, its mean is ``level``. Then the rank of the truth among n draws is one of n + 1 numbers,
+    which are all equally likely. Intervals of whole ranks would have only a few levels. So the rank r = #{draws < truth}
+    stands for an interval of width 1 around j = r − n/2. It counts by the part of this interval that lies in [−h, h], with
+    h = level (n + 1)/2. The mean over all ranks is exactly ``level``, for any n, without interpolated quantiles.
+
+    A draw that equals the truth, except for rounding, may be on either side of it. The interval of the rank is then wider by
+    1. If all draws equal the truth, the pixel counts as ``level``. If a draw or the truth is NaN, the result is NaN.
 
     Args:
         samples: [n, H, W, C].
         truth: [H, W, C].
-        level: in [0, 1]; ``vmap`` for several.
+        level: in [0, 1]. Use ``vmap`` for several levels.
 
     Raises:
-        ValueError: if the shapes do not fit, or the level lies outside.
+        ValueError: if the shapes do not fit, or the level is not in [0, 1].
     """
     if truth.shape != samples.shape[1:]:
         raise ValueError(
@@ -47,7 +48,7 @@ def coverage(samples: Array, truth: Image, level: float | Scalar) -> Scalar:
 
 
 class Calibration(NamedTuple):
-    """Coverage by level, and its mean absolute distance from the diagonal."""
+    """The coverage at each level, and its mean absolute distance from the diagonal."""
 
     levels: Array
     coverage: Array
@@ -55,9 +56,10 @@ class Calibration(NamedTuple):
 
 
 def calibration(samples: Array, truth: Image, *, levels: int = 19) -> Calibration:
-    """The calibration curve: coverage at ``levels`` evenly spaced levels in ]0, 1[.
+    """The calibration curve: the coverage at ``levels`` evenly spaced levels in ]0, 1[.
 
-    Below the diagonal the draws are over-confident. Pixels of one image are not independent: average over images.
+    If the curve is below the diagonal, the draws differ too little. The pixels of one image are not independent, so take
+    the average over images.
 
     Args:
         samples: [n, H, W, C].

@@ -77,13 +77,15 @@ def _spread(draws: np.ndarray, truth: np.ndarray | None, values: np.ndarray | No
     shown = [Picture("mean", mean), pages.deviation("standard deviation", values, top)]
     if truth is not None:
         shown.append(pages.deviation("error of the mean", np.sqrt(np.mean((mean - truth) ** 2, axis=-1)), top))
-    text = "The standard deviation of the draws at each pixel, on [-1, 1]: where it is bright, the draws disagree."
+    text = (
+        "This is the standard deviation of the draws at each pixel, on [-1, 1]. Where it is bright, the draws differ."
+    )
     return [Section("What is certain", [Pictures(shown, columns=len(shown))], text)]
 
 
 def _words(rows: Sequence[Mapping[str, Any]]) -> str:
-    misfit = "The misfit is the RMS of y − A(x) over what was measured; of a good fit it is about σ."
-    return f"PSNR and SSIM: higher is better. LPIPS: lower is better. {misfit}" if "psnr" in rows[0] else misfit
+    misfit = "The misfit is the RMS of y − A(x) over observed entries. For a good fit, it is about σ."
+    return f"A higher PSNR and SSIM and a lower LPIPS are better. {misfit}" if "psnr" in rows[0] else misfit
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], links: Sequence[str] = ()) -> Table:

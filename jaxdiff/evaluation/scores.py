@@ -24,9 +24,9 @@ def scores(images: Array | np.ndarray, truths: Array | np.ndarray, problems: Pro
         problems: what was measured; leaves have a first axis B.
 
     Returns:
-        By name, [B]: PSNR (dB, at most ``EXACT``), SSIM, LPIPS, and the misfit, the RMS of y − A(x) over what was observed,
-        which is σ where the fit is as good as the noise allows. NaN where a run diverged, or an image is too small for a
-        score.
+        By name, [B]: PSNR (dB, at most ``EXACT``), SSIM, LPIPS, and the misfit. The misfit is the RMS of y − A(x) over the
+        observed entries. It is σ if the fit is as good as the noise allows. A score is NaN if a run diverged, or if an image
+        is too small.
     """
     images, truths = jnp.asarray(images), jnp.asarray(truths)
     finite = np.isfinite(np.asarray(images)).all(axis=(1, 2, 3))

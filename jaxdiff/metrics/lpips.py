@@ -1,8 +1,8 @@
 """LPIPS, the learned perceptual distance, on AlexNet and VGG16 features in plain JAX.
 
-Weights are named arrays: `conv{i}/kernel` [h, w, in, out], `conv{i}/bias` [out] for each convolution of the trunk, and
-`linear{k}` [channels] for each of the five feature layers. AlexNet's are packaged; VGG16's (59 MB) are made once by
-`jaxdiff convert lpips --net vgg`.
+Weights are named arrays. Each convolution of the trunk has `conv{i}/kernel` [h, w, in, out] and `conv{i}/bias` [out]. Each of
+the five feature layers has `linear{k}` [channels]. The package contains the weights of AlexNet. `jaxdiff convert lpips --net
+vgg` makes those of VGG16 (59 MB).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _normalize(features: Array) -> Array:
 def lpips_layers(
     x: Array, reference: Array, net: str = "alex", params: Weights | None = None, *, clip: bool = False
 ) -> Array:
-    """The five terms, one for each feature layer, whose sum is `lpips`; same arguments. Returns an array [5]."""
+    """The five terms [5] whose sum is `lpips`, one for each feature layer. The arguments are those of `lpips`."""
     _trunk(net)
     x, reference = check_pair(x, reference, at_least=SMALLEST[net], metric=f"lpips {net}")
     params = _checked(params, net)

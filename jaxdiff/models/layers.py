@@ -239,7 +239,8 @@ def check_inputs(config: NetworkConfig, x: Array, t: Array, y: Array | None) -> 
     if t.shape != (n,):
         raise ValueError(f"the network takes one timestep an image, t [{n}], got shape {t.shape}.")
     if (y is None) != (config.num_classes is None):
-        need = "takes no labels" if y is not None else f"needs labels y [{n}] in 0 … {(config.num_classes or 1) - 1}"
-        raise ValueError(f"this network {need}.")
+        classes = f"0 … {(config.num_classes or 1) - 1}"
+        needed = f"needs labels y [{n}] in {classes}: give a class to load_denoiser(…, label=), or by --label"
+        raise ValueError(f"this network {'takes no labels' if y is not None else needed}.")
     if y is not None and (y.shape != (n,) or not jnp.issubdtype(y.dtype, jnp.integer)):
         raise ValueError(f"labels must be whole numbers, y [{n}], got shape {y.shape} of {y.dtype}.")

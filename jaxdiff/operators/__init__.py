@@ -1,4 +1,4 @@
-"""Operators y = A(x), made by the lower-case functions below. Each is a frozen pytree."""
+"""Operators y = A(x). The lower-case functions make them. Each operator is a frozen pytree."""
 
 from jaxdiff.operators.algebra import compose, scale, stack, sum_operators
 from jaxdiff.operators.base import LinearOperator, Operator, PixelOperator, SpectralOperator

@@ -44,7 +44,7 @@ class LinearComposition(Composition, LinearOperator):
     inner: LinearOperator
 
     def adjoint(self, y: Measurement) -> Image:
-        """Bᵀ Aᵀ y; both at once where B measures complex numbers, because Aᵀ y alone would be a real image."""
+        """Bᵀ Aᵀ y. If B measures complex numbers, both are transposed at once, because Aᵀ y alone would be real."""
         if _measures_complex(self.inner):
             return LinearOperator.adjoint(self, y)
         return self.inner.adjoint(self.outer.adjoint(y))
@@ -78,7 +78,7 @@ class LinearSum(Sum, LinearOperator):
 
 @struct.dataclass(eq=False)
 class Stack(Operator):
-    """y = every A_i(x), flattened, one after the other, [m]."""
+    """y [m] = all A_i(x), flattened, one after the other."""
 
     parts: tuple[Operator, ...]
 
@@ -105,7 +105,7 @@ class Stack(Operator):
 
 @struct.dataclass(eq=False)
 class LinearStack(Stack, LinearOperator):
-    """y = every A_i x, flattened, one after the other, [m]."""
+    """y [m] = all A_i x, flattened, one after the other."""
 
     parts: tuple[LinearOperator, ...]
 
@@ -167,12 +167,12 @@ class LinearScaled(Scaled, LinearOperator):
 
     @property
     def closed_pinv(self) -> bool:  # type: ignore[override]
-        """Where the operator has it."""
+        """Whether the operator has a closed form."""
         return self.operator.closed_pinv
 
     @property
     def closed_solve(self) -> bool:  # type: ignore[override]
-        """Where the operator has it."""
+        """Whether the operator has a closed form."""
         return self.operator.closed_solve
 
     def adjoint(self, y: Measurement) -> Image:
@@ -195,10 +195,10 @@ class LinearScaled(Scaled, LinearOperator):
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
-    """A(B(x)), also written ``A @ B``; linear where both are.
+    """A(B(x)), also written ``A @ B``. It is linear if both operators are.
 
     Raises:
-        ValueError: if what ``inner`` measures is not what ``outer`` takes.
+        ValueError: if the measurement of ``inner`` does not have the shape that ``outer`` takes.
     """
     if tuple(outer.image_shape) != inner.measurement_shape:
         raise ValueError(
@@ -211,10 +211,10 @@ def compose(outer: Operator, inner: Operator) -> Operator:
 
 
 def sum_operators(*terms: Operator) -> Operator:
-    """Σ A_i(x), also written ``A + B``; linear where all are.
+    """Σ A_i(x), also written ``A + B``. It is linear if all operators are.
 
     Raises:
-        ValueError: if the operators do not take and make the same shapes, or some measure complex numbers and others do not.
+        ValueError: if the shapes differ, or if only some operators measure complex numbers.
     """
     _check_same_image(terms, "add")
     shapes = {term.measurement_shape for term in terms}
@@ -227,10 +227,10 @@ def sum_operators(*terms: Operator) -> Operator:
 
 
 def stack(*parts: Operator) -> Operator:
-    """[A; B; …]: several measurements of one image, flattened into one vector; linear where all are.
+    """[A; B; …]: several measurements of one image, flattened into one vector. It is linear if all operators are.
 
     Raises:
-        ValueError: if the operators do not take the same image, or some measure complex numbers and others do not.
+        ValueError: if the image shapes differ, or if only some operators measure complex numbers.
     """
     _check_same_image(parts, "stack")
     linear = tuple(part for part in parts if isinstance(part, LinearOperator))
@@ -240,7 +240,7 @@ def stack(*parts: Operator) -> Operator:
 
 
 def scale(operator: Operator, factor: float | Array) -> Operator:
-    """The operator c A(x), also written ``c * A``; a linear operator keeps its closed forms.
+    """The operator c A(x), also written ``c * A``. A linear operator keeps its closed forms.
 
     Raises:
         ValueError: if the factor is zero or not one number.
@@ -256,7 +256,7 @@ def scale(operator: Operator, factor: float | Array) -> Operator:
 
 
 def divide(operator: Operator, divisor: float | Array) -> Operator:
-    """The operator A(x) / c, also written ``A / c``; a linear operator keeps its closed forms.
+    """The operator A(x) / c, also written ``A / c``. A linear operator keeps its closed forms.
 
     Raises:
         ValueError: if the divisor is zero or not one number.

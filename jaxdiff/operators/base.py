@@ -1,13 +1,13 @@
-"""What an operator is: the forward model y = A(x) of one image, as a frozen pytree.
+"""The base classes of operators. An operator is the forward model y = A(x) of one image, as a frozen pytree.
 
-Arrays (mask, kernel, angles) are leaves: a new mask costs no recompilation, and ``vmap`` runs over a batch of masks.
-Shapes are static. An operator computes in the dtype of the image that it is given.
+Arrays such as a mask, a kernel or angles are leaves. So a new mask does not compile again, and ``vmap`` runs over a batch
+of masks. Shapes are static. An operator computes in the dtype of its image.
 
-Operators compare and hash by identity, so ``jax.jit(operator)`` works, and so does an operator as an argument.
+Operators compare and hash by identity. So ``jax.jit(operator)`` works, and an operator can be an argument of a function.
 
-A sampler asks for the least it needs: ``A(x)`` always, ``adjoint`` of a :class:`LinearOperator`, and ``pinv`` and
-``solve``. These two are closed forms where ``closed_pinv`` and ``closed_solve`` say so, and conjugate gradients
-elsewhere. A :class:`SpectralOperator` also knows its singular value decomposition in a fast orthogonal basis.
+A sampler uses no more than it needs. Every operator has ``A(x)``. A :class:`LinearOperator` also has ``adjoint``, ``pinv``
+and ``solve``. The last two are closed forms if ``closed_pinv`` and ``closed_solve`` are true, and conjugate gradients if not.
+A :class:`SpectralOperator` also knows its singular value decomposition, in a fast orthogonal basis.
 """
 
 import math
@@ -31,7 +31,7 @@ __all__ = ["LinearOperator", "Operator", "PixelOperator", "SpectralOperator"]
 class Operator(Summarised):
     """A forward model y = A(x) of one image x [H, W, C] in [-1, 1].
 
-    To write one, name its arrays and say in ``apply`` what it measures:
+    To write your own, name its arrays as fields, and compute the measurement in ``apply``:
 
     >>> @struct.dataclass(eq=False)
     ... class Contrast(Operator):
@@ -52,7 +52,7 @@ class Operator(Summarised):
     image_shape: Shape = struct.field(pytree_node=False, kw_only=True)
 
     def apply(self, x: Image) -> Measurement:
-        """What A makes of one image of ``image_shape``; each operator defines it."""
+        """A(x) for one image of ``image_shape``. Each operator defines this method."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to measure an image; define its apply(x).")
 
     @final
@@ -60,7 +60,7 @@ class Operator(Summarised):
         """A(x).
 
         Raises:
-            ValueError: if ``x`` is not one image of ``image_shape`` (numpy would broadcast most other shapes).
+            ValueError: if ``x`` is not one image of ``image_shape``. (Without this check, most other shapes would broadcast.)
         """
         if np.shape(x) != tuple(self.image_shape):
             raise ValueError(
@@ -75,17 +75,17 @@ class Operator(Summarised):
         return tuple(jax.eval_shape(self.__call__, jax.ShapeDtypeStruct(self.image_shape, jnp.float32)).shape)
 
     def view(self, y: Measurement) -> Array:
-        """A picture of a measurement for figures, [h, w, 1 or 3] in [-1, 1]; an image is its own picture."""
+        """A picture of a measurement for figures, [h, w, 1 or 3] in [-1, 1]. An image is its own picture."""
         return pictures.picture(y)
 
     def initial(self, y: Measurement) -> Image:
-        """A first guess of the image: the measurement where it is image-shaped, else a grey image."""
+        """A first guess of the image: the measurement if it has the shape of the image, else a grey image."""
         if tuple(y.shape) == tuple(self.image_shape):
             return y
         return jnp.zeros(self.image_shape, y.dtype)
 
     def keep_observed(self, y: Measurement) -> Measurement:
-        """Set to zero the entries of y that say nothing about x (masked pixels, which hold only noise)."""
+        """Set to zero the entries of y that say nothing about x, such as masked pixels, which have only noise."""
         return y
 
     def __matmul__(self, inner: "Operator") -> "Operator":
@@ -119,8 +119,8 @@ class Operator(Summarised):
 class LinearOperator(Operator):
     """A linear forward model y = A x.
 
-    ``apply`` alone makes one: the adjoint is derived from it. ``pinv`` and ``solve`` are conjugate gradients on the
-    normal equations, unless a class overrides them; ``pinv_by_cg`` and ``solve_by_cg`` also report their residual.
+    You only write ``apply``: JAX derives the adjoint from it. ``pinv`` and ``solve`` are conjugate gradients on the normal
+    equations, unless a class overrides them. ``pinv_by_cg`` and ``solve_by_cg`` also report their residual.
 
     >>> @struct.dataclass(eq=False)
     ... class Fade(LinearOperator):
@@ -139,7 +139,7 @@ class LinearOperator(Operator):
     closed_solve: ClassVar[bool] = False
 
     def adjoint(self, y: Measurement) -> Image:
-        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. Images are real, so for a complex measurement it is Re(Aᴴ y)."""
+        """Aᵀ y, exactly: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩. Images are real, so for a complex measurement this is Re(Aᴴ y)."""
         (x,) = jax.linear_transpose(self.__call__, jax.ShapeDtypeStruct(self.image_shape, y.real.dtype))(jnp.conj(y))
         return x
 
@@ -147,18 +147,18 @@ class LinearOperator(Operator):
     def T(self) -> "LinearOperator":
         """Aᵀ as an operator on measurements: ``A.T(y)`` is ``A.adjoint(y)``, and ``A.T.T`` is A.
 
-        It composes like any other: ``A.T @ A`` is ``A.gram``. Its ``image_shape`` is A's ``measurement_shape``, whatever
-        its rank; its ``pinv`` and ``solve`` are conjugate gradients.
+        You can compose it like any other operator: ``A.T @ A`` is ``A.gram``. Its ``image_shape`` is A's
+        ``measurement_shape``, which can have any rank. Its ``pinv`` and ``solve`` are conjugate gradients.
 
         Raises:
-            ValueError: if A measures complex numbers, since operators take real ones.
+            ValueError: if A measures complex numbers, because operators take real numbers.
         """
         return _algebra().transpose(self)
 
     def as_matrix(self) -> Array:
-        """The matrix A [M, D], D = H·W·C, of image and measurement flattened in C order. For small images only.
+        """The matrix A [M, D], D = H·W·C, for image and measurement flattened in C order. Use it for small images only.
 
-        It is complex where the measurement is; x being real, the adjoint then is the real part of Aᴴ y.
+        If the measurement is complex, the matrix is complex too. The adjoint is then the real part of Aᴴ y, because x is real.
         """
         size = math.prod(self.image_shape)
         basis = jnp.eye(size).reshape(size, *self.image_shape)
@@ -169,7 +169,7 @@ class LinearOperator(Operator):
         return self.adjoint(self(x))
 
     def pinv(self, y: Measurement) -> Image:
-        """A⁺ y, the least-squares solution of least norm."""
+        """A⁺ y, the least-squares solution with the smallest norm."""
         return self.pinv_by_cg(y).x
 
     def solve(self, rho: float | Array, b: Image) -> Image:
@@ -179,8 +179,8 @@ class LinearOperator(Operator):
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
         """(Aᵀ A + ρ I)⁻¹ Aᵀ y = argmin_x ‖A x − y‖² + ρ ‖x‖², for ρ > 0.
 
-        This is ``solve(rho, adjoint(y))``, but closed forms stay in the range of Aᵀ. ``solve`` would divide the rounding
-        of Aᵀ y outside that range by ρ, and samplers start at ρ down to 1e-10.
+        This is ``solve(rho, adjoint(y))``, but closed forms stay in the range of Aᵀ. Outside this range, ``solve`` would
+        divide the rounding error of Aᵀ y by ρ, which can be as small as 1e-10.
         """
         return self.solve(rho, self.adjoint(y))
 
@@ -194,7 +194,7 @@ class LinearOperator(Operator):
         return conjugate_gradient(lambda x: self.gram(x) + shift * x, b, maxiter=maxiter, tol=tol)
 
     def initial(self, y: Measurement) -> Image:
-        """The measurement where it is image-shaped, else A⁺ y."""
+        """The measurement if it has the shape of the image, else A⁺ y."""
         return y if tuple(y.shape) == tuple(self.image_shape) else self.pinv(y)
 
 
@@ -202,12 +202,12 @@ class LinearOperator(Operator):
 class SpectralOperator(LinearOperator):
     """A linear operator whose singular value decomposition A = U S Vᵀ is known and fast.
 
-    V is orthogonal and real, so white noise stays white under ``to_spectral``. Every singular value has its own place
-    in an array of the shape of ``to_spectral(x)``; those of the null space are zero. ``pinv``, ``solve``, ``ridge`` and
-    ``measurement_to_spectral`` follow from ``to_spectral``, ``from_spectral`` and ``singular_values``.
+    V is orthogonal and real, so white noise stays white under ``to_spectral``. Each singular value has its own place in an
+    array of the shape of ``to_spectral(x)``. On the null space it is zero. A subclass defines ``to_spectral``,
+    ``from_spectral`` and ``singular_values``. ``pinv``, ``solve``, ``ridge`` and ``measurement_to_spectral`` follow from them.
 
     Reference:
-        Kawar et al., "Denoising Diffusion Restoration Models", NeurIPS 2022, appendix D (the bases are ours).
+        Kawar et al., "Denoising Diffusion Restoration Models", NeurIPS 2022, appendix D. (We use other bases.)
     """
 
     closed_pinv: ClassVar[bool] = True
@@ -223,11 +223,11 @@ class SpectralOperator(LinearOperator):
 
     @property
     def singular_values(self) -> Array:
-        """S ≥ 0, of the shape of ``to_spectral(x)``; zero on the null space."""
+        """S ≥ 0, with the shape of ``to_spectral(x)``. It is zero on the null space."""
         raise NotImplementedError
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """Uᵀ y = S⁺ Vᵀ Aᵀ y, at the place of each singular value; zero where that is zero."""
+        """Uᵀ y = S⁺ Vᵀ Aᵀ y, at the place of each singular value. It is zero where the singular value is zero."""
         return divide_or_zero(self.to_spectral(self.adjoint(y)), self.singular_values.astype(y.dtype))
 
     def pinv(self, y: Measurement) -> Image:
@@ -248,9 +248,9 @@ class SpectralOperator(LinearOperator):
 
 @struct.dataclass(eq=False)
 class PixelOperator(SpectralOperator):
-    """A spectral operator with V = I: each number of y is one pixel times a weight ≥ 0, each pixel in one number at most.
+    """A spectral operator with V = I. Each number of y is one pixel times a weight ≥ 0.
 
-    So Aᵀ A is diagonal, and the singular values are the weights, Aᵀ 1.
+    A pixel is in at most one number of y. So Aᵀ A is diagonal, and the singular values are the weights, Aᵀ 1.
     """
 
     def to_spectral(self, x: Image) -> Array:
@@ -263,7 +263,7 @@ class PixelOperator(SpectralOperator):
 
     @property
     def singular_values(self) -> Array:
-        """The weight of each pixel, Aᵀ 1; 0 where it is not measured."""
+        """The weight of each pixel, Aᵀ 1. It is 0 for a pixel that is not measured."""
         return self.adjoint(jnp.ones(self.measurement_shape, jnp.float32))
 
 

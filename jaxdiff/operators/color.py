@@ -1,4 +1,4 @@
-"""Colour: any matrix on the channels, grey-scale, the Bayer mosaic of a sensor."""
+"""Colour: any matrix on the channels, conversion to grey, and the Bayer mosaic of a sensor."""
 
 import functools
 import operator
@@ -45,13 +45,13 @@ class ColorMatrix(SpectralOperator):
         return _mix(z, self.matrix.right)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """Uᵀ y, zero where the singular value counts as zero."""
+        """Uᵀ y. It is zero where the singular value counts as zero."""
         z = _mix(y, self.matrix.left.T)
         return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
 
     @property
     def singular_values(self) -> Array:
-        """Those of M at every pixel; zero up to rounding."""
+        """The singular values of M, at every pixel. Those below rounding error count as zero."""
         s = self.matrix.values
         s = jnp.where(s > 1e-6 * jnp.max(s), s, jnp.zeros_like(s))
         return jnp.broadcast_to(s[None, None, :], self.image_shape)
@@ -59,7 +59,7 @@ class ColorMatrix(SpectralOperator):
 
 @struct.dataclass(eq=False)
 class Mosaic(PixelOperator):
-    """y [H, W, 1] = the one channel that each pixel's filter lets through.
+    """y [H, W, 1] = at each pixel, the one channel that the pixel's filter lets through.
 
     Attributes:
         filters: [H, W, C], one-hot over the channels.
@@ -82,15 +82,15 @@ class Mosaic(PixelOperator):
         return jnp.broadcast_to(y, self.image_shape)
 
     def view(self, y: Measurement) -> Array:
-        """The mosaic in the colours of its filters; black where a channel is not measured."""
+        """The mosaic in the colours of its filters. A channel that is not measured is black."""
         return jnp.clip(self.filters.astype(y.dtype) * (y + 1) - 1, -1, 1)
 
 
 def color_matrix(matrix: Array | np.ndarray, *, image_shape: Shape) -> ColorMatrix:
-    """Any matrix M on the channels of each pixel, M [channels out, channels in].
+    """Multiply the channels of each pixel by any matrix M, [channels out, channels in].
 
     Raises:
-        ValueError: if M does not take the image's channels, or is zero.
+        ValueError: if M does not fit the image's channels, or is zero.
     """
     shape = check_image_shape(image_shape)
     m = leaf("matrix", matrix)
@@ -104,10 +104,10 @@ def color_matrix(matrix: Array | np.ndarray, *, image_shape: Shape) -> ColorMatr
 
 
 def grayscale(weights: Literal["mean", "luma"] | tuple[float, ...] = "mean", *, image_shape: Shape) -> ColorMatrix:
-    """Colour to grey: one weighted mean of the channels (the forward model of colourisation).
+    """Colour to grey: a weighted mean of the channels. This is the forward model of colourisation.
 
     Args:
-        weights: "mean" (as DDRM and DDNM), "luma" (0.299, 0.587, 0.114 of ITU-R BT.601), or one number a channel.
+        weights: "mean" as in DDRM and DDNM, "luma" (0.299, 0.587, 0.114 of ITU-R BT.601), or one number for each channel.
         image_shape: (H, W, C).
 
     Raises:
@@ -134,10 +134,10 @@ Pattern = Literal["rggb", "bggr", "grbg", "gbrg"]
 
 
 def bayer_mosaic(pattern: Pattern = "rggb", *, image_shape: Shape) -> Mosaic:
-    """One colour a pixel, in the 2x2 pattern of a camera's sensor (the forward model of demosaicing).
+    """One colour for each pixel, in the 2x2 pattern of a camera's sensor. This is the forward model of demosaicing.
 
     Raises:
-        ValueError: on an unknown pattern or an image that does not have 3 channels.
+        ValueError: if the pattern is unknown, or the image does not have 3 channels.
 
     >>> bayer_mosaic(image_shape=(8, 8, 3)).filters.sum(axis=(0, 1)).tolist()
     [16.0, 32.0, 16.0]

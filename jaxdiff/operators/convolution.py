@@ -1,7 +1,7 @@
-"""Blurs: cross-correlation of each channel with one kernel, padded by reflection, by wrapping round, or by zeros.
+"""Blurs: cross-correlation of each channel with one kernel. The image is padded by reflection, periodically, or with zeros.
 
-All run through FFTs, whose cost hardly depends on the kernel's size: on a CPU, a 61x61 kernel applied directly is a
-hundred times slower. Gaussians are separable and have every closed form under any padding.
+All blurs use FFTs, whose cost hardly depends on the size of the kernel. On a CPU, applying a 61x61 kernel directly is a
+hundred times slower. Gaussian blurs are separable, and have all closed forms with any padding.
 """
 
 from functools import partial
@@ -28,10 +28,10 @@ Padding = Literal["reflect", "circular", "zero"]
 
 @struct.dataclass(eq=False)
 class Blur(LinearOperator):
-    """y = k ⋆ x with the image continued by reflection (without repeating the edge) or by zeros.
+    """y = k ⋆ x, with the image continued by reflection (without repeating the edge) or by zeros.
 
     Attributes:
-        kernel: k [h, w], both odd, applied as it is (cross-correlation, like torch's conv2d).
+        kernel: k [h, w], both odd. It is not flipped: this is a cross-correlation, like torch's conv2d.
         padding: "reflect" or "zero".
     """
 
@@ -47,7 +47,7 @@ class Blur(LinearOperator):
         return jnp.moveaxis(jnp.fft.irfft2(product, s=sides)[:, :height, :width], 0, -1)
 
     def adjoint(self, y: Measurement) -> Image:
-        """Spread each value by k; values outside the image fold back as the padding continues it."""
+        """Spread each value by k. Values outside the image go back to the pixels that the padding copied."""
         channels, (height, width) = y.shape[-1], y.shape[:2]
         fold_in = partial(pad, kernel_shape=self.kernel.shape, padding=self.padding)
         image = jax.ShapeDtypeStruct((channels, height, width), y.dtype)
@@ -63,12 +63,12 @@ class Blur(LinearOperator):
 
 @struct.dataclass(eq=False)
 class CircularBlur(SpectralOperator):
-    """y = k ⋆ x with the image continued periodically: diagonal in the Fourier basis.
+    """y = k ⋆ x, with the image continued periodically. This operator is diagonal in the Fourier basis.
 
-    The real orthogonal basis of the spectral form is Hartley's, cos + sin of every frequency.
+    The spectral form uses Hartley's basis, cos + sin of each frequency, because it is real and orthogonal.
 
     Attributes:
-        kernel: k [h, w], both odd, of any size (a kernel larger than the image wraps round).
+        kernel: k [h, w], both odd, of any size. A kernel that is larger than the image wraps around.
         rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form.
     """
 
@@ -93,7 +93,7 @@ class CircularBlur(SpectralOperator):
 
     @property
     def singular_values(self) -> Array:
-        """|ĥ| at every frequency; zero up to ``rcond`` times the largest."""
+        """|ĥ| at each frequency. Values up to ``rcond`` times the largest become zero."""
         s = self._kept(jnp.abs(jnp.fft.fft2(self.wrapped_kernel(self.kernel.dtype))))
         return jnp.broadcast_to(s[..., None], self.image_shape)
 
@@ -110,12 +110,12 @@ class CircularBlur(SpectralOperator):
         return self._filter(y, jnp.conj(h) * jnp.square(_reciprocal(s)).astype(h.dtype))
 
     def solve(self, rho: float | Array, b: Image) -> Image:
-        """F⁻¹ (F b / (|ĥ|² + ρ)), with every singular value."""
+        """F⁻¹ (F b / (|ĥ|² + ρ)), with all singular values."""
         power = jnp.square(jnp.abs(self._transfer(b.dtype)))
         return self._filter(b, 1 / (power + expand(jnp.asarray(rho, b.dtype), power)))
 
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
-        """F⁻¹ (conj ĥ · F y / (|ĥ|² + ρ)), with every singular value."""
+        """F⁻¹ (conj ĥ · F y / (|ĥ|² + ρ)), with all singular values."""
         h = self._transfer(y.dtype)
         power = jnp.square(jnp.abs(h))
         return self._filter(y, jnp.conj(h) / (power + expand(jnp.asarray(rho, y.dtype), power)).astype(h.dtype))
@@ -141,16 +141,16 @@ class CircularBlur(SpectralOperator):
 def blur(
     kernel: Array | np.ndarray, *, image_shape: Shape, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
-    """Any blur, y = k ⋆ x (cross-correlation; the same kernel on each channel, not normalised).
+    """Any blur, y = k ⋆ x. This is a cross-correlation of each channel with the same kernel, which is not normalised.
 
     Args:
         kernel: k [h, w], both odd.
         image_shape: (H, W, C).
-        padding: "reflect" (as DPS pads), "circular" (closed forms by FFT) or "zero".
-        rcond: of the closed forms, see :class:`CircularBlur`.
+        padding: "reflect" as in DPS, "circular" (closed forms by FFT) or "zero".
+        rcond: for the closed forms, see :class:`CircularBlur`.
 
     Raises:
-        ValueError: on an even or empty kernel, an unknown padding, or a kernel too large to reflect.
+        ValueError: if the kernel is even, empty or too large to reflect, or if the padding is unknown.
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
@@ -179,21 +179,21 @@ def gaussian_blur(
     padding: Padding = "reflect",
     rcond: float = RCOND,
 ) -> LinearOperator:
-    """Gaussian blur; the default is that of DPS and DAPS (61x61, standard deviation 3, reflection).
+    """Gaussian blur. The defaults are those of DPS and DAPS: 61x61 pixels, standard deviation 3, reflection.
 
-    The kernel equals scipy's gaussian_filter of a delta (cut at four standard deviations). If it is not rotated, the
-    operator is separable and has every closed form under any padding.
+    The kernel is the one of scipy's gaussian_filter, cut at four standard deviations. If it is not rotated, the operator is
+    separable, and has all closed forms with any padding.
 
     Args:
         std: standard deviation along rows and columns, pixels.
         image_shape: (H, W, C).
-        size: of the kernel, odd, pixels.
+        size: size of the kernel, odd, pixels.
         angle: rotation of an anisotropic Gaussian, degrees.
         padding: "reflect", "circular" or "zero".
-        rcond: of the closed forms, see :class:`jaxdiff.operators.Separable`.
+        rcond: for the closed forms, see :class:`jaxdiff.operators.Separable`.
 
     Raises:
-        ValueError: as :func:`blur`, and on a standard deviation that is not positive.
+        ValueError: as for :func:`blur`, and if the standard deviation is not positive.
 
     Reference:
         Chung et al., "Diffusion Posterior Sampling for General Noisy Inverse Problems", ICLR 2023, section 4.
@@ -224,13 +224,13 @@ def motion_blur(
     Args:
         key: for the trajectory.
         image_shape: (H, W, C).
-        size: of the kernel, odd, pixels.
-        intensity: 0 (a straight line) to 1 (a scribble).
+        size: size of the kernel, odd, pixels.
+        intensity: from 0 (a straight line) to 1 (a scribble).
         padding: "reflect", "circular" or "zero".
-        rcond: of the closed forms, see :class:`CircularBlur`.
+        rcond: for the closed forms, see :class:`CircularBlur`.
 
     Raises:
-        ValueError: as :func:`blur`, and on an intensity outside [0, 1].
+        ValueError: as for :func:`blur`, and if the intensity is not in [0, 1].
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
@@ -243,17 +243,17 @@ def motion_blur(
 def defocus_blur(
     radius: float, *, image_shape: Shape, size: int | None = None, padding: Padding = "reflect", rcond: float = RCOND
 ) -> LinearOperator:
-    """Blur by a disc, as a lens out of focus does.
+    """Blur by a disc, like a lens out of focus.
 
     Args:
-        radius: of the disc, pixels.
+        radius: radius of the disc, pixels.
         image_shape: (H, W, C).
-        size: of the kernel, odd; the smallest that holds the disc by default.
+        size: size of the kernel, odd, pixels. By default it is the smallest that contains the disc.
         padding: "reflect", "circular" or "zero".
-        rcond: of the closed forms, see :class:`CircularBlur`.
+        rcond: for the closed forms, see :class:`CircularBlur`.
 
     Raises:
-        ValueError: as :func:`blur`, and on a radius that is not positive or does not fit the size.
+        ValueError: as for :func:`blur`, and if the radius is not positive or does not fit the size.
     """
     check_range("radius", radius, 0, open_low=True)
     side = 2 * max(0, int(np.ceil(radius - 0.5))) + 1 if size is None else size

@@ -1,8 +1,8 @@
-"""Magnetic resonance: samples of the centred, orthonormal Fourier transform, through one coil or several.
+"""Magnetic resonance: samples of the centred, orthonormal Fourier transform, measured by one coil or several.
 
-Measurements are real arrays whose last axis holds real and imaginary part, so noise of standard deviation σ is added to
-each part. With ``complex_image`` the image's two channels are real and imaginary part;
-otherwise each channel is a real image of its own.
+Measurements are real arrays. Their last axis has the real and the imaginary part, and each part gets noise of standard
+deviation σ. With ``complex_image``, the image's two channels are the real and the imaginary part. Without it, each channel
+is a separate real image.
 """
 
 import jax
@@ -22,25 +22,25 @@ __all__ = ["MRI", "MultiCoilMRI", "mri", "multicoil_mri"]
 
 @struct.dataclass(eq=False)
 class MRI(SpectralOperator):
-    """y [H, W, C, 2] = m ⊙ F x, with F centred and orthonormal.
+    """y [H, W, C, 2] = m ⊙ F x, where F is centred and orthonormal.
 
-    Opposite frequencies of a real image are conjugates, so its singular values are √((m_k + m_−k)/2) in Hartley's basis.
-    For a complex image they are m_k in Fourier's basis.
+    For a complex image, the singular values are m_k in Fourier's basis. Opposite frequencies of a real image are conjugates.
+    So for a real image they are √((m_k + m_−k)/2) in Hartley's basis.
 
     Attributes:
-        mask: m [H, W] in {0, 1}, zero frequency at (H//2, W//2).
-        complex_image: whether the image's two channels are real and imaginary part (then C is 1 in y).
+        mask: m [H, W] in {0, 1}, with the zero frequency at (H//2, W//2).
+        complex_image: whether the image's two channels are the real and the imaginary part. Then C is 1 in y.
     """
 
     mask: Array
     complex_image: bool = struct.field(pytree_node=False)
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: the kept frequencies, zeros elsewhere."""
+        """Measure: the kept frequencies, and 0 at the others."""
         return self._masked(to_parts(fourier(to_complex(x, self.complex_image))))
 
     def adjoint(self, y: Measurement) -> Image:
-        """F⁻¹ of the kept frequencies (its real part for real images): the zero-filled image."""
+        """F⁻¹ of the kept frequencies, the zero-filled image. For real images, this is the real part."""
         return from_complex(inverse_fourier(from_parts(self._masked(y))), self.complex_image)
 
     def to_spectral(self, x: Image) -> Array:
@@ -57,7 +57,7 @@ class MRI(SpectralOperator):
 
     @property
     def singular_values(self) -> Array:
-        """The weight of each frequency; 0 where it is not sampled."""
+        """The weight of each frequency. It is 0 for a frequency that is not sampled."""
         if self.complex_image:
             return jnp.broadcast_to(self.mask[..., None], self.image_shape)
         # Hartley's zero frequency is at (0, 0); index −k of a periodic grid is a flip and a roll by one.
@@ -70,7 +70,7 @@ class MRI(SpectralOperator):
         return jnp.where(jnp.broadcast_to(self.mask[:, :, None, None] > 0, y.shape), y, jnp.zeros_like(y))
 
     def view(self, y: Measurement) -> Array:
-        """The log-magnitude of k-space beside the zero-filled image."""
+        """The logarithm of the magnitude in k-space, beside the zero-filled image."""
         return k_space_picture(magnitude(y), self.adjoint(y), self.complex_image)
 
     def _masked(self, y: Array) -> Array:
@@ -83,7 +83,7 @@ class MultiCoilMRI(LinearOperator):
 
     Attributes:
         mask: m [H, W] in {0, 1}.
-        sensitivities: s [coils, H, W, 2], real and imaginary part.
+        sensitivities: s [coils, H, W, 2], the real and the imaginary part.
         complex_image: as in :class:`MRI`.
     """
 
@@ -92,12 +92,12 @@ class MultiCoilMRI(LinearOperator):
     complex_image: bool = struct.field(pytree_node=False)
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: the kept frequencies of each coil's picture."""
+        """Measure: the kept frequencies of the picture that each coil sees."""
         coils = self._coils(x.dtype) * to_complex(x, self.complex_image)[None]
         return self._masked(to_parts(fourier(coils)))
 
     def adjoint(self, y: Measurement) -> Image:
-        """Σ over coils of conj(s) ⊙ F⁻¹ (m ⊙ y)."""
+        """Σ_c conj(s_c) ⊙ F⁻¹ (m ⊙ y_c), the sum over coils."""
         coils = inverse_fourier(from_parts(self._masked(y)))
         return from_complex(jnp.sum(jnp.conj(self._coils(y.dtype)) * coils, axis=0), self.complex_image)
 
@@ -106,7 +106,7 @@ class MultiCoilMRI(LinearOperator):
         return jnp.where(jnp.broadcast_to(self.mask[None, :, :, None, None] > 0, y.shape), y, jnp.zeros_like(y))
 
     def view(self, y: Measurement) -> Array:
-        """The log-magnitude of k-space, root of the sum over coils' squares, beside the zero-filled image."""
+        """The logarithm of √(Σ_c |y_c|²) in k-space, beside the zero-filled image."""
         combined = jnp.sqrt(jnp.sum(jnp.square(magnitude(y)), axis=0))
         return k_space_picture(combined, self.adjoint(y), self.complex_image)
 
@@ -121,13 +121,13 @@ def mri(mask: Array | np.ndarray, *, image_shape: Shape, complex_image: bool = F
     """Single-coil magnetic resonance on a Cartesian grid, y = m ⊙ F x.
 
     Args:
-        mask: [H, W], 1 at the frequencies that are sampled, zero frequency at (H//2, W//2); see
-            :func:`jaxdiff.operators.cartesian_mask`, ``equispaced_mask``, ``radial_mask``, ``spiral_mask``.
+        mask: [H, W], 1 at the frequencies that are sampled, with the zero frequency at (H//2, W//2). See
+            :func:`jaxdiff.operators.cartesian_mask`, ``equispaced_mask``, ``radial_mask`` and ``spiral_mask``.
         image_shape: (H, W, C).
-        complex_image: take the image's two channels as real and imaginary part.
+        complex_image: the image's two channels are the real and the imaginary part.
 
     Raises:
-        ValueError: if the mask does not fit the image, holds other values than 0 and 1, or keeps nothing.
+        ValueError: if the mask does not fit the image, has values other than 0 and 1, or keeps nothing.
     """
     shape, m = _check(image_shape, mask, complex_image)
     return MRI(m, complex_image, image_shape=shape)
@@ -139,14 +139,14 @@ def multicoil_mri(
     """Magnetic resonance with several receive coils, y_c = m ⊙ F (s_c ⊙ x).
 
     Args:
-        mask: as in :func:`mri`.
+        mask: as for :func:`mri`.
         image_shape: (H, W, C).
-        sensitivities: [coils, H, W] complex, or [coils, H, W, 2] real; see
+        sensitivities: [coils, H, W] complex, or [coils, H, W, 2] real. See
             :func:`jaxdiff.operators.coil_sensitivities`.
-        complex_image: take the image's two channels as real and imaginary part.
+        complex_image: the image's two channels are the real and the imaginary part.
 
     Raises:
-        ValueError: as :func:`mri`, and if the sensitivities do not fit.
+        ValueError: as for :func:`mri`, and if the sensitivities do not fit the image.
     """
     shape, m = _check(image_shape, mask, complex_image)
     s = jnp.asarray(sensitivities)

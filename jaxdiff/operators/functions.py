@@ -29,22 +29,22 @@ class Function(Operator):
 
 @struct.dataclass(eq=False)
 class LinearFunction(Function, LinearOperator):
-    """y = f(x), or f(params, x), linear in x; the adjoint by ``jax.linear_transpose``."""
+    """y = f(x), or f(params, x), linear in x. The adjoint is from ``jax.linear_transpose``."""
 
 
 def from_function(function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None) -> Function:
-    """Any differentiable JAX function of one image as an operator.
+    """Make an operator from any differentiable JAX function of one image.
 
-    Define the function once, outside of any loop. It is part of the compiled program, so another function object
-    compiles anew: a lambda written in a loop costs a compilation in every turn. Put numbers that vary into ``params``.
+    Define the function once, outside of any loop. It is part of the compiled program, so another function object compiles
+    again. For example, a lambda in a loop compiles in each iteration. Put numbers that vary into ``params``.
 
     Args:
-        function: f(x), or f(params, x) where ``params`` are given.
+        function: f(x), or f(params, x) if you give ``params``.
         image_shape: (H, W, C).
-        params: pytree of arrays, leaves of the operator.
+        params: pytree of arrays, which become leaves of the operator.
 
     Raises:
-        ValueError: if the function cannot take such an image.
+        ValueError: if the function cannot take an image of this shape.
 
     >>> squares = from_function(jnp.square, image_shape=(4, 4, 1))
     >>> squares(-jnp.ones((4, 4, 1))).sum().item()
@@ -58,18 +58,18 @@ def from_function(function: Callable[..., Array], *, image_shape: Shape, params:
 def from_linear_function(
     function: Callable[..., Array], *, image_shape: Shape, params: PyTree = None
 ) -> LinearFunction:
-    """Any linear JAX function of one image as a linear operator; its adjoint is derived.
+    """Make a linear operator from any linear JAX function of one image. JAX derives its adjoint.
 
-    As for :func:`from_function`, define the function once: another function object, such as a lambda in a loop,
-    compiles anew.
+    Define the function once, as for :func:`from_function`. Another function object, such as a lambda in a loop, compiles
+    again.
 
     Args:
-        function: f(x), or f(params, x) where ``params`` are given; linear in x.
+        function: f(x), or f(params, x) if you give ``params``. It must be linear in x.
         image_shape: (H, W, C).
-        params: pytree of arrays, leaves of the operator.
+        params: pytree of arrays, which become leaves of the operator.
 
     Raises:
-        ValueError: if the function cannot take such an image, or is not linear in it.
+        ValueError: if the function cannot take an image of this shape, or is not linear in it.
     """
     operator = LinearFunction(params, function, image_shape=check_image_shape(image_shape))
     y = _check_function(operator)

@@ -23,7 +23,7 @@ class Crop(PixelOperator):
         return x[top : top + height, left : left + width]
 
     def adjoint(self, y: Measurement) -> Image:
-        """The window in its place, zeros around."""
+        """The window in its place, with zeros around it."""
         (top, left), (height, width), (rows, columns, _) = self.corner, self.size, self.image_shape
         return jnp.pad(y, ((top, rows - top - height), (left, columns - left - width), (0, 0)))
 
@@ -35,7 +35,7 @@ class Pad(PixelOperator):
     width: tuple[int, int] = struct.field(pytree_node=False)
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: zeros around."""
+        """Measure: put zeros around the image."""
         rows, columns = self.width
         return jnp.pad(x, ((rows, rows), (columns, columns), (0, 0)))
 
@@ -51,10 +51,10 @@ def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, 
     Args:
         size: side of the window, or (height, width), pixels.
         image_shape: (H, W, C).
-        corner: row and column of its upper left corner.
+        corner: row and column of the window's upper left corner.
 
     Raises:
-        ValueError: if the window leaves the image.
+        ValueError: if the window is not inside the image.
     """
     shape = check_image_shape(image_shape)
     height, width = check_size("size", size)
@@ -66,13 +66,13 @@ def crop(size: int | tuple[int, int], *, image_shape: Shape, corner: tuple[int, 
 
 
 def pad(width: int | tuple[int, int], *, image_shape: Shape) -> Pad:
-    """Zeros around the image.
+    """Put zeros around the image.
 
     Args:
-        width: pixels on every side, or (rows above and below, columns left and right).
+        width: pixels on each side, or (rows above and below, columns left and right).
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: on a negative width; ``crop`` makes an image smaller.
+        ValueError: if the width is negative. Use ``crop`` to make an image smaller.
     """
     return Pad(check_margin("width", width), image_shape=check_image_shape(image_shape))

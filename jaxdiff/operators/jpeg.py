@@ -1,4 +1,4 @@
-"""JPEG compression and back, differentiable: every rounding passes the gradient straight through."""
+"""Differentiable JPEG compression and decompression: the gradient passes straight through each rounding."""
 
 from typing import ClassVar, Literal, get_args
 
@@ -41,14 +41,14 @@ DCT = np.sqrt(np.where(_k == 0, 1, 2) / 8)[:, None] * np.cos(np.pi * (2 * _k[Non
 
 @struct.dataclass(eq=False)
 class JPEG(Operator):
-    """y = the image after JPEG compression at a quality.
+    """y = the image after JPEG compression and decompression.
 
-    8-bit levels, luma and colour differences, colour halved in both directions ("4:2:0"), cosine transform of 8x8
-    blocks, division by the scaled tables, rounding; then all of it backwards, with the triangular upsampling that
-    common decoders use.
+    The image is rounded to 8-bit levels, and split into luma and two colour differences. With "4:2:0", the colour is halved
+    in both directions. Then 8x8 blocks are cosine-transformed, divided by the scaled tables, and rounded. Decompression
+    inverts these steps, with the triangular upsampling of common decoders.
 
     Attributes:
-        quality: 1 to 100, as Pillow and libjpeg count it.
+        quality: from 1 to 100, as in Pillow and libjpeg.
         subsampling: "4:2:0" or "4:4:4" (colour at full resolution).
     """
 
@@ -92,16 +92,16 @@ def jpeg(quality: float | Array = 50, *, image_shape: Shape, subsampling: Subsam
     """JPEG compression and decompression, differentiable in the image and in the quality.
 
     Args:
-        quality: 1 (worst) to 100, as Pillow and libjpeg count it.
+        quality: from 1 (worst) to 100, as in Pillow and libjpeg.
         image_shape: (H, W, 1 or 3).
-        subsampling: of the colour, "4:2:0" (as most encoders do) or "4:4:4".
+        subsampling: resolution of the colour, "4:2:0" (as in most encoders) or "4:4:4".
 
     Raises:
-        ValueError: on another quality, subsampling or number of channels.
+        ValueError: if quality, subsampling or number of channels is not one of these.
 
     Reference:
-        ITU-T T.81; the straight-through gradient after Shin and Song, "JPEG-resistant Adversarial Images", 2017, who
-        approximate the rounding instead.
+        ITU-T T.81. Differentiable JPEG is from Shin and Song, "JPEG-resistant Adversarial Images", 2017. They approximate
+        the rounding, and we pass the gradient straight through.
     """
     shape = check_image_shape(image_shape)
     if shape[2] not in (1, 3):

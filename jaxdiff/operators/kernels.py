@@ -1,4 +1,4 @@
-"""Blur kernels: Gaussian (any shape and angle), disc, and random camera shake, each [h, w] and summing to one."""
+"""Blur kernels [h, w]: a Gaussian of any shape and angle, a disc, and a random camera shake. Each sums to one."""
 
 import math
 from functools import partial
@@ -14,7 +14,7 @@ __all__ = ["crop_border", "disc_kernel", "gaussian_kernel", "gaussian_taps", "mo
 
 
 WIDEST = 1e4
-"""Standard deviation of a blur, pixels: far beyond any image, and its taps still fit the memory."""
+"""Largest standard deviation of a blur, pixels. It is far larger than any image, and its taps still fit into memory."""
 
 
 def gaussian_taps(size: int, std: float, *, truncate: float = 4.0) -> np.ndarray:
@@ -38,12 +38,12 @@ def gaussian_kernel(
     """A Gaussian kernel, float64.
 
     Args:
-        size: odd, pixels.
+        size: size of the kernel, odd, pixels.
         std: standard deviation along rows and columns, pixels.
         angle: rotation of the two axes, degrees. A rotated Gaussian is sampled and normalised over the whole kernel.
 
     Raises:
-        ValueError: on an even size or a standard deviation that is not positive.
+        ValueError: if the size is even, or the standard deviation is not positive.
 
     >>> gaussian_kernel(61, 3.0).shape
     (61, 61)
@@ -61,15 +61,17 @@ def gaussian_kernel(
 
 
 def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
-    """A disc of uniform light (a lens out of focus), each weight the share of its pixel that the disc covers, float64.
+    """A disc of uniform light, like a lens out of focus, float64.
+
+    Each weight is proportional to the part of its pixel that the disc covers.
 
     Args:
-        size: odd, pixels.
-        radius: of the disc, pixels.
-        oversample: points per pixel and axis at which the cover is counted.
+        size: size of the kernel, odd, pixels.
+        radius: radius of the disc, pixels.
+        oversample: points for each pixel and axis that are tested for being inside the disc.
 
     Raises:
-        ValueError: on an even size, or a radius that is not positive or does not fit.
+        ValueError: if the size is even, or the radius is not positive or does not fit.
     """
     side = check_side("size", size, odd=True)
     check_range("radius", radius, 0, side / 2, open_low=True)
@@ -81,18 +83,19 @@ def disc_kernel(size: int, radius: float, *, oversample: int = 8) -> np.ndarray:
 
 
 def motion_kernel(key: Key, *, size: int = 61, intensity: float | Array = 0.5) -> Array:
-    """The trace of a random camera shake, [size, size], centred on its mean so that it does not shift the picture.
+    """The trace of a random camera shake, [size, size].
 
-    A point moves with a speed and a direction that drift at random, and sometimes it jumps to a new direction. Its light
-    is spread over the four nearest pixels. The generator is ours; that of DPS and DAPS makes other kernels that look alike.
+    A point moves with a speed and a direction that drift at random. Sometimes it jumps to a new direction. Its light is
+    spread over the four nearest pixels. The trace is centred on its mean, so that the blur does not shift the picture. The
+    generator is our own: DPS and DAPS use another one, whose kernels look similar.
 
     Args:
         key: for the trajectory.
-        size: odd, pixels.
-        intensity: 0 (a straight line) to 1 (a scribble).
+        size: size of the kernel, odd, pixels.
+        intensity: from 0 (a straight line) to 1 (a scribble).
 
     Raises:
-        ValueError: on an even size or an intensity outside [0, 1].
+        ValueError: if the size is even, or the intensity is not in [0, 1].
 
     >>> kernel = motion_kernel(jax.random.key(0), size=31)
     >>> kernel.shape, round(float(kernel.sum()), 4)

@@ -1,4 +1,7 @@
-"""Which frequencies a scanner samples, and how its coils see: masks [H, W] with zero frequency at (H//2, W//2)."""
+"""Masks [H, W] of the frequencies that a scanner samples, and sensitivities of its coils.
+
+The zero frequency is at (H//2, W//2).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +14,16 @@ __all__ = ["cartesian_mask", "coil_sensitivities", "equispaced_mask", "radial_ma
 
 
 def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, center_fraction: float = 0.08) -> Array:
-    """Whole columns at random, the middle ones always (fastMRI's random mask, with an exact count).
+    """Sample random columns, and always those in the middle. This is fastMRI's random mask, with an exact count.
 
     Args:
         key: for the columns.
         shape: (H, W).
-        acceleration: sample this many times fewer columns than the image has.
-        center_fraction: share of the columns around zero frequency that is always sampled.
+        acceleration: the mask samples this many times fewer columns than the image has.
+        center_fraction: fraction of the columns, around the zero frequency, that is always sampled.
 
     Raises:
-        ValueError: if the acceleration leaves no column, or fewer than the middle ones.
+        ValueError: if the acceleration leaves no column, or fewer than those in the middle.
 
     >>> mask = cartesian_mask(jax.random.key(0), shape=(8, 32), acceleration=4, center_fraction=0.1)
     >>> int(mask[0].sum()), bool((mask == mask[:1]).all())
@@ -38,16 +41,16 @@ def cartesian_mask(key: Key, *, shape: tuple[int, int], acceleration: int, cente
 def equispaced_mask(
     acceleration: int, *, shape: tuple[int, int], center_fraction: float = 0.08, offset: int = 0
 ) -> Array:
-    """Every so-many-th column from ``offset`` on, and the middle ones (fastMRI's equispaced mask).
+    """Sample equally spaced columns, and those in the middle. This is fastMRI's equispaced mask.
 
     Args:
         acceleration: spacing of the columns outside the middle.
         shape: (H, W).
-        center_fraction: share of the columns around zero frequency that is always sampled.
+        center_fraction: fraction of the columns, around the zero frequency, that is always sampled.
         offset: the first sampled column.
 
     Raises:
-        ValueError: as :func:`cartesian_mask`.
+        ValueError: as for :func:`cartesian_mask`.
     """
     if not isinstance(offset, int | np.integer):
         raise ValueError(f"offset must be an integer, the first sampled column, got {shown(offset)}.")
@@ -57,7 +60,7 @@ def equispaced_mask(
 
 
 def radial_mask(spokes: int, *, shape: tuple[int, int]) -> Array:
-    """The grid points nearest to straight lines through zero frequency, at equal angles.
+    """Sample the grid points nearest to straight lines through the zero frequency, at equal angles.
 
     Args:
         spokes: number of lines.
@@ -74,10 +77,12 @@ def radial_mask(spokes: int, *, shape: tuple[int, int]) -> Array:
 
 
 def spiral_mask(turns: float, *, shape: tuple[int, int], arms: int = 1) -> Array:
-    """The grid points nearest to interleaved spirals around zero frequency, denser towards it (radius ∝ angle²).
+    """Sample the grid points nearest to interleaved spirals around the zero frequency.
+
+    The radius grows with the square of the angle, so the mask is denser near the zero frequency.
 
     Args:
-        turns: of each arm, from zero frequency to the edge.
+        turns: number of turns of each arm, from the zero frequency to the edge.
         shape: (H, W).
         arms: number of spirals, at equal angles.
 
@@ -93,19 +98,19 @@ def spiral_mask(turns: float, *, shape: tuple[int, int], arms: int = 1) -> Array
 
 
 def coil_sensitivities(coils: int, *, shape: tuple[int, int], radius: float = 1.2, width: float = 0.9) -> Array:
-    """Smooth complex maps of coils around the image, Σ |s_c|² = 1 at every pixel.
+    """Smooth complex sensitivities of coils in a ring around the image, with Σ_c |s_c|² = 1 at every pixel.
 
-    Coil c lies at angle 2πc/coils and ``radius`` half image sides from the middle; it sees a Gaussian of the distance
-    and a phase that grows with it.
+    Coil c is at the angle 2πc/coils. Its sensitivity is a Gaussian of the distance, with a phase that grows with the
+    distance.
 
     Args:
         coils: number of coils.
         shape: (H, W).
-        radius: of the ring, half sides.
-        width: standard deviation of the Gaussian, half sides.
+        radius: radius of the ring, in half sides of the image.
+        width: standard deviation of the Gaussian, in half sides of the image.
 
     Returns:
-        [coils, H, W, 2], real and imaginary part.
+        [coils, H, W, 2], the real and the imaginary part.
 
     Raises:
         ValueError: if there is no coil.

@@ -1,4 +1,4 @@
-"""Masks of other shapes: outpainting, free-form strokes, lettering."""
+"""Masks of other shapes: outpainting, brush strokes, and text."""
 
 from functools import partial
 from typing import Literal, get_args
@@ -17,15 +17,15 @@ Side = Literal["left", "right", "top", "bottom", "border"]
 
 
 def outpaint(side: Side = "right", *, image_shape: Shape, fraction: float = 0.5) -> Mask:
-    """Hide one side of the image, or a border all round.
+    """Hide one side of the image, or a border around it.
 
     Args:
-        side: which part is hidden: "left", "right", "top", "bottom", or "border".
+        side: the part that is hidden: "left", "right", "top", "bottom", or "border".
         image_shape: (H, W, C).
-        fraction: share of the image's side that is hidden; of a border, both edges together.
+        fraction: fraction of the image's side that is hidden. For a border, this counts both edges.
 
     Raises:
-        ValueError: on an unknown side, or a fraction that hides nothing or everything.
+        ValueError: if the side is unknown, or the fraction hides nothing or everything.
 
     >>> outpaint(image_shape=(4, 4, 1), side="right").mask[0, :, 0].tolist()
     [1.0, 1.0, 0.0, 0.0]
@@ -51,17 +51,17 @@ def outpaint(side: Side = "right", *, image_shape: Shape, fraction: float = 0.5)
 def inpaint_strokes(
     key: Key, *, image_shape: Shape, strokes: int = 6, thickness: float = 0.06, length: float = 0.8
 ) -> Mask:
-    """Hide free-form brush strokes, each a smooth random walk of its own width.
+    """Hide brush strokes. Each is a smooth random walk with its own width.
 
     Args:
         key: for the strokes.
         image_shape: (H, W, C).
-        strokes: how many.
-        thickness: mean width of the brush, in units of the image's shorter side.
+        strokes: number of strokes.
+        thickness: mean width of the brush, as a fraction of the image's shorter side.
         length: mean length of a stroke, in the same unit.
 
     Raises:
-        ValueError: if there is no stroke, thickness or length are not positive, or nothing is left.
+        ValueError: if there is no stroke, if thickness or length is not positive, or if nothing is left.
     """
     height, width, channels = check_image_shape(image_shape)
     check_key(key)
@@ -104,13 +104,13 @@ def _paint(key: Key, size: tuple[int, int], strokes: int, thickness: float, leng
 
 
 def inpaint_text(text: str = "jaxdiff ", *, image_shape: Shape, size: float = 0.14, spacing: float = 1.5) -> Mask:
-    """Hide lettering written over the whole image, in Pillow's own font.
+    """Hide letters that are written over the whole image in Pillow's own font.
 
     Args:
-        text: repeated along every line; each line begins a little further on in it.
+        text: repeated along each line. Each line begins three letters later than the line above it.
         image_shape: (H, W, C).
-        size: of the letters, in units of the image's shorter side (at least 6 pixels).
-        spacing: distance of the lines, in units of the size.
+        size: size of the letters, as a fraction of the image's shorter side. It is at least 6 pixels.
+        spacing: distance of the lines, as a multiple of the size.
 
     Raises:
         ValueError: if there is nothing to write, or the letters are too small or too large.

@@ -1,4 +1,4 @@
-"""Masks: y = m ⊙ x, image-shaped, with zeros where nothing is seen. Denoising is the mask that keeps everything."""
+"""Masks: y = m ⊙ x, with zeros where a pixel is hidden. Denoising is the mask that keeps all pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class Mask(PixelOperator):
     """y = m ⊙ x.
 
     Attributes:
-        mask: [H, W, 1] (shared by the channels) or [H, W, C]; 1 where the pixel is seen, 0 where it is not.
+        mask: [H, W, 1] for all channels, or [H, W, C]. It is 1 where a pixel is seen, and 0 where it is hidden.
     """
 
     mask: Array
@@ -40,12 +40,12 @@ class Mask(PixelOperator):
         return self(y)
 
     def keep_observed(self, y: Measurement) -> Measurement:
-        """The measurement where something is seen, 0 elsewhere."""
+        """The measurement where a pixel is seen, and 0 where it is hidden."""
         return jnp.where(jnp.broadcast_to(self.mask > 0, y.shape), y, jnp.zeros_like(y))
 
 
 def denoise(image_shape: Shape) -> Denoise:
-    """The identity, y = x: only the noise remains to be removed.
+    """The identity, y = x. A restoration then only removes noise.
 
     >>> denoise(image_shape=(8, 8, 3)).measurement_shape
     (8, 8, 3)
@@ -57,11 +57,11 @@ def inpaint_mask(mask: Array | np.ndarray, *, image_shape: Shape) -> Mask:
     """Any mask, y = m ⊙ x.
 
     Args:
-        mask: [H, W], [H, W, 1] or [H, W, C], in [0, 1]; 1 (or True) where the pixel is seen.
+        mask: [H, W], [H, W, 1] or [H, W, C], in [0, 1]. It is 1 or True where a pixel is seen.
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: if the mask has another shape, leaves [0, 1], or keeps nothing.
+        ValueError: if the mask has another shape, has values outside [0, 1], or keeps nothing.
     """
     height, width, channels = check_image_shape(image_shape)
     array = numbers("mask", mask)
@@ -93,9 +93,9 @@ def inpaint_box(
     Args:
         size: side of the hidden box, or its (height, width), pixels.
         image_shape: (H, W, C).
-        position: row and column of its upper left corner; centred where neither it nor ``key`` is given.
-        key: for a place drawn uniformly, at least ``margin`` from the upper and left border and more than
-            ``margin`` from the others (the rule of DPS and DAPS).
+        position: row and column of the box's upper left corner. Without it and ``key``, the box is centred.
+        key: for a place that is drawn uniformly. As in DPS and DAPS, it is at least ``margin`` from the upper and the left
+            border, and more than ``margin`` from the others.
         margin: pixels, or (rows, columns).
 
     Raises:
@@ -146,20 +146,20 @@ def inpaint_random(
     min_fraction: float | Array | None = None,
     max_fraction: float | Array | None = None,
 ) -> Mask:
-    """Hide single pixels at random, all channels together.
+    """Hide single pixels at random, in all channels together.
 
-    Exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement, as in DPS. A traced fraction is counted in
-    float32 and never hides every pixel.
+    As in DPS, exactly ⌊fraction · H · W⌋ pixels are hidden, drawn without replacement. A traced fraction is computed in
+    float32, and never hides all pixels.
 
     Args:
-        key: for the pixels, and for the fraction where it is random.
+        key: for the pixels, and for the fraction if it is random.
         image_shape: (H, W, C).
-        fraction: share of the pixels that is *hidden* (0.92 for "92 % random").
-        min_fraction: with ``max_fraction``, draw the share uniformly (DPS ships 0.3 and 0.7).
+        fraction: fraction of the pixels that is *hidden* (0.92 for "92 % random").
+        min_fraction: with ``max_fraction``, the range from which the fraction is drawn uniformly. DPS uses 0.3 and 0.7.
         max_fraction: see ``min_fraction``.
 
     Raises:
-        ValueError: if the share is not in [0, 1[, its range is empty, or both ways to give it are used.
+        ValueError: if the fraction is not in [0, 1[, if its range is empty, or if you give both.
 
     >>> int(inpaint_random(jax.random.key(0), image_shape=(10, 10, 3), fraction=0.92).mask.sum())
     8

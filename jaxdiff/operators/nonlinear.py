@@ -40,12 +40,12 @@ DARKEST = 1e-4
 
 @struct.dataclass(eq=False)
 class PhaseRetrieval(Operator):
-    """y = |F P (a x + b)|, F centred and orthonormal, P zero padding on every side.
+    """y = |F P (a x + b)|. F is centred and orthonormal, and P pads the image with zeros on each side.
 
     Attributes:
-        scale: a, 1 or what maps [-1, 1] to another range.
+        scale: a. It is 1, or the number that maps [-1, 1] to another range.
         shift: b.
-        padding: rows and columns of zeros on either side.
+        padding: rows and columns of zeros on each side.
     """
 
     scale: Array
@@ -59,7 +59,7 @@ class PhaseRetrieval(Operator):
         return jnp.abs(fourier(jnp.pad(shown, ((rows, rows), (columns, columns), (0, 0)))))
 
     def initial(self, y: Measurement) -> Image:
-        """A grey image: magnitudes do not look like the image, whatever their shape."""
+        """A grey image, because magnitudes do not look like the image, even if they have its shape."""
         return jnp.zeros(self.image_shape, y.dtype)
 
     def view(self, y: Measurement) -> Array:
@@ -69,7 +69,7 @@ class PhaseRetrieval(Operator):
 
 @struct.dataclass(eq=False)
 class CodedPhaseRetrieval(Operator):
-    """y [masks, H, W, C] = |F (e^{iφ_k} ⊙ x)|: several spectra of one image behind known phase masks.
+    """y [masks, H, W, C] = |F (e^{iφ_k} ⊙ x)|: the spectra of one image behind several known phase masks.
 
     Attributes:
         phases: φ [masks, H, W], radians.
@@ -87,7 +87,7 @@ class CodedPhaseRetrieval(Operator):
         return jnp.abs(fourier(code * x.astype(code.dtype)[None]))
 
     def view(self, y: Measurement) -> Array:
-        """The logarithm of the magnitudes, on a sheet as square as possible."""
+        """The logarithms of the magnitudes, on a sheet that is as square as possible."""
         columns = math.ceil(math.sqrt(y.shape[0]))
         sheets = list(pictures.log_magnitude(y))
         sheets += [-jnp.ones_like(sheets[0])] * (-len(sheets) % columns)
@@ -110,13 +110,13 @@ class HighDynamicRange(Operator):
         return jnp.clip(self.factor.astype(x.dtype) * x, -1, 1)
 
     def initial(self, y: Measurement) -> Image:
-        """The inverse where nothing was clipped, y / a."""
+        """y / a, which is the inverse where nothing was clipped."""
         return y / self.factor.astype(y.dtype)
 
 
 @struct.dataclass(eq=False)
 class Quantize(Operator):
-    """y = x rounded to so many equally spaced levels on [-1, 1]; its gradient is that of clipping (straight through).
+    """y = x, rounded to equally spaced levels on [-1, 1]. Its straight-through gradient is that of clipping.
 
     Attributes:
         levels: number of levels.
@@ -136,7 +136,7 @@ class Quantize(Operator):
 
 @struct.dataclass(eq=False)
 class ToneCurve(Operator):
-    """y = the curve through given values at equally spaced x in [-1, 1], linear between them, on each channel.
+    """y = a curve, applied to each channel. It is linear between given values at equally spaced x in [-1, 1].
 
     Attributes:
         values: y at the knots, [knots].
@@ -156,10 +156,12 @@ class ToneCurve(Operator):
 
 @struct.dataclass(eq=False)
 class Gamma(Operator):
-    """y = 2 u^γ − 1, u = (x + 1)/2, at least 1e-4 (so black is 2·10^{−4γ} − 1: for γ = 1/2.2, −0.97).
+    """y = 2 u^γ − 1 with u = max((x + 1)/2, 1e-4).
+
+    Black becomes 2·10^{−4γ} − 1, which is −0.97 for γ = 1/2.2.
 
     Attributes:
-        gamma: γ; above 1 darkens, below 1 brightens.
+        gamma: γ. A value above 1 makes the picture darker, a value below 1 brighter.
     """
 
     gamma: Array
@@ -175,16 +177,16 @@ class Gamma(Operator):
 
 @struct.dataclass(eq=False)
 class CameraBlur(Operator):
-    """y = f(K (e f⁻¹(x))): blur of the light itself, between a camera's tone curve and its inverse.
+    """y = f(K (e f⁻¹(x))): a blur of linear light, between the inverse of a camera's tone curve and the curve.
 
-    f⁻¹ takes a picture to linear light by u ↦ u^γ on [0, 1]. The exposure e amplifies it, K blurs it, light above 1
-    saturates, and f takes it back. Highlights smear into bright streaks, which no linear blur of the picture makes. Light
-    below 1e-4 counts as 1e-4, so that f has a slope everywhere: black comes out as −0.97 for γ = 2.2.
+    f⁻¹ maps a picture to linear light by u ↦ u^γ on [0, 1]. The exposure e amplifies the light, and K blurs it. Light above
+    1 saturates, and f maps the result back. Highlights become bright streaks, which no linear blur of the picture makes.
+    Light below 1e-4 counts as 1e-4, so that f has a finite slope. So black becomes −0.97 for γ = 2.2.
 
     Attributes:
         blur: K.
-        gamma: γ, 2.2 for common displays.
-        exposure: e; above 1 highlights saturate.
+        gamma: γ, which is 2.2 for common displays.
+        exposure: e. If it is above 1, highlights saturate.
     """
 
     blur: LinearOperator
@@ -192,7 +194,7 @@ class CameraBlur(Operator):
     exposure: Array
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: to linear light, expose, blur, saturate, back."""
+        """Measure: map to linear light, expose, blur, saturate, and map back."""
         gamma = self.gamma.astype(x.dtype)
         light = self.blur(self.exposure.astype(x.dtype) * _to_light(x) ** gamma)
         return _from_light(jnp.clip(light, DARKEST, 1) ** (1 / gamma))
@@ -208,13 +210,13 @@ def phase_retrieval(
     """Fourier phase retrieval: the magnitude of an oversampled spectrum.
 
     Args:
-        oversample: pads ⌊oversample/8 · side⌋ zeros on either side; 2 (of DPS and DAPS) makes 256 into 384.
+        oversample: each side is padded with ⌊oversample/8 · side⌋ zeros. DPS and DAPS use 2, so that 256 becomes 384.
         image_shape: (H, W, C).
-        padding: zeros on either side, pixels, instead of ``oversample``.
-        value_range: what -1 and 1 are mapped to before the transform: (-1, 1) in DPS, (0, 1) in DAPS.
+        padding: zeros on each side, pixels, instead of ``oversample``.
+        value_range: -1 and 1 are mapped to these values before the transform: (-1, 1) in DPS, (0, 1) in DAPS.
 
     Raises:
-        ValueError: on a negative padding or an empty range.
+        ValueError: if the padding is negative, or the range is empty.
 
     >>> phase_retrieval(image_shape=(256, 256, 3)).measurement_shape
     (384, 384, 3)
@@ -232,7 +234,7 @@ def phase_retrieval(
 
 
 def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> CodedPhaseRetrieval:
-    """Phase retrieval from coded diffraction patterns, with uniform random phases.
+    """Phase retrieval from coded diffraction patterns, with uniformly random phases.
 
     Args:
         key: for the phases.
@@ -250,7 +252,7 @@ def coded_phase_retrieval(key: Key, *, image_shape: Shape, masks: int = 4) -> Co
 
 
 def high_dynamic_range(factor: float | Array = 2.0, *, image_shape: Shape) -> HighDynamicRange:
-    """A saturating sensor, y = clip(factor · x, -1, 1); the default is that of DAPS.
+    """A saturating sensor, y = clip(factor · x, -1, 1). The default factor is that of DAPS.
 
     Raises:
         ValueError: if the factor is not positive.
@@ -260,10 +262,10 @@ def high_dynamic_range(factor: float | Array = 2.0, *, image_shape: Shape) -> Hi
 
 
 def quantize(levels: int | Array = 8, *, image_shape: Shape) -> Quantize:
-    """Few levels (2 for one bit, 256 for what a PNG holds), with a straight-through gradient.
+    """Round to a few levels, with a straight-through gradient. One bit has 2 levels, and a PNG has 256.
 
     Raises:
-        ValueError: on fewer than two levels, or a number that is not whole.
+        ValueError: if there are fewer than two levels, or the number is not whole.
 
     >>> quantize(image_shape=(1, 3, 1), levels=2)(jnp.array([[[-0.3], [0.1], [0.9]]])).ravel().tolist()
     [-1.0, 1.0, 1.0]
@@ -292,7 +294,7 @@ def tone_curve(values: Array | np.ndarray | Sequence[float], *, image_shape: Sha
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: on fewer than two knots.
+        ValueError: if there are fewer than two values.
     """
     knots = leaf("values", values)
     if knots.ndim != 1 or knots.shape[0] < 2:
@@ -313,21 +315,21 @@ def camera_blur(
 ) -> CameraBlur:
     """A nonlinear blur without a network: a shaken camera with a tone curve and a sensor that saturates.
 
-    DPS and DAPS use a nonlinear blur that needs the weights of a third party's network. This is another operator:
-    numbers measured with one do not compare with numbers measured with the other.
+    The nonlinear blur of DPS and DAPS needs the weights of another network. This operator is a different one, so do not
+    compare numbers of the two.
 
     Args:
         key: for a random motion kernel, see :func:`jaxdiff.operators.motion_kernel`. Give this or ``kernel``.
         image_shape: (H, W, C).
         kernel: [h, w], both odd.
-        size: of the random kernel, odd.
-        intensity: of the random kernel.
-        gamma: of the tone curve.
-        exposure: factor on the light; above 1 highlights saturate.
-        padding: of the blur.
+        size: size of the random kernel, odd, pixels.
+        intensity: intensity of the random kernel.
+        gamma: exponent γ of the tone curve.
+        exposure: factor on the light. If it is above 1, highlights saturate.
+        padding: padding of the blur.
 
     Raises:
-        ValueError: unless exactly one of ``key`` and ``kernel`` is given, and as :func:`jaxdiff.operators.blur`.
+        ValueError: if you do not give exactly one of ``key`` and ``kernel``, and as for :func:`jaxdiff.operators.blur`.
     """
     shape = check_image_shape(image_shape)
     if (key is None) == (kernel is None):

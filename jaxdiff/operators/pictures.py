@@ -15,7 +15,7 @@ def stretch(y: Array) -> Array:
 
 
 def log_magnitude(magnitude: Array, decades: float = 4.0) -> Array:
-    """Logarithm of a magnitude over so many decades below its largest value, on [-1, 1]."""
+    """The logarithm of a magnitude, on [-1, 1]. It shows ``decades`` decades below the largest value."""
     peak = jnp.maximum(jnp.max(magnitude), jnp.finfo(magnitude.dtype).tiny)
     relative = jnp.maximum(magnitude / jnp.reshape(peak, (1,) * magnitude.ndim), 10.0**-decades)
     return 1 + 2 * jnp.log10(relative) / decades
@@ -24,8 +24,8 @@ def log_magnitude(magnitude: Array, decades: float = 4.0) -> Array:
 def picture(y: Array) -> Array:
     """A measurement as a picture [h, w, 1 or 3] in [-1, 1].
 
-    Images are clipped to [-1, 1]; with two channels, or more than three, the mean over channels is shown; anything else
-    is stretched to its own range and laid out on a sheet as square as possible.
+    Images are clipped to [-1, 1]. With two channels, or more than three, the picture is their mean. Other measurements are
+    stretched to their own range, on a sheet that is as square as possible.
     """
     if y.ndim == 3 and y.shape[-1] in (1, 3):
         return jnp.clip(y, -1, 1)
@@ -41,7 +41,7 @@ def picture(y: Array) -> Array:
 
 
 def side_by_side(pictures: list[Array]) -> Array:
-    """Pictures in a row: black below lower ones, and grey ones in three channels if another has colour."""
+    """Pictures in a row. Below a shorter picture it is black. A grey picture gets three channels if another has colour."""
     height = max(p.shape[0] for p in pictures)
     channels = max(p.shape[-1] for p in pictures)
     wide = [jnp.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures]

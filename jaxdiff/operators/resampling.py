@@ -1,4 +1,4 @@
-"""Lower resolution: block average, antialiased bicubic, every n-th pixel, blur and then every n-th pixel."""
+"""Lower resolution: block averages, antialiased bicubic resizing, every n-th pixel, or a blur before every n-th pixel."""
 
 from typing import Literal, get_args
 
@@ -32,8 +32,8 @@ __all__ = [
 class BlockAverage(SpectralOperator):
     """y = the mean of each f x f block.
 
-    The spectral form turns each block's f² pixels by one Householder reflection, which takes the constant block to the
-    first coordinate; its array is [H/f, W/f, f², C].
+    The spectral form is an array [H/f, W/f, f², C]. A Householder reflection of each block's f² pixels maps the constant
+    block to the first coordinate.
     """
 
     factor: int = struct.field(pytree_node=False)
@@ -43,7 +43,7 @@ class BlockAverage(SpectralOperator):
         return jnp.mean(self._blocks(x), axis=2)
 
     def adjoint(self, y: Measurement) -> Image:
-        """Each value spread over its block, divided by f²."""
+        """Each value divided by f², and repeated over its block."""
         spread = jnp.repeat(jnp.repeat(y, self.factor, axis=0), self.factor, axis=1)
         return spread / self.factor**2
 
@@ -52,13 +52,13 @@ class BlockAverage(SpectralOperator):
         return self.adjoint(y) * self.factor**2
 
     def solve(self, rho: float | Array, b: Image) -> Image:
-        """(Aᵀ A + ρ I)⁻¹ b: the blocks' means and the rest are scaled apart."""
+        """(Aᵀ A + ρ I)⁻¹ b: the means of the blocks and the rest have different factors."""
         scale = jnp.asarray(rho, b.dtype)
         mean = self.pinv(self(b))
         return (b - mean) / scale + mean / (scale + self.factor**-2)
 
     def to_spectral(self, x: Image) -> Array:
-        """Vᵀ x: the reflection of each block."""
+        """Vᵀ x: each block, reflected."""
         return self._reflect(self._blocks(x))
 
     def from_spectral(self, z: Array) -> Image:
@@ -68,12 +68,12 @@ class BlockAverage(SpectralOperator):
         return jnp.reshape(jnp.transpose(blocks, (0, 2, 1, 3, 4)), self.image_shape)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """Uᵀ y: the values at the first coordinate of their blocks."""
+        """Uᵀ y: each value at the first coordinate of its block."""
         return jnp.pad(y[:, :, None, :], ((0, 0), (0, 0), (0, self.factor**2 - 1), (0, 0)))
 
     @property
     def singular_values(self) -> Array:
-        """1/f for the blocks' means, 0 for the rest."""
+        """1/f for the means of the blocks, and 0 for the rest."""
         height, width, channels = self.image_shape
         first = jnp.arange(self.factor**2) == 0
         shape = (height // self.factor, width // self.factor, self.factor**2, channels)
@@ -99,7 +99,7 @@ class BlockAverage(SpectralOperator):
 
 @struct.dataclass(eq=False)
 class Subsample(PixelOperator):
-    """y = every f-th pixel of every f-th row, from a first one on."""
+    """y = every f-th pixel of every f-th row, beginning with ``offset``."""
 
     factor: int = struct.field(pytree_node=False)
     offset: int = struct.field(pytree_node=False)
@@ -109,7 +109,7 @@ class Subsample(PixelOperator):
         return x[self.offset :: self.factor, self.offset :: self.factor]
 
     def adjoint(self, y: Measurement) -> Image:
-        """The values on their lattice, zeros between."""
+        """The values on their lattice, with zeros between them."""
         after = self.factor - 1 - self.offset
         gaps = (self.offset, after, self.factor - 1)
         return jax.lax.pad(y, jnp.zeros((), y.dtype), (gaps, gaps, (0, 0, 0)))
@@ -123,8 +123,8 @@ class Subsample(PixelOperator):
 class BlurDownsample(LinearOperator):
     """y = every f-th pixel of a blurred image.
 
-    With the circular blur, A Aᵀ is diagonal in the Fourier basis of the small image, where the f² frequencies that
-    alias onto one are summed: that gives ``pinv`` and ``solve`` in closed form.
+    With a circular blur, ``pinv`` and ``solve`` have closed forms. Then A Aᵀ is diagonal in the Fourier basis of the small
+    image. Each of its entries is a mean over the f² frequencies that alias onto one.
 
     Attributes:
         blur: the blur, with its kernel.
@@ -132,7 +132,7 @@ class BlurDownsample(LinearOperator):
 
     Reference:
         Zhao et al., "Fast Single Image Super-Resolution Using a New Analytical Solution for l2-l2 Problems", IEEE TIP
-        2016 (as used by DPIR and DiffPIR).
+        2016. DPIR and DiffPIR use it, too.
     """
 
     blur: LinearOperator
@@ -140,17 +140,17 @@ class BlurDownsample(LinearOperator):
 
     @property
     def closed_pinv(self) -> bool:  # type: ignore[override]
-        """With a circular blur."""
+        """True for a circular blur."""
         return isinstance(self.blur, CircularBlur)
 
     @property
     def closed_solve(self) -> bool:  # type: ignore[override]
-        """With a circular blur."""
+        """True for a circular blur."""
         return isinstance(self.blur, CircularBlur)
 
     @property
     def rcond(self) -> Array:
-        """Singular values up to this part of the largest count as zero in ``pinv``, where it is a closed form."""
+        """Singular values up to ``rcond`` times the largest count as zero in ``pinv``, if it is a closed form."""
         return self.blur.rcond if isinstance(self.blur, CircularBlur) else jnp.zeros((), jnp.float32)
 
     def apply(self, x: Image) -> Measurement:
@@ -158,7 +158,7 @@ class BlurDownsample(LinearOperator):
         return self.lattice(self.blur(x))
 
     def adjoint(self, y: Measurement) -> Image:
-        """Spread on the lattice, then the blur's adjoint."""
+        """Put the values on their lattice, then apply the blur's adjoint."""
         return self.blur.adjoint(self.lattice.adjoint(y))
 
     def pinv(self, y: Measurement) -> Image:
@@ -201,7 +201,7 @@ Method = Literal["bicubic", "bilinear", "lanczos3", "box"]
 
 
 def block_average(factor: int, *, image_shape: Shape) -> BlockAverage:
-    """The mean of each factor x factor block (super-resolution as DDRM and DDNM measure it).
+    """The mean of each factor x factor block. DDRM and DDNM measure super-resolution in this way.
 
     Raises:
         ValueError: if the factor does not divide both sides.
@@ -214,17 +214,18 @@ def block_average(factor: int, *, image_shape: Shape) -> BlockAverage:
 
 
 def super_resolution(factor: int = 4, *, image_shape: Shape, rcond: float = RCOND) -> Separable:
-    """Antialiased bicubic reduction, the operator of DPS and DAPS (their ``Resizer``): [⌈H/f⌉, ⌈W/f⌉, C].
+    """Antialiased bicubic reduction to [⌈H/f⌉, ⌈W/f⌉, C]. DPS and DAPS use this operator, their ``Resizer``.
 
-    Separable, with every closed form. Their ``transpose`` is nearest upsampling; ours is the transpose.
+    It is separable, and has all closed forms. Its adjoint is the exact transpose. In DPS and DAPS, ``transpose`` is nearest
+    upsampling instead.
 
     Args:
-        factor: f, by which both sides shrink; a side that it does not divide is sampled about its middle.
+        factor: f, by which both sides shrink. If it does not divide a side, the samples are centred on this side.
         image_shape: (H, W, C).
         rcond: see :class:`jaxdiff.operators.Separable`.
 
     Raises:
-        ValueError: if the factor is no whole number from 1 to the shorter side.
+        ValueError: if the factor is not a whole number from 1 to the shorter side.
 
     >>> super_resolution(image_shape=(64, 64, 3), factor=4).measurement_shape
     (16, 16, 3)
@@ -251,11 +252,11 @@ def resize(
         size: the new side, or (height, width).
         image_shape: (H, W, C).
         method: "bicubic" (Keys, a = -1/2), "bilinear", "lanczos3" or "box".
-        antialias: widen the interpolation kernel where the image shrinks.
+        antialias: widen the interpolation kernel if the image shrinks.
         rcond: see :class:`jaxdiff.operators.Separable`.
 
     Raises:
-        ValueError: on an unknown method.
+        ValueError: if the method is unknown.
     """
     shape = check_image_shape(image_shape)
     if method not in get_args(Method):
@@ -267,15 +268,15 @@ def resize(
 
 
 def nearest_downsample(factor: int, *, image_shape: Shape, offset: int = 0) -> Subsample:
-    """Every factor-th pixel of every factor-th row, from ``offset`` on, with no filter before it.
+    """Keep every factor-th pixel of every factor-th row, without a filter.
 
     Args:
-        factor: by which both sides shrink.
+        factor: factor by which both sides shrink.
         image_shape: (H, W, C).
         offset: row and column of the first pixel that is kept.
 
     Raises:
-        ValueError: if the factor does not divide both sides, or the offset is not below it.
+        ValueError: if the factor does not divide both sides, or the offset is not smaller than the factor.
     """
     shape = check_image_shape(image_shape)
     factor = check_divides(factor, shape)
@@ -293,18 +294,18 @@ def blur_downsample(
     padding: Padding = "circular",
     rcond: float = RCOND,
 ) -> BlurDownsample:
-    """Blur and keep every factor-th pixel (the classical degradation model; DPIR's and DiffPIR's with "circular").
+    """Blur, and keep every factor-th pixel. With "circular", this is the model of DPIR and DiffPIR.
 
     Args:
         kernel: [h, w], both odd.
         image_shape: (H, W, C).
-        factor: by which both sides shrink.
+        factor: factor by which both sides shrink.
         offset: row and column of the first pixel that is kept.
         padding: "circular" (closed forms), "reflect" or "zero".
         rcond: see :class:`jaxdiff.operators.CircularBlur`.
 
     Raises:
-        ValueError: as :func:`jaxdiff.operators.blur` and :func:`nearest_downsample`.
+        ValueError: as for :func:`jaxdiff.operators.blur` and :func:`nearest_downsample`.
     """
     shape = check_image_shape(image_shape)
     check_range("rcond", rcond, 0, 1)

@@ -1,4 +1,4 @@
-"""Compressed sensing: subsampled Hadamard transforms (randomized, or in a camera's order), dense matrices."""
+"""Compressed sensing: subsampled Hadamard transforms, randomized or in a camera's order, and dense matrices."""
 
 import math
 from typing import Any
@@ -22,11 +22,11 @@ LARGEST_MATRIX = 8192
 
 @struct.dataclass(eq=False)
 class Hadamard(SpectralOperator):
-    """y [m, C] = the kept coefficients of the orthonormal Walsh-Hadamard transform of each channel, after signs.
+    """y [m, C] = some coefficients of the orthonormal Walsh-Hadamard transform of signs ⊙ x, for each channel.
 
     Attributes:
         signs: [H, W], ±1 at each pixel.
-        indices: [m], which of the H·W coefficients (in the natural order of rows, then columns) are kept, each once.
+        indices: [m], the coefficients that are kept, each once. They are numbered in natural order, by rows, then columns.
     """
 
     signs: Array
@@ -37,11 +37,11 @@ class Hadamard(SpectralOperator):
         return jnp.reshape(self.to_spectral(x), (-1, x.shape[-1]))[self.indices]
 
     def adjoint(self, y: Measurement) -> Image:
-        """The coefficients in their places, the inverse transform, the signs."""
+        """Put the coefficients in their places, transform back, and multiply by the signs."""
         return self.from_spectral(self.measurement_to_spectral(y))
 
     def pinv(self, y: Measurement) -> Image:
-        """Aᵀ y: the rows of A are orthonormal."""
+        """Aᵀ y, because the rows of A are orthonormal."""
         return self.adjoint(y)
 
     def to_spectral(self, x: Image) -> Array:
@@ -53,30 +53,30 @@ class Hadamard(SpectralOperator):
         return self.signs.astype(z.dtype)[..., None] * hadamard(z)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """The coefficients in their places, zeros elsewhere."""
+        """The coefficients in their places, and zeros at the others."""
         height, width, channels = self.image_shape
         flat = jnp.zeros((height * width, channels), y.dtype).at[self.indices].set(y, unique_indices=True)
         return jnp.reshape(flat, self.image_shape)
 
     def view(self, y: Measurement) -> Array:
-        """The log-magnitude of the coefficients in their places, beside Aᵀ y."""
+        """The logarithm of the coefficients' magnitudes, in their places, beside Aᵀ y."""
         coefficients = pictures.log_magnitude(jnp.abs(self.measurement_to_spectral(y)))
         return pictures.side_by_side([pictures.picture(coefficients), pictures.picture(self.adjoint(y))])
 
     @property
     def singular_values(self) -> Array:
-        """1 for the kept coefficients, 0 for the others."""
+        """1 for the kept coefficients, and 0 for the others."""
         return self.measurement_to_spectral(jnp.ones((self.indices.shape[0], self.image_shape[2]), jnp.float32))
 
 
 @struct.dataclass(eq=False)
 class Matrix(SpectralOperator):
-    """y = M x for any matrix, on the whole image, flattened, or on each channel.
+    """y = M x for any matrix M. It acts on the whole flattened image, or on each channel.
 
     Attributes:
-        matrix: M [m, n] with its decomposition; n = H·W·C, or H·W with ``per_channel``.
+        matrix: M [m, n] with its decomposition. n is H·W·C, or H·W with ``per_channel``.
         rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form.
-        per_channel: whether M acts on each channel; y is then [m, C], else [m].
+        per_channel: whether M acts on each channel. Then y is [m, C], else [m].
     """
 
     matrix: Factor
@@ -100,23 +100,23 @@ class Matrix(SpectralOperator):
         return jnp.reshape(_product(self.matrix.right, self._columns(z)), self.image_shape)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """Uᵀ y, zero where the singular value counts as zero."""
+        """Uᵀ y. It is zero where the singular value counts as zero."""
         z = self._left(y)
         return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
 
     @property
     def singular_values(self) -> Array:
-        """Those of M; zero up to ``rcond`` times the largest."""
+        """The singular values of M. Values up to ``rcond`` times the largest become zero."""
         s = self.matrix.values
         return self._spread(jnp.where(s > self.rcond * jnp.max(s), s, jnp.zeros_like(s)))
 
     def solve(self, rho: float | Array, b: Image) -> Image:
-        """(Mᵀ M + ρ I)⁻¹ b, with every singular value."""
+        """(Mᵀ M + ρ I)⁻¹ b, with all singular values."""
         s = self._spread(self.matrix.values).astype(b.dtype)
         return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + jnp.asarray(rho, b.dtype)))
 
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
-        """(Mᵀ M + ρ I)⁻¹ Mᵀ y, with every singular value."""
+        """(Mᵀ M + ρ I)⁻¹ Mᵀ y, with all singular values."""
         return self.from_spectral(shrink(self._left(y), self._spread(self.matrix.values).astype(y.dtype), rho))
 
     def _left(self, y: Measurement) -> Array:
@@ -135,19 +135,20 @@ class Matrix(SpectralOperator):
 def compressed_sensing(
     key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None, signs: bool = True
 ) -> Hadamard:
-    """The subsampled randomized Hadamard transform: random signs, transform, coefficients at random.
+    """The subsampled randomized Hadamard transform.
 
-    Its rows are orthonormal, so that A⁺ = Aᵀ, and one application costs two small matrix products.
+    It multiplies the pixels by random signs, transforms them, and keeps random coefficients. Its rows are orthonormal, so
+    A⁺ = Aᵀ.
 
     Args:
         key: for signs and coefficients.
-        image_shape: (H, W, C); H and W powers of two.
-        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
-        samples: their number, a channel.
-        signs: flip pixels at random first; without it, the mean is one coefficient among many (as in DDRM).
+        image_shape: (H, W, C). H and W must be powers of two.
+        ratio: measurements for each pixel, in ]0, 1]. Give this or ``samples``.
+        samples: number of measurements for each channel.
+        signs: multiply the pixels by random signs. Without them, as in DDRM, the mean is a single coefficient.
 
     Raises:
-        ValueError: if a side is no power of two, or nothing or too much would be measured.
+        ValueError: if a side is not a power of two, or if nothing or too much would be measured.
 
     >>> compressed_sensing(jax.random.key(0), image_shape=(16, 16, 3), ratio=0.25).measurement_shape
     (64, 3)
@@ -161,18 +162,18 @@ def compressed_sensing(
 
 
 def single_pixel_camera(ratio: float | None = None, *, image_shape: Shape, samples: int | None = None) -> Hadamard:
-    """Walsh-Hadamard patterns of ±1 from coarse to fine, as a single-pixel camera shows them.
+    """Walsh-Hadamard patterns of ±1 from coarse to fine, as in a single-pixel camera.
 
-    Patterns are sorted by the number of sign changes along rows and columns together (a triangle of low sequencies),
-    and scaled so that the rows are orthonormal.
+    Patterns are sorted by their number of sign changes, along rows and columns together. They are scaled so that the rows
+    of A are orthonormal.
 
     Args:
-        ratio: patterns per pixel, in ]0, 1]. Give this or ``samples``.
-        image_shape: (H, W, C); H and W powers of two.
-        samples: number of patterns, a channel.
+        ratio: patterns for each pixel, in ]0, 1]. Give this or ``samples``.
+        image_shape: (H, W, C). H and W must be powers of two.
+        samples: number of patterns for each channel.
 
     Raises:
-        ValueError: as :func:`compressed_sensing`.
+        ValueError: as for :func:`compressed_sensing`.
     """
     shape, count = _check_hadamard(image_shape, ratio, samples)
     rows, columns = (_sign_changes(side) for side in shape[:2])
@@ -182,16 +183,16 @@ def single_pixel_camera(ratio: float | None = None, *, image_shape: Shape, sampl
 
 
 def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None, samples: int | None = None) -> Matrix:
-    """A dense matrix of independent normal numbers of variance 1/m on each channel, for small images.
+    """Multiply each channel by a dense matrix of independent normal numbers with variance 1/m. This is for small images.
 
     Args:
         key: for the matrix.
         image_shape: (H, W, C).
-        ratio: measurements per pixel, in ]0, 1]. Give this or ``samples``.
-        samples: their number m, a channel.
+        ratio: measurements for each pixel, in ]0, 1]. Give this or ``samples``.
+        samples: number m of measurements for each channel.
 
     Raises:
-        ValueError: if nothing or too much would be measured, or the image is too large for a dense matrix.
+        ValueError: if nothing or too much would be measured, or if the image is too large for a dense matrix.
     """
     check_key(key)
     shape = check_image_shape(image_shape)
@@ -205,10 +206,10 @@ def gaussian_sensing(key: Key, *, image_shape: Shape, ratio: float | None = None
 def from_matrix(
     matrix: Array | np.ndarray, *, image_shape: Shape, per_channel: bool = False, rcond: float = RCOND
 ) -> Matrix:
-    """Any matrix as an operator, with every closed form from its singular value decomposition.
+    """Make an operator from any matrix. Its singular value decomposition gives all closed forms.
 
     Args:
-        matrix: [m, H·W·C], acting on the image flattened in C order; or [m, H·W] with ``per_channel``.
+        matrix: [m, H·W·C] for the image flattened in C order, or [m, H·W] with ``per_channel``.
         image_shape: (H, W, C).
         per_channel: apply the matrix to each channel.
         rcond: see :class:`Matrix`.

@@ -1,8 +1,8 @@
 """Separable linear operators, Y = R X Cᵀ on each channel: they act on rows, then on columns.
 
-Gaussian blurs with any padding and antialiased resizing are of this kind. Two matrix products are as fast as an FFT at
-image sizes, and the singular value decompositions of the two small matrices give every closed form exactly, boundary
-included.
+Gaussian blurs with any padding are separable, and so is antialiased resizing. At usual image sizes, two matrix products
+are as fast as an FFT. The singular value decompositions of the two small matrices give all closed forms exactly, also at
+the boundary.
 """
 
 import jax
@@ -27,7 +27,7 @@ class Factor:
 
     Attributes:
         matrix: M, [m, n].
-        left: U, [m, n]; columns beyond the rank's bound min(m, n) are zero.
+        left: U, [m, n]. Its columns from min(m, n) on are zero.
         values: the diagonal of S, [n].
         right: V, [n, n], orthogonal.
     """
@@ -45,8 +45,8 @@ class Separable(SpectralOperator):
     Attributes:
         rows: R [h, H] with its decomposition.
         columns: C [w, W] with its decomposition.
-        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form, where
-            they would only amplify rounding and noise. A, its adjoint and ``solve`` use all of them.
+        rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form. They would
+            only amplify rounding errors and noise. A, its adjoint and ``solve`` use all singular values.
     """
 
     rows: Factor
@@ -70,24 +70,24 @@ class Separable(SpectralOperator):
         return _sandwich(self.rows.right, z, self.columns.right)
 
     def measurement_to_spectral(self, y: Measurement) -> Array:
-        """U_Rᵀ Y U_C, zero where the singular value counts as zero."""
+        """U_Rᵀ Y U_C. It is zero where the singular value counts as zero."""
         z = self._left(y)
         return jnp.where(self.singular_values > 0, z, jnp.zeros_like(z))
 
     @property
     def singular_values(self) -> Array:
-        """The products of the singular values of R and C; zero up to ``rcond`` times the largest."""
+        """Products of the singular values of R and C. Values up to ``rcond`` times the largest become zero."""
         s = self._all_singular_values()
         largest = jnp.max(self.rows.values) * jnp.max(self.columns.values)
         return jnp.where(s > expand(self.rcond * largest, s), s, jnp.zeros_like(s))
 
     def solve(self, rho: float | Array, b: Image) -> Image:
-        """(Aᵀ A + ρ I)⁻¹ b, with every singular value."""
+        """(Aᵀ A + ρ I)⁻¹ b, with all singular values."""
         s = self._all_singular_values().astype(b.dtype)
         return self.from_spectral(self.to_spectral(b) / (jnp.square(s) + expand(jnp.asarray(rho, b.dtype), s)))
 
     def ridge(self, rho: float | Array, y: Measurement) -> Image:
-        """(Aᵀ A + ρ I)⁻¹ Aᵀ y, with every singular value."""
+        """(Aᵀ A + ρ I)⁻¹ Aᵀ y, with all singular values."""
         return self.from_spectral(shrink(self._left(y), self._all_singular_values().astype(y.dtype), rho))
 
     def _left(self, y: Measurement) -> Array:
@@ -109,7 +109,7 @@ def separable(
         rcond: see :class:`Separable`.
 
     Raises:
-        ValueError: if the matrices do not fit the image, are zero or not finite.
+        ValueError: if the matrices do not fit the image, are zero, or are not finite.
     """
     height, width, channels = check_image_shape(image_shape)
     for name, matrix, side in (("rows", rows, height), ("columns", columns, width)):
@@ -123,10 +123,10 @@ def separable(
 
 
 def factorize(matrix: Array | np.ndarray) -> Factor:
-    """The singular value decomposition of a matrix [m, n], in double precision where its numbers are known now.
+    """The singular value decomposition of a matrix [m, n], in double precision unless the matrix is traced.
 
     Under ``grad``, A and its adjoint depend on the matrix. Its decomposition counts as constant, because a full one has no
-    derivative where singular values are equal; so ``pinv``, ``solve`` and the spectral form count as constant too.
+    derivative if singular values are equal. So ``pinv``, ``solve`` and the spectral form count as constant, too.
     """
     m, n = np.shape(matrix)
     decompose = np.linalg.svd if concrete(matrix) else jnp.linalg.svd

@@ -1,6 +1,4 @@
-"""Computed tomography: the parallel-beam Radon transform as scikit-image discretises it, its transpose, and filtered
-back-projection.
-"""
+"""Computed tomography: the parallel-beam Radon transform as in scikit-image, its transpose, and filtered back-projection."""
 
 import math
 from collections.abc import Sequence
@@ -26,15 +24,15 @@ Filter = Literal["ramp", "hann"]
 class Radon(LinearOperator):
     """y [detectors, angles, C] = scale · sums of the image along parallel rays.
 
-    For each angle the image is turned with bilinear interpolation (zero outside) and summed over rows. The adjoint is
-    the transpose of that computation, exact to rounding; a back-projection with its own interpolation is not.
+    For each angle, the image is rotated with bilinear interpolation, with zeros outside, and summed over rows. The adjoint
+    is the exact transpose of this computation. A back-projection with its own interpolation would not be exact.
 
     Attributes:
-        cos: of the angles, [angles] (stored instead of the angles, so that they are right to the last bit).
-        sin: of the angles, [angles].
+        cos: cosines of the angles, [angles]. They are stored instead of the angles to be exact to the last bit.
+        sin: sines of the angles, [angles].
         scale: factor on the measurement, 1 for line integrals in pixels.
-        detectors: number of rays an angle.
-        circle: only the largest centred square is seen, as scikit-image crops the image with its option of that name.
+        detectors: number of rays for each angle.
+        circle: only the largest centred square is measured. scikit-image crops the image in the same way.
 
     Reference:
         Kak and Slaney, "Principles of Computerized Tomographic Imaging", 1988, chapter 3.
@@ -55,7 +53,7 @@ class Radon(LinearOperator):
         return slice(first[0], first[0] + seen[0]), slice(first[1], first[1] + seen[1])
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: turn, sum, for each angle."""
+        """Measure: for each angle, rotate and sum."""
         x = x[self.window]
         height, width, _ = x.shape
         angles = (self.cos.astype(x.dtype), self.sin.astype(x.dtype))
@@ -73,7 +71,7 @@ class Radon(LinearOperator):
         return self.scale.astype(x.dtype) * jnp.transpose(sinograms, (2, 1, 0))
 
     def fbp(self, y: Measurement, filter: Filter = "ramp") -> Image:
-        """Filtered back-projection: the inverse for many angles, a first guess for few.
+        """Filtered back-projection. It is the inverse for many angles, and a first guess for few.
 
         Args:
             y: [detectors, angles, C].
@@ -99,7 +97,7 @@ class Radon(LinearOperator):
         return self.fbp(y)
 
     def view(self, y: Measurement) -> Array:
-        """The sinogram, rays down and angles across (each repeated to fill a square), stretched to its range."""
+        """The sinogram, stretched to its range. Rays go down and angles across, repeated to fill a square."""
         sinogram = y if y.shape[-1] in (1, 3) else jnp.mean(y, axis=-1, keepdims=True)
         return pictures.stretch(jnp.repeat(sinogram, max(1, y.shape[0] // y.shape[1]), axis=1))
 
@@ -115,16 +113,16 @@ def ct(
     """Parallel-beam computed tomography, equal to ``skimage.transform.radon`` on each channel.
 
     Args:
-        angles: degrees, [n]; or their number, spread evenly over ``arc`` (few of them: sparse view).
+        angles: degrees, [n], or the number of angles, spread evenly over ``arc``. Few angles are "sparse view".
         image_shape: (H, W, C).
-        arc: degrees that a number of angles covers (below 180: limited angle).
-        circle: take one ray per pixel of the shorter side, through the centred square of that side, whose corners are
-            partly cut off. Otherwise take as many rays as the diagonal needs.
-        normalize: divide by √(angles · rays). The operator's norm is then near 1, and its noise on the scale of image
-            noise. Otherwise the measurements are line integrals in pixels.
+        arc: degrees that a number of angles covers. Less than 180 is "limited angle".
+        circle: take one ray for each pixel of the shorter side, through the centred square of this side. Some rays then
+            miss its corners. Without it, take as many rays as the diagonal needs.
+        normalize: divide by √(angles · rays). Then the operator's norm is near 1, and its noise has the scale of image
+            noise. Without it, the measurements are line integrals in pixels.
 
     Raises:
-        ValueError: if there is no angle, or an angle that is not finite.
+        ValueError: if there is no angle, or an angle is not finite.
 
     >>> ct(image_shape=(16, 16, 1), angles=10).measurement_shape
     (23, 10, 1)

@@ -1,4 +1,4 @@
-"""Blur that varies over the image, by a basis of kernels."""
+"""A blur that varies over the image, made of several kernels."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ class VaryingBlur(LinearOperator):
 
     Attributes:
         kernels: [K, h, w], both odd.
-        weights: [K, H, W], how much of each pixel's light each kernel spreads.
+        weights: [K, H, W], the part of each pixel's light that each kernel spreads.
         padding: "reflect", "circular" or "zero".
 
     Reference:
@@ -31,7 +31,7 @@ class VaryingBlur(LinearOperator):
     padding: str = struct.field(pytree_node=False)
 
     def apply(self, x: Image) -> Measurement:
-        """Measure: weigh, blur, add; the sum is taken in the Fourier domain."""
+        """Measure: weigh, blur and add. The sum is taken in the Fourier domain."""
         height, width = x.shape[:2]
         planes = self.weights.astype(x.dtype)[:, None] * jnp.moveaxis(x, -1, 0)[None]
         if self.padding == "circular":
@@ -58,11 +58,11 @@ def varying_blur(
     Args:
         kernels: [K, h, w], both sides odd.
         image_shape: (H, W, C).
-        weights: [K, H, W]; by default the kernels take turns from left to right, blended linearly.
+        weights: [K, H, W]. By default, the kernels follow each other from left to right, blended linearly.
         padding: "reflect", "circular" or "zero".
 
     Raises:
-        ValueError: if kernels and weights do not fit each other or the image.
+        ValueError: if the kernels and the weights do not fit each other or the image.
     """
     shape = check_image_shape(image_shape)
     check_padding(padding)
@@ -80,11 +80,11 @@ def varying_blur(
 
 
 def blend_weights(shape: tuple[int, int], grid: tuple[int, int]) -> Array:
-    """Weights that blend a grid of kernels linearly over an image, [rows · columns, H, W], adding to one at each pixel.
+    """Weights [rows · columns, H, W] that blend a grid of kernels linearly. At each pixel, they add to one.
 
     Args:
         shape: (H, W).
-        grid: (rows, columns) of kernels, spread from edge to edge.
+        grid: (rows, columns) of kernels, from edge to edge of the image.
     """
     ramps = []
     for side, count in zip(shape, grid, strict=True):

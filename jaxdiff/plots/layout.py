@@ -144,6 +144,8 @@ def curves(
     figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=150, layout="constrained")
     for name, (horizontal, vertical) in series.items():
         axes.plot(horizontal, vertical, label=name, linewidth=1.4)
+    if all(np.asarray(horizontal).dtype.kind in "iu" for horizontal, _ in series.values()):
+        axes.locator_params(axis="x", integer=True)  # there is no step 2.5
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title, fontsize=10)

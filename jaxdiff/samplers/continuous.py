@@ -1,9 +1,8 @@
-"""Noise levels that no training timestep has: a discrete network used at any σ, as the EDM papers write it.
+"""Noise levels between training timesteps: a network with discrete timesteps is used at any σ, as in the EDM paper.
 
-The variance-preserving state x_t and the variance-exploding one x̃ = x_t / √ᾱ_t hold the same information;
-x̃ = x₀ + σ z with σ = √((1−ᾱ_t)/ᾱ_t). A level between two training timesteps is a fractional t: log σ is interpolated
-linearly between neighbours (``NoiseSchedule.at``), and the network is given the fraction itself, which its sinusoidal
-embedding takes as it is. Levels beyond the schedule are clamped to its ends.
+The variance-exploding state is x̃ = x_t / √ᾱ_t = x₀ + σ z with σ = √((1−ᾱ_t)/ᾱ_t). A level between two training timesteps is
+a fractional t, at which log σ is interpolated linearly (``NoiseSchedule.at``). The network receives the fraction, which its
+sinusoidal embedding accepts. Levels outside the schedule are moved to its ends.
 
 Reference:
     Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", section 5 and table 1 (VP).
@@ -47,8 +46,8 @@ def polynomial_sigmas(largest: Array, smallest: Array, count: int, *, rho: float
     Args:
         largest: σ_max.
         smallest: σ_min.
-        count: n; with n = 1 only σ_max is returned.
-        rho: 7 in the paper; larger puts more levels at low noise.
+        count: n. For n = 1, the result is σ_max.
+        rho: ρ, 7 in the paper. A larger ρ puts more levels at low noise.
     """
     largest, smallest = jnp.asarray(largest), jnp.asarray(smallest)
     fraction = jnp.linspace(0, 1, count, dtype=largest.dtype)
@@ -62,10 +61,10 @@ def _levels_down(denoiser: DenoiserLike, sigma: Array, steps: int, smallest: flo
 
 
 def ode_ve(denoiser: DenoiserLike, x: Array, sigma: Array, steps: int, *, smallest: float = 0.01) -> Array:
-    """Follow the probability-flow ODE from x̃ at level σ to a clean image, by ``steps`` of Euler (DAPS's inner solver).
+    """Follow the probability-flow ODE from x̃ at level σ to a clean image, by Euler steps. DAPS uses this inside.
 
-    Levels are polynomial (ρ = 7) from σ to ``smallest`` (or the schedule's own smallest σ, if that is larger: the network
-    knows no noise below it), the last of them replaced by 0.
+    The levels are polynomial (ρ = 7) from σ to ``smallest``, or to the schedule's smallest σ if that is larger. The last level
+    is replaced by 0.
     """
     levels = _levels_down(denoiser, sigma, steps, smallest)
 

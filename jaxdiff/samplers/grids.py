@@ -1,8 +1,8 @@
-"""Grids of timesteps placed by noise level: Karras and log-SNR, with fractional times.
+"""Grids of timesteps that are placed by noise level: Karras and log-SNR, with fractional times.
 
-``sample(..., steps=karras_grid(denoiser.schedule, 20))``. The times are float32 fractions of training timesteps; the
-schedule interpolates its log-SNR there and the network is given the fraction (see ``continuous``). With
-``integer=True`` each level is moved to the nearest training timestep, as DiffPIR and deepinv do; repeats are dropped.
+``sample(..., steps=karras_grid(denoiser.schedule, 20))`` uses one. The times are float32 fractions of training timesteps. The
+schedule interpolates its log-SNR there, and the network receives the fraction (see ``continuous``). With ``integer=True``,
+each level is moved to the nearest training timestep, as in DiffPIR and deepinv. Repeated timesteps are dropped.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def karras_grid(
     Args:
         schedule: of the prior. Where it is traced, the times are traced too, in its own precision.
         steps: N, the number of steps.
-        rho: 7 in the paper; larger puts more steps at low noise.
+        rho: ρ, 7 in the paper. A larger ρ puts more steps at low noise.
         sigma_min: smallest σ, by default (and at least) the schedule's own.
         sigma_max: largest σ, by default (and at most) the schedule's own.
         integer: move each level to the nearest training timestep.

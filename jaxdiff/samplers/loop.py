@@ -31,8 +31,8 @@ def grid_for(
     Args:
         denoiser: the prior.
         sampler: the method.
-        steps: how many, guided-diffusion's strings, or a grid; None for as many as the spacing can place.
-        spacing: how they are spread; None for the method's own way.
+        steps: their number, a string of guided-diffusion, or a grid. None takes as many as the spacing can place.
+        spacing: how they are spread. None takes the method's own spacing.
 
     Raises:
         ValueError: if the spacing is unknown, or has no grid of so many steps.
@@ -94,11 +94,11 @@ def start(
     grid: TimeGrid,
     x_init: Image | None = None,
 ) -> Any:
-    """The sampler's state at the first timestep of ``grid``, at ``x_init`` where one is given.
+    """The sampler's state at the first timestep of ``grid``, or at ``x_init`` if you give it.
 
     Raises:
-        ValueError: if ``x_init`` has not the image's shape, or y is not as the operator measures, not finite, or of a
-            higher precision than the prior.
+        ValueError: if ``x_init`` does not have the image's shape, or y does not have the measurement's shape. Also if y is
+            not finite, or has a higher precision than the prior.
     """
     check_run(denoiser, problem, sampler)
     if x_init is not None and np.shape(x_init) != image_shape_of(problem, denoiser):

@@ -40,10 +40,10 @@ class Posterior(NamedTuple):
         return summary(self)
 
     def interval(self, level: float | Array = 0.9) -> tuple[Array, Array]:
-        """Lower and upper end of the central credible interval of each pixel, [H, W, C]; of several levels [..., H, W, C].
+        """The ends of the central credible interval of each pixel, [H, W, C]. For several levels, [..., H, W, C].
 
-        The ends are the quantiles at place p (n + 1) of the ordered draws, between which a new draw falls with the
-        probability ``level``, for any n; a level above (n − 1)/(n + 1) would need more draws, and gets their extremes.
+        The ends are the quantiles at place p (n + 1) of the ordered draws. For any n, a new draw falls between them with the
+        probability ``level``. A level above (n − 1)/(n + 1) needs more draws. It gets the smallest and the largest draw.
         """
         level, n = credible_levels(level, self.samples.dtype), self.samples.shape[0]
         tail = jnp.clip(((1 - level) / 2 * (n + 1) - 1) / max(n - 1, 1), 0, 0.5)
@@ -53,10 +53,10 @@ class Posterior(NamedTuple):
 
 
 def credible_levels(level: float | Array, dtype: DTypeLike) -> Array:
-    """Levels of credible intervals, checked where they are known.
+    """Levels of credible intervals. They are checked unless they are traced.
 
     Raises:
-        ValueError: if one lies outside [0, 1].
+        ValueError: if a level is not in [0, 1].
     """
     level = jnp.asarray(level, dtype)
     known = np.asarray(level) if concrete(level) else np.zeros(0)

@@ -1,4 +1,4 @@
-"""Noise schedules ᾱ of the variance-preserving forward process, by the step variances β or by the noise levels σ."""
+"""Noise schedules ᾱ of the variance-preserving forward process, from step variances β or noise levels σ."""
 
 import math
 from typing import NamedTuple
@@ -50,17 +50,17 @@ class Level(NamedTuple):
 
     @property
     def sigma(self) -> Array:
-        """σ_t = √((1−ᾱ_t)/ᾱ_t), the noise of x_t/√ᾱ_t; 0 for the clean image."""
+        """σ_t = √((1−ᾱ_t)/ᾱ_t), the noise level of x_t/√ᾱ_t. It is 0 for the clean image."""
         return jnp.sqrt(self.one_minus_alpha_bar / self.alpha_bar)
 
 
 @struct.dataclass
 class NoiseSchedule(Summarised):
-    """A discrete variance-preserving schedule of T levels; T is the length of its arrays.
+    """A discrete variance-preserving schedule with T levels. T is the length of its arrays.
 
     Attributes:
         alpha_bar: [T], ᾱ_t, decreasing in (0, 1).
-        one_minus_alpha_bar: [T], 1 − ᾱ_t, kept apart because float32 cannot recover it from ᾱ_t near 1.
+        one_minus_alpha_bar: [T], 1 − ᾱ_t. It is stored, because float32 cannot compute it from ᾱ_t near 1.
     """
 
     alpha_bar: Array
@@ -72,7 +72,7 @@ class NoiseSchedule(Summarised):
         return int(self.alpha_bar.shape[-1])
 
     def at(self, t: Array) -> Level:
-        """The level at timestep ``t`` (integer, t = −1 is the clean image; a fraction is interpolated in log-SNR)."""
+        """The level at timestep ``t``. t = −1 is the clean image. For a fractional t, the log-SNR is interpolated."""
         t = jnp.asarray(t)
         if jnp.issubdtype(t.dtype, jnp.floating):
             return self._between(t)
@@ -118,14 +118,14 @@ def level_of_sigma(schedule: NoiseSchedule, sigma: Array) -> NoisyLevel:
 
 
 def from_betas(betas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> NoiseSchedule:
-    """Schedule of ᾱ_t = ∏ (1−β_i) from its step variances.
+    """The schedule ᾱ_t = ∏ (1−β_i) with the step variances β.
 
     Args:
-        betas: [T], each in (0, 1); products are taken in float64.
-        dtype: of the arrays, to which they are rounded once; float64 needs JAX's 64-bit mode.
+        betas: [T], each in (0, 1). Products are computed in float64.
+        dtype: dtype of the arrays, to which they are rounded once. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if there are none, or one lies outside (0, 1].
+        ValueError: if there are no betas, or one is not in (0, 1].
 
     >>> print(np.asarray(from_betas(np.array([0.1, 0.2])).alpha_bar).round(2))
     [0.9  0.72]
@@ -146,14 +146,14 @@ def from_betas(betas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> 
 
 
 def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> NoiseSchedule:
-    """Schedule of a network that was trained on noise levels σ: ᾱ_t = 1/(1 + σ_t²), so that x_t = √ᾱ_t (x₀ + σ_t z).
+    """The schedule of a network that was trained on noise levels σ. ᾱ_t = 1/(1 + σ_t²), so that x_t = √ᾱ_t (x₀ + σ_t z).
 
     Args:
         sigmas: [T], positive, increasing, on the [-1, 1] scale.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if there are none, or they do not increase.
+        ValueError: if there are no sigmas, or they do not increase.
 
     >>> print(np.asarray(from_sigmas(np.array([1.0, 3.0])).alpha_bar))
     [0.5 0.1]
@@ -169,7 +169,7 @@ def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -
 
 
 def linear_betas(num_steps: int = 1000) -> np.ndarray:
-    """β from 1e-4 to 0.02 evenly, times 1000/T (Ho et al. 2020; scaled as in guided-diffusion)."""
+    """β, evenly from 1e-4 to 0.02, times 1000/T (Ho et al. 2020). guided-diffusion scales it in the same way."""
     scale = 1000 / count("num_steps", num_steps)
     return np.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=np.float64)
 
@@ -187,16 +187,16 @@ def linear(
     """The linear schedule of DDPM: β from 1e-4·1000/T to 0.02·1000/T, or from ``start`` to ``end``.
 
     Args:
-        num_steps: T; at least 20 without ``end``.
+        num_steps: T. Without ``end``, it is at least 20.
         start: first β.
         end: last β.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+        ValueError: if T is not a whole number of at least 1, or a β lies outside (0, 1].
 
     Reference:
-        Ho et al., "Denoising Diffusion Probabilistic Models", 2020; scaled with T as in guided-diffusion.
+        Ho et al., "Denoising Diffusion Probabilistic Models", 2020. The scaling with T is from guided-diffusion.
     """
     betas = linear_betas(num_steps)
     if start is not None or end is not None:
@@ -213,10 +213,10 @@ def cosine(
         num_steps: T.
         offset: s, which keeps the first β from being too small.
         max_beta: largest β.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+        ValueError: if T is not a whole number of at least 1, or a β lies outside (0, 1].
 
     Reference:
         Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, Eq. 17.
@@ -231,12 +231,12 @@ def sigmoid(
 
     Args:
         num_steps: T.
-        start: β at −∞; the first one is 1/400 of the way to ``end``.
+        start: β at −∞. The first β is 1/400 of the way from it to ``end``.
         end: β at ∞.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+        ValueError: if T is not a whole number of at least 1, or a β lies outside (0, 1].
     """
     place = np.linspace(-6, 6, count("num_steps", num_steps))
     return from_betas(start + (end - start) / (1 + np.exp(-place)), dtype=dtype)
@@ -251,10 +251,10 @@ def vp(
         num_steps: T.
         beta_min: β at u = 0.
         beta_max: β at u = 1.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or the noise does not grow.
+        ValueError: if T is not a whole number of at least 1, or the noise does not grow.
 
     Reference:
         Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021, Eq. 33.
@@ -272,10 +272,10 @@ def geometric(
         num_steps: T.
         sigma_min: first σ, on the [-1, 1] scale.
         sigma_max: last σ.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or the σ are not positive or do not increase.
+        ValueError: if T is not a whole number of at least 1, or the σ are not positive or do not increase.
     """
     _check_ends(sigma_min, sigma_max)
     return from_sigmas(np.geomspace(sigma_min, sigma_max, count("num_steps", num_steps)), dtype=dtype)
@@ -295,11 +295,11 @@ def karras(
         num_steps: T.
         sigma_min: first σ, on the [-1, 1] scale.
         sigma_max: last σ.
-        rho: ρ; larger puts more levels at low noise.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        rho: ρ. A larger ρ puts more levels at low noise.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or the σ are not positive or do not increase.
+        ValueError: if T is not a whole number of at least 1, or the σ are not positive or do not increase.
     """
     _check_ends(sigma_min, sigma_max)
     ends = np.array([sigma_min, sigma_max]) ** (1 / rho)
@@ -309,16 +309,16 @@ def karras(
 def scaled_linear(
     num_steps: int = 1000, *, start: float = 0.00085, end: float = 0.012, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
-    """√β linear from √start to √end, both times 1000/T: the schedule of latent diffusion (Rombach et al. 2022).
+    """√β linear from √start to √end, both times 1000/T. This is the schedule of latent diffusion (Rombach et al. 2022).
 
     Args:
-        num_steps: T; at least 12 without ``end``.
+        num_steps: T. Without ``end``, it is at least 12.
         start: first β of T = 1000.
         end: last β of T = 1000.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if T is no whole number of at least 1, or a β lies outside (0, 1].
+        ValueError: if T is not a whole number of at least 1, or a β lies outside (0, 1].
     """
     scale = 1000 / count("num_steps", num_steps)
     if not (start > 0 and end > 0):
@@ -341,16 +341,16 @@ _ENDS = {
 def named(
     name: str, num_steps: int, ends: tuple[float, float] | None = None, *, dtype: DTypeLike = jnp.float32
 ) -> NoiseSchedule:
-    """The schedule of that name, as a prior's description has it.
+    """The schedule with this name, as in the description of a prior.
 
     Args:
         name: "linear", "scaled_linear", "sigmoid", "cosine", "vp", "geometric" or "karras".
         num_steps: T.
-        ends: its two parameters, such as start and end of β; its own by default.
-        dtype: of the arrays; float64 needs JAX's 64-bit mode.
+        ends: its two parameters, such as start and end of β. By default, they are those of the function.
+        dtype: dtype of the arrays. float64 needs JAX's 64-bit mode.
 
     Raises:
-        ValueError: if there is no such schedule.
+        ValueError: if the name is unknown.
     """
     if name not in _ENDS:
         raise ValueError(f"there is no schedule {name!r}; choose one of {', '.join(_ENDS)}.")

@@ -36,7 +36,7 @@ def write_page_of_study(
         *(_restored(results, study, task) for task in study.tasks),
         Section("How Table 2 is set up", [inferred], INTRODUCTIONS[2]),
         Section("Table 3: our best settings, and a harder mask", [Table(*table_3(results, study))], INTRODUCTIONS[3]),
-        Section("Run time", [Table(*run_time_ratios(results, study))], "Warm: compilation is not counted."),
+        Section("Run time", [Table(*run_time_ratios(results, study))], "These times do not include compilation."),
     ]
     if len(results.samples):
         drawn = [Picture(f"draw {i + 1}", image) for i, image in enumerate(results.samples)]

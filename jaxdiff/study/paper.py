@@ -31,18 +31,18 @@ from jaxdiff.typing import Key
 __all__ = ["INFERRED", "Results", "Study", "plan", "run_study"]
 
 INFERRED = {
-    "mask": "A centred box of a quarter of the side. The study prints 35 dB for DPS. A box of half the side hides four times "
-    "as many pixels, and no method comes near that figure (Table 3).",
-    "blur": "A Gaussian of 61×61 pixels and standard deviation 3 at 256×256, the blur of the DPS paper. At other sizes its "
-    "width goes with the root of the side.",
-    "SDEdit": "It starts at half of the schedule. The study's Score ALD, which runs all of it, takes twice SDEdit's time. Its "
-    "SDEdit has 20 dB on both tasks at every σ: little of the measurement is left.",
-    "σ": "On the [-1, 1] scale. The study's DPS loses 1 dB on inpainting from σ = 0.01 to 0.1. On [0, 1] the noise would be "
-    "twice as strong.",
-    "step sizes": "With the embedded prior, those of DPS and Score ALD are from recorded searches on other faces, of this blur "
-    "and of this box. With another prior they are the published ones.",
+    "mask": "A centred box of a quarter of the side. The study's DPS has 35 dB. A box of half the side hides four times as "
+    "many pixels, and no method comes near 35 dB with it (Table 3).",
+    "blur": "A Gaussian of 61×61 pixels and standard deviation 3 at 256×256, as in the DPS paper. For other sizes, the "
+    "standard deviation is proportional to the square root of the side.",
+    "SDEdit": "It starts at half of the schedule. The study's Score ALD uses the whole schedule, and takes twice as long as "
+    "SDEdit. The study's SDEdit has 20 dB on both tasks at every σ, so it keeps little of the measurement.",
+    "σ": "On the [-1, 1] scale. The study's DPS loses 1 dB on inpainting from σ = 0.01 to 0.1. On the [0, 1] scale, the noise "
+    "would be twice as strong.",
+    "step sizes": "With the embedded prior, the step sizes of DPS and Score ALD are from recorded searches on other faces, "
+    "with this blur and this box. With another prior, they are the published ones.",
 }
-"""What the study does not say of Table 2, and what it is taken to be, and why."""
+"""Settings of Table 2 that the study does not give: what we take them to be, and why."""
 
 
 @dataclass(frozen=True)

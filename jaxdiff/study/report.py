@@ -39,11 +39,11 @@ STUDY_TABLE_2 = {
 """(method, σ) → deconvolution PSNR, LPIPS, inpainting PSNR, LPIPS."""
 
 INTRODUCTIONS = {
-    1: "Mean ± standard error over images, each the mean of its seeds; “study” is the number that the study prints. PSNR is in "
-    "dB, and more is better. LPIPS is a distance, and less is better.",
-    2: "The study does not give all of its settings. These were inferred from its figures:",
-    3: "Each method has its best known settings for this prior. Where Table 2 has the same ones, its cell is repeated. The "
-    "last columns hide a box of half the side.",
+    1: "Numbers are means ± standard errors over images. The seeds of an image are averaged first. “study” is the number of "
+    "the study. PSNR is in dB, and a higher PSNR is better. A lower LPIPS is better.",
+    2: "The study does not give all of its settings. We inferred these from its figures:",
+    3: "Each method has its best known settings for this prior. If Table 2 has the same settings, this table repeats its "
+    "numbers. The last columns hide a box of half the side.",
 }
 """What is said of a table."""
 
@@ -171,7 +171,7 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
             INTRODUCTIONS[3],
             markdown(*third),
             "## Run time",
-            "Warm: compilation is not counted.",
+            "These times do not include compilation.",
             markdown(*times),
             "## The study's claims",
             markdown(["claim", "seen here", "verdict"], verdicts),

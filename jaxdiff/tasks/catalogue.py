@@ -1,6 +1,6 @@
-"""The tasks by name, and each set up at any image size.
+"""The tasks by name. Each can be made for any image size.
 
-``get("dps/gaussian_blur")`` is a row of a paper's table at 256x256; ``get("gaussian_blur")`` is our own of that kind.
+``get("dps/gaussian_blur")`` is a row of a paper's table at 256x256. ``get("gaussian_blur")`` is our own task of this kind.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,20 @@ TASKS: dict[str, Task] = {**SHORT, **PUBLISHED, **OWN, **POISSON}
 
 
 def names(origin: str | None = None) -> list[str]:
-    """The tasks' names: those of one origin ("default", "dps", "daps", …), or all."""
+    """The names of all tasks, or of those with one origin ("default", "dps", "daps", …)."""
     return [name for name, task in TASKS.items() if origin in (None, task.origin)]
 
 
 def get(name: str, image_shape: Shape = (256, 256, 3), key: Key | None = None) -> Setup:
-    """Set up a task.
+    """Make the operator and the noise of a task.
 
     Args:
-        name: a short name, or "origin/task"; see :func:`names`.
+        name: a short name, or "origin/task". See :func:`names`.
         image_shape: (H, W, C).
-        key: for what is random; by default the task's seed.
+        key: for random parts. By default, the task's seed makes it.
 
     Raises:
-        ValueError: if there is no such task (the sentence suggests the nearest), or the image does not suit it.
+        ValueError: if the task is unknown, or the image does not suit it. The sentence suggests a similar name.
 
     >>> setup = get("ddrm/sr4", (64, 64, 3))
     >>> setup.operator.measurement_shape, round(float(setup.noise_std), 3)
@@ -56,14 +56,14 @@ def get(name: str, image_shape: Shape = (256, 256, 3), key: Key | None = None) -
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """The task with this name.
 
     Args:
-        name: a short name, "origin/task", or ``package.module:factory`` for one of your own: a function
+        name: a short name, "origin/task", or ``package.module:factory`` for your own task. The latter is a function
             (key, image_shape) → operator, or a :class:`Task`.
 
     Raises:
-        ValueError: if there is none; the sentence suggests the nearest.
+        ValueError: if the task is unknown. The sentence suggests a similar name.
     """
     if not isinstance(name, str):
         raise ValueError(

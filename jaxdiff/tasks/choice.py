@@ -1,9 +1,9 @@
 """The default method: the best one known for a task and a number of network calls.
 
-``best.json`` holds, by prior and task, the best entry of each budget: {"calls", "method", "options", "network_calls"}.
-``python -m benchmarks.leaderboard --settle`` writes it. Under "published" it holds the best with published settings, by task
-and by kind of operator. These serve priors and operators of which nothing is recorded. "noise models" holds what serves noise
-that is not Gaussian.
+``best.json`` has, by prior and task, the best entry of each budget: {"calls", "method", "options", "network_calls"}.
+``python -m benchmarks.leaderboard --settle`` writes it. "published" has the best methods with published settings, by task and
+by kind of operator. They serve priors and operators that have no record. "noise models" has methods for noise that is not
+Gaussian.
 """
 
 import json
@@ -33,7 +33,7 @@ KINDS: dict[type[Operator], str] = {
     LinearOperator: "linear operators",
     Operator: "non-linear operators",
 }
-"""What a method may ask of an operator, most first, in words."""
+"""The kinds of operators in words, beginning with the kind that can do most."""
 NO_RECORD = "; its settings are the published ones, since this prior has none on record for this task"
 
 
@@ -42,9 +42,9 @@ class Default(NamedTuple):
 
     Attributes:
         method: its name.
-        options: all the settings it won with; None for those recorded for the task.
-        why: what it is, in words for the user.
-        calls: the network calls to spend: more are not better for every method; None for all that there are.
+        options: all its settings, or None for those recorded for the task.
+        why: a description for the user.
+        calls: the network calls to make, or None for all that are allowed. For some methods, more are not better.
     """
 
     method: str
@@ -58,9 +58,9 @@ class Best(NamedTuple):
 
     Attributes:
         method: its name.
-        sampler: with its settings.
-        steps: of a run.
-        calls: network calls that the run makes (forward passes).
+        sampler: the method, with its settings.
+        steps: the number of steps of a run.
+        calls: the network calls (forward passes) of a run.
         why: one sentence.
     """
 
@@ -80,16 +80,16 @@ def best(
 ) -> Best:
     """The best method known for a task, within a number of network calls.
 
-    This is what ``jaxdiff restore`` takes where no method is named.
+    ``jaxdiff restore`` uses this method if you do not name one.
 
     Args:
-        task: its name, or an operator of your own (or a problem): what the operator can do decides then.
-        denoiser: the prior; records are kept under its name.
-        calls: network calls (forward passes) that an image may cost; fewer are made where more do not help.
-        noise: of the measurement; the problem's or the task's own by default. A method that can take it is chosen.
+        task: its name. It can also be your own operator or a problem. Then the kind of the operator decides.
+        denoiser: the prior. Its name decides which record is used.
+        calls: network calls (forward passes) that are allowed for an image. The method makes fewer if more do not help.
+        noise: noise of the measurement, by default that of the problem or the task. The chosen method can use it.
 
     Raises:
-        ValueError: if the task is unknown, or not one step can be made in so few calls.
+        ValueError: if the task is unknown, or if the calls are not enough for one step.
     """
     count("calls", calls)
     if noise is not None and not isinstance(noise, NoiseModel):
@@ -117,18 +117,18 @@ def default_for(
 ) -> Default:
     """The best method for a task within a number of network calls.
 
-    What is recorded of the prior and the task (or its family) counts. Where nothing is, it is what won with published
-    settings: for the task or its family, else on average for operators of its kind. Of the entries found, the one of the
-    largest budget within ``calls`` counts, or that of the smallest budget.
+    The record of the prior and the task, or of the task's family, is used if there is one. If not, it is the method that was
+    best with published settings: for the task or its family, or on average for operators of its kind. A record has an entry
+    for each budget. The entry with the largest budget within ``calls`` is used, or the one with the smallest budget.
 
     Args:
-        task: its name, or an operator or problem.
+        task: its name, an operator or a problem.
         prior: its name.
-        calls: network calls that may be spent on an image.
-        table: in place of the recorded one.
-        image_shape: (H, W, C), for which a task of unknown kind is built.
-        noise: of the measurement; the problem's or the task's own by default. For a noise model it is one that follows its
-            likelihood, whatever the operator: nothing better is recorded.
+        calls: network calls that are allowed for an image.
+        table: a table that replaces the recorded one.
+        image_shape: (H, W, C). If the kind of a task is not known, its operator is made for this shape.
+        noise: noise of the measurement, by default that of the problem or the task. For a noise model, the method is one
+            that follows its likelihood, for any operator.
 
     Raises:
         ValueError: if the task is unknown.
@@ -161,17 +161,17 @@ def _within(entries: list[dict[str, Any]], calls: int, what: str, note: str = ""
 
 
 def _noise_of(task: str | Operator | Problem) -> float | NoiseModel | None:
-    """The noise that a task or problem names; None where it names none."""
+    """The noise of a task or a problem, or None."""
     if isinstance(task, str):
         return get_task(task).measured_with()
     return task.noise if isinstance(task, Problem) else None
 
 
 def kind_of(task: str | Operator | Problem, image_shape: Shape = (64, 64, 3)) -> type[Operator]:
-    """What the operator of a task can do: the first of ``KINDS`` that it is.
+    """The kind of a task's operator: the first of ``KINDS`` that fits.
 
     Raises:
-        ValueError: if it is no task.
+        ValueError: if it is not a task.
     """
     operator: Any = task
     if isinstance(task, str):

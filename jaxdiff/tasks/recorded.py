@@ -1,4 +1,4 @@
-"""The settings of each method for a task: from a search on this prior, else as published; and a sampler by name."""
+"""The settings of each method for a task, from a search with this prior or as published, and a sampler by name."""
 
 import inspect
 import json
@@ -29,21 +29,21 @@ def settings(
     table: Mapping[str, Any] | None = None,
     noise: float | NoiseModel | None = None,
 ) -> dict[str, Any]:
-    """The hyper-parameters that a method uses for a task: from our search on this prior, else the published ones.
+    """The settings of a method for a task: from our search with this prior, or the published ones.
 
-    ``settings.json`` records both. ``benchmarks/search.py`` wrote the former, on images that no table evaluates. Where a task
-    has no settings of its own, its family's count, then the method's settings for all tasks.
+    ``settings.json`` records both. ``benchmarks/search.py`` wrote the former, on images that are in no table. If a task has no
+    settings, those of its family are used, and then the method's settings for all tasks.
 
     Args:
         method: its name.
-        task: its name; None for the method's settings for all tasks.
-        prior: the name under which settings were recorded; None for the published ones.
-        table: what ``jaxdiff tune`` wrote (``read_settings``), to be asked in place of the recorded ones.
-        noise: of the measurement; the task's own by default. The searches were under Gaussian noise: for a noise model they
-            do not count.
+        task: its name, or None for the method's settings for all tasks.
+        prior: the name under which settings were recorded, or None for the published ones.
+        table: settings from ``jaxdiff tune`` (``read_settings``), which replace the recorded ones.
+        noise: noise of the measurement, by default that of the task. The searches had Gaussian noise, so they are not used
+            for a noise model.
 
     Raises:
-        ValueError: if the method or the task is unknown, or ``table`` says nothing of this method, task and prior.
+        ValueError: if the method or the task is unknown, or ``table`` does not have this method, task and prior.
 
     >>> settings("dps", "gaussian_blur")
     {'zeta': 0.3}
@@ -73,7 +73,7 @@ def settings(
 
 
 def defaults_of(method: str, prior: str) -> dict[str, Any]:
-    """The table of settings by which a method has its own defaults for every task."""
+    """A table of settings with which a method uses its own defaults for all tasks."""
     return {prior: {"default": {method: {}}}}
 
 
@@ -81,10 +81,10 @@ def factory(method: str) -> Callable[..., Any]:
     """The function that makes a method's sampler.
 
     Args:
-        method: its name, or ``package.module:factory`` for one of your own.
+        method: its name, or ``package.module:factory`` for your own method.
 
     Raises:
-        ValueError: if there is no such method; the sentence suggests the nearest.
+        ValueError: if the method is unknown. The sentence suggests a similar name.
     """
     if ":" in method:
         found = load(method)
@@ -110,10 +110,10 @@ def sampler(
     Args:
         method: its name, or ``package.module:factory``.
         task: its name.
-        prior: the name under which settings were recorded; None for the published ones.
-        table: what ``jaxdiff tune`` wrote, to be asked in place of the recorded ones.
-        noise: of the measurement; the task's own by default.
-        options: override settings.
+        prior: the name under which settings were recorded, or None for the published ones.
+        table: settings from ``jaxdiff tune``, which replace the recorded ones.
+        noise: noise of the measurement, by default that of the task.
+        options: replace some of the settings.
 
     Raises:
         ValueError: if a name is unknown, or the method does not have an option.

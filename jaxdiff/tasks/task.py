@@ -1,4 +1,4 @@
-"""What a task is: how its operator is built, its noise as printed, and under which name settings for it are recorded."""
+"""A task: how its operator is made, its noise as the paper prints it, and the name under which its settings are recorded."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -16,11 +16,11 @@ Make = Callable[[Key, Shape], Operator]
 class Noise(NamedTuple):
     """A noise level as its source prints it.
 
-    The same "σ = 0.05" is a standard deviation on [-1, 1] in some codes and on [0, 1], half as strong, in others.
+    In some codes, "σ = 0.05" is a standard deviation on [-1, 1]. In others, it is on [0, 1], which is twice as much noise.
 
     Attributes:
         std: the number.
-        scale: the range of the images it is added to: "[-1, 1]", or "[0, 1]", where it is doubled.
+        scale: the range of the images to which it is added, "[-1, 1]" or "[0, 1]". For "[0, 1]", it is doubled.
     """
 
     std: float
@@ -41,13 +41,13 @@ class Task(NamedTuple):
     """A forward model by name.
 
     Attributes:
-        make: (key, image_shape) → operator; the key places what is random.
-        noise: as printed.
+        make: (key, image_shape) → operator. The key is for random parts.
+        noise: the noise, as the paper prints it.
         about: one line.
-        family: the task under whose name settings are recorded, where there are none under its own.
+        family: the task whose settings are used if this task has none.
         origin: "default" for the short names, else the code that the task is from.
-        seed: that the source's code sets, or 0 where it sets none; the draws themselves are ours.
-        model: the noise model as ``jd.noise.named`` takes it, such as "poisson:1"; empty for Gaussian noise.
+        seed: the seed of the original code, or 0 if it has none. Our random numbers differ from theirs.
+        model: the noise model for ``jd.noise.named``, such as "poisson:1". It is empty for Gaussian noise.
     """
 
     make: Make
@@ -72,8 +72,8 @@ class Task(NamedTuple):
         """The noise of a measurement, as ``jd.observe`` takes it.
 
         Args:
-            name: of the noise, "gaussian" or what ``jd.noise.named`` takes; the task's own by default.
-            std: σ of Gaussian noise; the task's own by default.
+            name: name of the noise, "gaussian" or a name for ``jd.noise.named``. By default, it is the task's noise.
+            std: σ of Gaussian noise. By default, it is the task's σ.
 
         Raises:
             ValueError: if the noise is unknown, or σ is given with a model or missing without one.
@@ -92,10 +92,10 @@ class Setup(NamedTuple):
     """A task ready to run.
 
     Attributes:
-        name: of the task.
+        name: name of the task.
         operator: A.
-        noise_std: σ on [-1, 1]; 0 where the noise is a model's.
-        noise: the model, for ``jd.observe``; None where there is no noise, so that ``noise_std`` has to be given.
+        noise_std: σ on [-1, 1]. It is 0 if the noise is a model.
+        noise: the model for ``jd.observe``. It is None if there is no noise. Then give ``noise_std``.
         published: the noise level as the source prints it.
         about: one line.
     """

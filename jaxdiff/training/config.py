@@ -1,4 +1,4 @@
-"""One readable description of a training run: what it says is checked before anything else happens."""
+"""The description of a training run. It is checked before anything else happens."""
 
 import dataclasses
 import json
@@ -33,8 +33,8 @@ class Source:
     """A folder or zip of images.
 
     Attributes:
-        path: the folder (searched below too) or .zip file.
-        weight: how many times as often one of its images is seen as one of a source of weight 1.
+        path: a folder, with its sub-folders, or a .zip file.
+        weight: how often its images are shown, compared with those of a source of weight 1.
     """
 
     path: str
@@ -43,16 +43,16 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The images to learn from, and those to measure on.
+    """The images for training and for evaluation.
 
     Attributes:
         sources: folders and zips.
         flip: mirror each image left to right with probability 1/2.
-        random_crop: crop along the longer side at random; else at the centre.
-        holdout: how many images to keep out of training for the measurements (spread over the sources).
-        holdout_path: measure on these images instead, and train on all.
-        cache_gib: keep decoded images in memory up to this much; above it they are decoded each time.
-        workers: threads that decode.
+        random_crop: crop along the longer side at random, not at the centre.
+        holdout: the number of images, from all sources, that are kept for evaluation and not used for training.
+        holdout_path: evaluate on these images instead, and train on all others.
+        cache_gib: memory for decoded images, in GiB. Images that do not fit are decoded each time.
+        workers: threads that decode images.
     """
 
     sources: tuple[Source, ...] = ()
@@ -69,8 +69,8 @@ class Teacher:
     """A prior to learn from.
 
     Attributes:
-        path: as ``init``.
-        times: [first, last) of the timesteps at which it is asked; none: all of them.
+        path: as for ``init``.
+        times: [first, last) of the timesteps at which it is used. By default, these are all.
     """
 
     path: str
@@ -82,19 +82,18 @@ class LossConfig:
     """The loss of one image at one noise level.
 
     Attributes:
-        levels: how noise levels are drawn: "uniform" over the timesteps, or "log_normal": ln σ ~ N(level_mean, level_std²),
-            as EDM does.
+        levels: how noise levels are drawn. "uniform" is uniform over the timesteps. "log_normal" is
+            ln σ ~ N(level_mean, level_std²), as in EDM.
         level_mean: mean of ln σ, with σ on [-1, 1].
         level_std: standard deviation of ln σ.
-        weighting: "simple" (mean squared error of what the network predicts) or "min_snr".
-        min_snr_gamma: γ of min(SNR + κ, γ).
-        min_snr_floor: κ of it; above 0 the highest noise keeps some weight.
+        weighting: "simple" (mean squared error of the network's output) or "min_snr".
+        min_snr_gamma: γ in the weight min(SNR + κ, γ).
+        min_snr_floor: κ in this weight. If it is above 0, the highest noise keeps some weight.
         vlb_weight: λ of the hybrid loss, for learned variances.
-        teachers: priors whose x̂₀ stands for part of the image in the target. A network that changes its prediction, or a
-            smaller one, learns faster from them than from noisy images. Each is asked for an equal part of a batch, so
-            that all of them cost as much as one. Their mean is better than any of them.
-        teacher_share: the part of the image that they stand for, between 0 and 1.
-        teacher_snr: ᾱ/(1−ᾱ) where only half that part is theirs; where the noise is higher no teacher sees much.
+        teachers: priors whose x̂₀ replaces a part of the training target. They help if a network changes its prediction, or
+            is smaller. Each teacher gets an equal part of a batch, so all teachers together cost as much as one.
+        teacher_share: the part of the target that they replace, between 0 and 1.
+        teacher_snr: the SNR ᾱ/(1−ᾱ) at which they replace half of this part. At higher noise, they replace less.
     """
 
     levels: str = "uniform"
@@ -114,17 +113,17 @@ class OptimizerConfig:
     """AdamW and its schedule.
 
     Attributes:
-        batch_size: images an update, over all devices and hosts.
-        accumulate: parts into which a batch is cut to save memory. The result is that of the whole, with two exceptions:
-            dropout masks and the choice of teacher go by an image's place in its part of the batch.
-        learning_rate: its peak.
-        warmup_steps: updates over which it rises from 0.
-        decay: "cosine" or "constant" afterwards.
+        batch_size: images in an update, over all devices and hosts.
+        accumulate: the number of parts in which a batch is computed, to save memory. Only dropout masks and the choice of
+            teacher depend on it.
+        learning_rate: the peak of the learning rate.
+        warmup_steps: updates in which the learning rate rises to its peak.
+        decay: how it goes on, "cosine" or "constant".
         final_fraction: fraction of the peak at the end of the cosine.
-        weight_decay: decoupled, of kernels only.
+        weight_decay: decoupled weight decay, for kernels only.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        clip_norm: largest global norm of a gradient; 0 for no clipping.
+        clip_norm: largest global norm of a gradient. 0 switches clipping off.
     """
 
     batch_size: int = 32
@@ -141,14 +140,14 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """How often to log, measure and keep a checkpoint.
+    """How often to log, evaluate and write a checkpoint.
 
     Attributes:
-        log_every: updates a row of ``log.csv``.
-        eval_every: updates between measurements and sample sheets; 0 for only at the end.
+        log_every: updates between rows of ``log.csv``.
+        eval_every: updates between evaluations, which also draw samples. 0 evaluates only at the end.
         checkpoint_every: updates between checkpoints.
-        keep: checkpoints kept.
-        samples: images on a sample sheet; 0 for none.
+        keep: the number of checkpoints that are kept.
+        samples: the number of samples in an evaluation. It can be 0.
         sample_steps: DDIM steps of a sample.
         times: timesteps at which held-out images are denoised.
     """
@@ -164,19 +163,19 @@ class ReportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """A training run; ``to_json`` and ``from_json`` are exact inverses.
+    """A training run. ``to_json`` and ``from_json`` are exact inverses.
 
     Attributes:
-        prior: network and diffusion process (or, in JSON, the name of a preset).
+        prior: the network and the diffusion process. In JSON, it can also be the name of a preset.
         data: the images.
         loss: the loss.
         optimizer: AdamW and its schedule.
-        report: measurements and checkpoints.
-        steps: updates.
-        ema: decays of the moving averages; the first is measured, sampled from and exported as ``prior``.
-        dtype: "float32" or "bfloat16", the type of the network's arithmetic; parameters stay float32.
-        seed: decides initial weights, order of images, crops, flips, timesteps and noise.
-        init: start from the weights of this checkpoint or embedded prior.
+        report: evaluations and checkpoints.
+        steps: the number of updates.
+        ema: decays of the moving averages. The first average is evaluated, and exported as ``prior``.
+        dtype: "float32" or "bfloat16", the type of the network's arithmetic. Parameters stay in float32.
+        seed: decides the initial weights, the order of images, crops, flips, timesteps and noise.
+        init: the checkpoint or embedded prior from whose weights the training starts.
     """
 
     prior: PriorConfig
@@ -203,10 +202,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        """The run that ``to_dict`` described; left-out fields take their defaults.
+        """The run that ``to_dict`` described. Missing fields get their defaults.
 
         Raises:
-            ValueError: an unknown field (the nearest known one is named) or an impossible value.
+            ValueError: if a field is unknown, or a value is impossible.
         """
         if not isinstance(values, dict) or "prior" not in values:
             raise ValueError('a training configuration needs "prior": the name of a preset or a description.')

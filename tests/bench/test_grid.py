@@ -44,6 +44,7 @@ def _settings(zeta):
     return {"none": {"default": {"dps": {"zeta": zeta}}}}
 
 
+@pytest.mark.slow
 def test_a_job_grows_but_does_not_change(data, tiny, tmp_path):
     small = replace(GRID, tasks=("grayscale",), seeds=(0,), pictures=False)
     bench.Job(small, data, tmp_path, tiny).run()

@@ -268,6 +268,7 @@ def test_hosts_share_a_job_and_the_last_writes_the_tables(data, tiny, tmp_path, 
     assert rows_of(tmp_path) == unbroken
 
 
+@pytest.mark.slow
 def test_images_too_small_for_a_score_have_the_others(data, tiny, tmp_path):
     """SSIM's window has 11 pixels: without it there are PSNR and misfit, and no run is lost."""
     outcome = bench.Job(replace(SMALL, steps=2), data, tmp_path, tiny.replace(image_shape=(8, 8, 3))).run()

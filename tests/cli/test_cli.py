@@ -57,10 +57,10 @@ def test_want_of_memory_is_a_sentence(jaxdiff, monkeypatch):
     assert "not enough memory" in err
 
 
-def test_tasks_lists_the_published_ones(jaxdiff):
+def test_tasks_lists_short_and_published_names(jaxdiff):
     code, out, _ = jaxdiff("tasks")
     assert not code
-    for word in ("dps/gaussian_blur", "daps/phase_retrieval", "[-1, 1]", "[0, 1]"):
+    for word in (" inpaint_box ", "dps/gaussian_blur", "daps/phase_retrieval", "[-1, 1]", "[0, 1]"):
         assert word in out
 
 

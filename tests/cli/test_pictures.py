@@ -137,6 +137,7 @@ def test_what_diverged_is_named_and_the_others_are_written(jaxdiff, face, photo,
     assert f"These diverged and have no results: {photo}" in (tmp_path / "o" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_over_all_is_of_the_last_command_and_replaces_no_other_file(jaxdiff, face, photo, grey, tmp_path):
     command = ("restore", face, photo, "--resize", *FAST, "--out", tmp_path / "o", "--task")
     assert jaxdiff(*command, "denoise")[0] == 0

@@ -113,6 +113,7 @@ def answer(monkeypatch, make):
     return asked
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_ours_and_never_the_users(jaxdiff, face, tmp_path, monkeypatch):
     answer(monkeypatch, lambda problem: problem.y)
     out = tmp_path / "out"
@@ -210,6 +211,7 @@ def test_options_that_do_not_suit_the_task_are_refused(jaxdiff, face, tmp_path, 
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_small_photo_and_a_grey_one_are_measurements(tmp_path, smooth):
     PILImage.fromarray(smooth[:16, :16]).save(tmp_path / "small.png")
     PILImage.fromarray(smooth[..., 0]).save(tmp_path / "grey.png")

@@ -142,6 +142,7 @@ def test_a_network_computes_layers_twice_where_not_one_image_fits(monkeypatch, c
     np.testing.assert_allclose(lean, plain, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_iterator_is_read_as_it_is_needed(tiny):
     made, sampler = [problem(i) for i in range(7)], jd.samplers.dps(zeta=0.5)
     read, done = [], []

@@ -17,7 +17,7 @@ def test_every_input_is_read_or_refused_in_a_sentence(tmp_path, name):
     assert outcomes.count("refused") > CASES // 10 or name == "resume", "what is damaged is seen"
 
 
-@pytest.mark.parametrize("name", ["edm", "flax", "diffusers config"])
+@pytest.mark.parametrize("name", ["edm", "flax", "diffusers config", "scheduler"])
 def test_the_first_files_of_the_readers(tmp_path, name):
     fuzzer = fuzz.Fuzzer(name, 0, tmp_path / "fuzz")
     outcomes = [fuzzer.run(case) for case in range(40)]

@@ -17,6 +17,7 @@ def test_operators_are_the_same(name):
     assert parity.relative(clean, parity.shared()[f"{name}_clean"]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "name"), parity.RUNS)
 def test_every_iterate_and_the_last_image_are_deepinvs(method, name):
     worst, last = parity.differences(parity.recorded(method, name))

@@ -111,6 +111,7 @@ def test_intervals_hold_a_new_draw_as_often_as_they_say(n):
             draws.interval(level)
 
 
+@pytest.mark.slow
 def test_what_is_known_exactly_counts_neither_for_nor_against():
     truth = jax.random.normal(jax.random.key(0), (9, 9, 1))
     known = jnp.broadcast_to(truth, (8, 9, 9, 1)) + 2e-7 * jax.random.normal(jax.random.key(1), (8, 9, 9, 1))
@@ -255,6 +256,7 @@ def test_mixture_posterior_is_bayes(world):
     np.testing.assert_allclose(jnp.cov(exact.T), covariance, atol=0.02)
 
 
+@pytest.mark.slow
 def test_closed_forms_without_noise(world):
     """Under a mask without noise: kept pixels are known, hidden ones follow the prior given those."""
     here = world("mask")

@@ -221,6 +221,7 @@ def test_gradient_of_the_batch_loss_by_finite_differences(tiny, monkeypatch, sma
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_knows_the_images_is_the_target(tiny, monkeypatch, small_network):
     """With share 1 and a teacher that answers with the clean image, the loss is that of no teacher but for λ < 1."""
     monkeypatch.setattr(state_module, "network", small_network)

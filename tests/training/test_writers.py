@@ -78,6 +78,7 @@ def test_a_writer_is_closed_when_a_run_fails(tiny, tmp_path, quick, monkeypatch)
     assert kept.closed
 
 
+@pytest.mark.slow
 def test_the_best_prior_is_that_of_the_highest_psnr(tiny, tmp_path, quick, monkeypatch):
     psnrs = iter([[20.0, 10.0], [21.0, 11.0], [30.0, 1.0], [np.nan, 40.0]])
     scores = lambda *a, **more: loop_scores(next(psnrs))  # noqa: E731

@@ -153,6 +153,7 @@ def test_images_too_small_for_lpips_are_tuned_by_the_other_scores(search, prior,
         tune(path, small, prior, **options_of(path, metric="lpips"))
 
 
+@pytest.mark.slow
 def test_a_setting_that_cannot_run_says_why(search, prior):
     search = search._replace(method="sitcom", calls=20)
     trials = last(run_trials(search, prior, [{"iterations": 30}, {"iterations": 3}]))

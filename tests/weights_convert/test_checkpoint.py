@@ -82,6 +82,48 @@ def test_options_that_do_not_fit(tmp_path, capsys, words, message):
     assert message in refused(capsys, tmp_path / "out", SCORE, tmp_path / "out", *words)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": "x"}, "image_size is 'x'; write a value such as 256"),
+        ({"ch_mult": 2}, "ch_mult is 2; write a value such as"),
+        ({"sigma_max": None}, "sigma_max is None; write a value such as 50.0"),
+        ({"sigma_max": 10**400}, "sigma_max is 1000"),
+        ({"continuous": 1}, "continuous is 1; write a value such as True"),
+        ({"ch_mult": []}, "channels"),
+    ],
+)
+def test_a_configuration_with_a_value_of_another_kind(tmp_path, capsys, changes, message):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(score_sde_configs()["ve/celebahq_256_ncsnpp_continuous"] | changes))
+    assert message in refused(capsys, tmp_path / "out", SCORE, tmp_path / "out", "--config", file)
+
+
+def test_options_for_a_folder(tmp_path, capsys):
+    folder, out = FAMILIES / "diffusers_ddpm", tmp_path / "out"
+    assert "(diffusers), not of edm" in refused(capsys, out, folder, out, "--family", "edm")
+    assert "there is no family 'gan'" in refused(capsys, out, folder, out, "--family", "gan")
+    assert "leave out --key" in refused(capsys, out, folder, out, "--key", "ema")
+    assert convert(folder, out, "--no-check", "--family", "diffusers", "--steps", 7, "--image-size", 16) == 0
+    assert "without effect: --steps; the file tells this itself" in capsys.readouterr().out
+
+
+def test_a_link_to_itself(tmp_path, capsys):
+    loop, out = tmp_path / "loop", tmp_path / "out"
+    loop.symlink_to(loop)
+    assert "loop cannot be opened" in refused(capsys, out, loop, out)
+    assert "loop cannot be opened" in refused(capsys, out, "guided-diffusion", loop, out)
+
+
+def test_a_pickle_whose_configuration_is_damaged(tmp_path, capsys, monkeypatch):
+    source = read_source(FAMILIES / "edm_ncsnpp.pkl")
+    arguments = source.config["init_kwargs"] | {"channel_mult": None}
+    bent = dataclasses.replace(source, config=source.config | {"init_kwargs": arguments})
+    monkeypatch.setattr("weights_convert.checkpoint.read_source", lambda *_, **__: bent)
+    sentence = refused(capsys, tmp_path / "out", FAMILIES / "edm_ncsnpp.pkl", tmp_path / "out")
+    assert "its configuration is damaged ('NoneType'" in sentence
+
+
 def test_a_prior_is_never_written_over_its_source(tmp_path, capsys):
     source = tmp_path / "diffusers_ddpm"
     source.mkdir()

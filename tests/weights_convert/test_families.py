@@ -112,6 +112,12 @@ def test_the_ports_network_is_seen_in_its_shapes():
         (lambda: diffusers.network({"blocks": 1}), "has no argument blocks"),
         (lambda: diffusers.network({"class_embed_type": "identity"}), "class_embed_type='identity'"),
         (lambda: diffusers.network({"sample_size": [64, 32]}), r"sample_size=\[64, 32\] is not square"),
+        (lambda: diffusers.network({"sample_size": 0}), "image_size must be a positive whole number"),
+        (lambda: diffusers.network({"sample_size": "big"}), "sample_size is 'big'; write a value such as"),
+        (lambda: diffusers.network({"block_out_channels": None}), r"block_out_channels is None; .* \[224, 448"),
+        (lambda: diffusers.network({"in_channels": 3.5}), "in_channels is 3.5; write a value such as 3"),
+        (lambda: diffusers.config_from({}, {"beta_schedule": [1]}), r"beta_schedule is \[1\]; write .* 'linear'"),
+        (lambda: diffusers.config_from({}, {"beta_end": "x"}), "beta_end is 'x'; write a value such as 0.02"),
         (lambda: diffusers.network({"attention_head_dim": 100}), "does not divide the 448 channels"),
         (
             lambda: diffusers.config_from({}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
@@ -140,6 +146,17 @@ def test_the_ports_network_is_seen_in_its_shapes():
 def test_what_is_not_supported_is_refused_in_a_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_diffusers_may_leave_open_is_taken():
+    """Each of these is null in folders of diffusers, or a number of another kind than the default."""
+    open_ = ("sample_size", "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "time_embedding_dim")
+    config = diffusers.config_from(
+        dict.fromkeys(open_) | {"freq_shift": 1, "mid_block_scale_factor": 2**0.5},
+        {"beta_start": None, "variance_type": None, "trained_betas": None},
+    )
+    assert config.schedule_range == (1e-4, 0.02)
+    assert config.unet.image_size == 64  # so that the smallest of four levels has 8 pixels
 
 
 def test_diffusers_divides_by_sigma_with_fourier_features_only():

@@ -265,6 +265,8 @@ def test_random_damage_never_escapes_as_another_error(tmp_path, form):
         (b"", "empty"),
         (b"hello, world, this is text", "neither"),
         (b"\x89PNG\r\n\x1a\n" + b"0" * 50, "neither"),
+        (b"<!DOCTYPE html><title>Virus scan warning</title>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "git lfs pull"),
         (b"PK\x03\x04" + b"0" * 100, "zip directory"),
         (pickle.dumps([1, 2, 3]), "cannot be read"),
         (pickle.dumps(17), "no PyTorch checkpoint"),

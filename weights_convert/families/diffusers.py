@@ -17,6 +17,7 @@ from weights_convert.diffusers_folder import UNET
 from weights_convert.families import rules
 from weights_convert.families.rules import CONV, LINEAR, SAME, Rule
 from weights_convert.families.song_rules import Part, Words, song_rules
+from weights_convert.kinds import check_kinds
 
 __all__ = ["config_from", "convert", "names", "network"]
 
@@ -24,6 +25,19 @@ PLAIN, ATTENDS, RESIDUAL = "{}Block2D", "Attn{}Block2D", "Resnet{}Block2D"
 SKIP, SKIP_ATTENDS = "Skip{}Block2D", "AttnSkip{}Block2D"
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "mish": "mish", "gelu": "gelu", "relu": "relu"}
 ROOT = 2**0.5
+SEVERAL: dict[str, Any] = {
+    "sample_size": frozenset((32, (32,), None)),
+    "attention_head_dim": frozenset((8, None)),
+    "norm_num_groups": frozenset((32, None)),
+    "mid_block_type": frozenset(("UNetMidBlock2D", None)),
+    "class_embed_type": frozenset(("timestep", None)),
+    "freq_shift": 0.0,
+    "mid_block_scale_factor": 1.0,
+} | {
+    name: frozenset((1, None))
+    for name in ("time_embedding_dim", "attn_norm_num_groups", "num_class_embeds", "num_train_timesteps")
+}
+"""Arguments of UNet2DModel that take values of other kinds than their default."""
 
 
 def network(given: Mapping[str, Any]) -> SongConfig:
@@ -35,6 +49,7 @@ def network(given: Mapping[str, Any]) -> SongConfig:
     values = UNET | {name: value for name, value in given.items() if not name.startswith("_")}
     if unknown := sorted(set(values) - set(UNET)):
         raise ValueError(f"UNet2DModel has no argument {', '.join(unknown)}; is this the config.json of another model?")
+    check_kinds(values, UNET | SEVERAL, "config.json")
     _refuse(values)
     widths = tuple(int(width) for width in values["block_out_channels"])
     depth = len(widths) - 1
@@ -73,7 +88,7 @@ def _refuse(values: dict[str, Any]) -> None:
     if wrong := [f"{name}={values[name]!r}" for name, bad in unsupported.items() if bad]:
         raise ValueError(f"{', '.join(wrong)} of UNet2DModel is not supported.")
     side = values["sample_size"]
-    if isinstance(side, list | tuple) and len(set(side)) > 1:
+    if isinstance(side, list | tuple) and len(set(side)) != 1:
         raise ValueError(
             f"sample_size={list(side)} is not square; give --image-size, and any size can be asked for later."
         )
@@ -96,7 +111,7 @@ def _common(values: dict[str, Any], widths: tuple[int, ...]) -> dict[str, Any]:
     middle_groups = values["attn_norm_num_groups"] or (0 if film else None)
     middle = "none" if values["mid_block_type"] is None else "attention" if values["add_attention"] else "plain"
     return {
-        "image_size": int(side or 2 ** (len(widths) + 2)),
+        "image_size": 2 ** (len(widths) + 2) if side is None else int(side),
         "in_channels": int(values["in_channels"]),
         "out_channels": int(values["out_channels"]),
         "stem_channels": widths[0],
@@ -187,6 +202,19 @@ VARIANCE_PRESERVING = (
 """Schedulers, without that word, whose chain is that of ``beta_schedule``."""
 OTHER_ENDS = ("HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
 """Those among them whose default β run from 0.00085 to 0.012."""
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDPMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "variance_type": "fixed_small",
+    "sigma_min": 0.01,
+    "sigma_max": 1348.0,
+    "sigma_data": 0.5,
+}
+"""Fields of a scheduler that are read, each with a value of the right kind."""
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
@@ -196,7 +224,8 @@ def config_from(unet: Mapping[str, Any], scheduler: Mapping[str, Any] | None = N
     Raises:
         ValueError: if either asks for what is not supported.
     """
-    config, given = network(unet), dict(scheduler or {})
+    config, given = network(unet), {name: value for name, value in (scheduler or {}).items() if value is not None}
+    check_kinds(given, SCHEDULER, "scheduler_config.json")
     kind = str(given.get("_class_name", ""))
     if kind == "CMStochasticIterativeScheduler":
         low, high = float(given.get("sigma_min", 0.002)), float(given.get("sigma_max", 80.0))

@@ -55,7 +55,8 @@ def _process(rng: Random, folder: Path, module: Any, fourier: bool) -> Values:
     import diffusers
 
     learned = module.config.out_channels == 2 * module.config.in_channels
-    kind = pick(rng, "ScoreSdeVeScheduler", None) if fourier else pick(rng, *["DDPMScheduler"] * 4, None, *REST)
+    rest = () if learned else REST  # their steps have no place for a variance
+    kind = pick(rng, "ScoreSdeVeScheduler", None) if fourier else pick(rng, *["DDPMScheduler"] * 4, None, *rest)
     if kind is None and not fourier:
         return {"scheduler": None}
     given = _scheduler_arguments(rng, learned) if kind == "DDPMScheduler" else {}
@@ -67,6 +68,9 @@ def _process(rng: Random, folder: Path, module: Any, fourier: bool) -> Values:
         import torch
 
         out, channels = module(x, t, y).sample, x.shape[1]
+        # Its tables are of float32. So that their own rounding is known, they are made in float64 for a float64 image.
+        scheduler.alphas = 1 - scheduler.betas.to(x.dtype)
+        scheduler.alphas_cumprod = scheduler.alphas.cumprod(0)
         x0s, logs = [], []
         for one, x_t, time in zip(out, x, t, strict=True):
             x0s.append(scheduler.step(one[None], time, x_t[None]).pred_original_sample)

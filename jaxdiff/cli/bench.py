@@ -39,8 +39,8 @@ __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
 USAGE = "--images FOLDER --tasks TASK ... --methods METHOD ... --out FOLDER [options]"
 ABOUT = (
-    "Run every method on every task, picture and seed, and make tables of scores. A job that was stopped goes on when the "
-    "same command is given again."
+    "Run every method on every task, picture and seed, and make tables of scores. Give the same command again to continue "
+    "a job that was stopped."
 )
 EXAMPLES = (
     "jaxdiff bench --images faces/ --tasks gaussian_blur inpaint_box --methods dps ddrm mmps --out runs/first",
@@ -55,26 +55,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     group = parser.add_argument_group("grid")
     group.add_argument("--images", required=True, help="folder of true pictures, searched below too")
-    group.add_argument("--count", type=int, default=None, help="at most so many pictures (all by default)")
-    group.add_argument("--tasks", nargs="+", required=True, help="see jaxdiff info, or published ones: jaxdiff tasks")
-    group.add_argument("--methods", nargs="+", required=True, help="see jaxdiff info")
+    group.add_argument("--count", type=int, default=None, help="use at most this many pictures (default: all)")
+    group.add_argument(
+        "--tasks",
+        nargs="+",
+        required=True,
+        help="tasks that jaxdiff info lists, or published ones that jaxdiff tasks lists",
+    )
+    group.add_argument("--methods", nargs="+", required=True, help="methods that jaxdiff info lists")
     group.add_argument(
         "--settings",
         default="recorded",
-        help="recorded: those found for the task and prior (default); defaults: each method's own; or a file of jaxdiff tune",
+        help="recorded (default): those found for the task and prior; defaults: each method's own; or a file of jaxdiff tune",
     )
-    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
-    add_noise(group, "each task's by default")
+    group.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="seeds; each one restores every picture once (default 0)"
+    )
+    add_noise(group, "default: each task's own")
     group = parser.add_argument_group("run")
     add_length(group, f"default {STEPS}")
     add_run(group)
-    group.add_argument("--devices", type=int, default=None, help="how many devices of this host (all by default)")
+    group.add_argument("--devices", type=int, default=None, help="use this many devices of this host (default: all)")
     group.add_argument(
-        "--part", type=int, default=None, help="pictures a unit of work (16, or 256 a device that is no CPU)"
+        "--part",
+        type=int,
+        default=None,
+        help="pictures in a unit of work (default 16 on a CPU, 256 for each other device)",
     )
-    group.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    group.add_argument(
+        "--distributed", action="store_true", help="this process is one of several hosts (jax.distributed)"
+    )
     group = parser.add_argument_group("output")
-    group.add_argument("--out", required=True, help="folder of the job; one that was stopped goes on")
+    group.add_argument("--out", required=True, help="folder of the job; a stopped job continues there")
     group.add_argument("--no-pictures", action="store_true", help="write no PNGs")
     group.add_argument(
         "--profile", metavar="DIR", help="write an xprof trace of three chunks of steps into this folder"

@@ -51,7 +51,7 @@ class Finding(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--quick`` and ``--verbose``."""
-    parser.add_argument("--quick", action="store_true", help="leave the restorations out")
+    parser.add_argument("--quick", action="store_true", help="check the installation only, and restore nothing")
     add_general(parser, seed=False)
 
 

@@ -34,22 +34,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add_operator(parser, task="inpaint_box")
     group = parser.add_argument_group("method")
-    group.add_argument("--method", default="dps", help="how to restore; see jaxdiff info (default dps)")
+    group.add_argument("--method", default="dps", help="a method that jaxdiff info lists (default dps)")
     group.add_argument(
         "--settings",
         default="recorded",
         help="recorded (default): those found for the task and prior; defaults: the method's own; or a file of jaxdiff tune",
     )
     group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
-    group.add_argument("--spacing", default=None, help="how the steps are spread; the method's own by default")
+    group.add_argument("--spacing", default=None, help="grid of noise levels (default: the method's own)")
     group = parser.add_argument_group("output")
-    group.add_argument("--batch-size", type=int, default=1, help="images a call (default 1)")
-    group.add_argument("--platforms", default="cpu,cuda,tpu", help="what it will run on (default cpu,cuda,tpu)")
-    group.add_argument("--input", default="measurement", help="measurement (default), or image: measured inside")
-    group.add_argument("--weights", default="auto", help="inside, beside (.npz), or auto: inside up to 50 MiB")
-    group.add_argument("--check", action="store_true", help="compile and run it here once, and say how long that takes")
+    group.add_argument("--batch-size", type=int, default=1, help="images in a call (default 1)")
     group.add_argument(
-        "--out", default="out/restore.jaxexport", help="the artifact; a .json beside it says how to run it"
+        "--platforms", default="cpu,cuda,tpu", help="platforms that it will run on (default cpu,cuda,tpu)"
+    )
+    group.add_argument(
+        "--input",
+        default="measurement",
+        help="what the program takes: the measurement (default), or an image, which it then measures",
+    )
+    group.add_argument(
+        "--weights",
+        default="auto",
+        help="where the weights go: inside the file, beside it (.npz), or auto (default), which is inside up to 50 MiB",
+    )
+    group.add_argument("--check", action="store_true", help="compile it here, run it once, and print the times")
+    group.add_argument(
+        "--out",
+        default="out/restore.jaxexport",
+        help="the file to write; a .json beside it says how to run it (default out/restore.jaxexport)",
     )
     add_prior(parser)
     add_general(parser)

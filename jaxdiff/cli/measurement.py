@@ -67,7 +67,7 @@ def add_operator(parser: argparse.ArgumentParser, *, task: str | None = None) ->
         "--task",
         required=task is None,
         default=task,
-        help="what was done, or will be done, to the picture; jaxdiff tasks lists the names",
+        help="how the picture is, or will be, degraded; jaxdiff tasks lists the names",
     )
     group.add_argument(
         "--mask", default=None, help=f"for {MASK}: a picture that is bright at good pixels, or an array .npy"

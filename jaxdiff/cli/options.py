@@ -41,7 +41,7 @@ def add_prior(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype",
         default="float32",
-        help="numbers of the network: float32 (default), bfloat16, or auto, which is bfloat16 on GPU, TPU and AMX",
+        help="number type of the network: float32 (default), bfloat16, or auto, which is bfloat16 on GPU, TPU and AMX",
     )
     group.add_argument("--label", type=int, default=None, help="class of a class-conditional prior")
 
@@ -61,17 +61,15 @@ def add_general(parser: argparse.ArgumentParser, *, seed: bool = True, overwrite
 def add_run(group: Group) -> None:
     """``--spacing`` and ``--batch-size``."""
     spacings = ", ".join((*SPACINGS, *NOISE_SPACINGS))
+    group.add_argument("--spacing", default=None, help=f"grid of noise levels: {spacings} (default: the method's own)")
     group.add_argument(
-        "--spacing", default=None, help=f"how the steps are spread: {spacings} (by default as the method does)"
-    )
-    group.add_argument(
-        "--batch-size", default="auto", help="runs at once; auto, the default, takes as many as fit into the memory"
+        "--batch-size", default="auto", help="images restored together; auto (default) takes as many as fit into memory"
     )
 
 
 def add_open(group: Group) -> None:
     """``--open``."""
-    group.add_argument("--open", action="store_true", help="show report.html in the browser when all is done")
+    group.add_argument("--open", action="store_true", help="open report.html in the browser at the end")
 
 
 def add_length(group: argparse._ArgumentGroup, default: str) -> None:
@@ -79,7 +77,7 @@ def add_length(group: argparse._ArgumentGroup, default: str) -> None:
     either = group.add_mutually_exclusive_group()
     either.add_argument("--steps", type=int, default=None, help=f"steps of a run ({default})")
     either.add_argument(
-        "--calls", type=int, default=None, help="instead of --steps: at most this many network calls for an image"
+        "--calls", type=int, default=None, help="use at most this many network calls for an image, instead of --steps"
     )
 
 
@@ -146,7 +144,7 @@ def add_noise(group: Group, std: str) -> None:
         "--noise",
         default=None,
         help="gaussian (of --noise-std), poisson[:RATE], poisson-gaussian[:RATE[,STD]] or salt-and-pepper[:FRACTION[,STD]]; "
-        "the task's by default",
+        "default: the task's own",
     )
 
 

@@ -46,18 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     group = parser.add_argument_group("pictures")
     group.add_argument(
-        "--images", default=None, help="folder of in-distribution truths; draws from the prior by default"
+        "--images", default=None, help="folder of in-distribution pictures (default: draws from the prior)"
     )
-    group.add_argument("--ood", default=None, help="folder of out-of-distribution truths; a cat by default")
-    group.add_argument("--count", type=int, default=None, help="at most so many from each folder (all by default)")
+    group.add_argument("--ood", default=None, help="folder of out-of-distribution pictures (default: a cat)")
+    group.add_argument("--count", type=int, default=None, help="use at most this many from each folder (default: all)")
     group = parser.add_argument_group("run")
     group.add_argument("--steps", type=int, default=None, help="steps of a run (default 100)")
-    group.add_argument("--seeds", nargs="+", type=int, default=[0], help="each is a run of every picture (default 0)")
-    group.add_argument("--batch-size", default="auto", help="runs at a time; auto: as many as memory allows (default)")
-    group.add_argument("--full", action="store_true", help="all steps of the prior's schedule: the study's 1000")
     group.add_argument(
-        "--smoke", action="store_true", help="a few steps, at one noise level: shows that all of it works"
+        "--seeds", nargs="+", type=int, default=[0], help="seeds; each one restores every picture once (default 0)"
     )
+    group.add_argument(
+        "--batch-size", default="auto", help="images restored together; auto (default) takes as many as fit into memory"
+    )
+    group.add_argument(
+        "--full", action="store_true", help="take all steps of the prior's schedule, as the study does (1000)"
+    )
+    group.add_argument("--smoke", action="store_true", help="a quick check: a few steps, at one noise level")
     group = parser.add_argument_group("output")
     group.add_argument("--out", default="out/study", help="folder for tables and figures (default out/study)")
     add_open(group)

@@ -66,7 +66,7 @@ __all__ = [
 USAGE = "PICTURE [PICTURE or FOLDER ...] --task TASK [options]"
 ABOUT = (
     "Restore a picture. Without --measured the picture is degraded first, as --task says, and then restored. So you can "
-    "compare the result with the truth. With --measured the picture is degraded already. You can give several pictures, or a "
+    "compare the result with the truth. With --measured the picture is already degraded. You can give several pictures, or a "
     "folder. Each picture then gets its own folder of results. It is restored as if it were alone, with the same --seed. So "
     "the order and the number of pictures do not matter."
 )
@@ -86,18 +86,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", metavar="PICTURE", nargs="+", help="pictures, or folders of pictures")
     add_operator(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--measured", action="store_true", help="the picture is degraded already")
+    group.add_argument("--measured", action="store_true", help="the picture is already degraded")
     add_frame(group)
-    add_noise(group, "the task's by default, or that of 8 bits for --measured with a mask")
+    add_noise(group, "default: the task's own, or that of 8 bits for --measured with a mask")
     group = parser.add_argument_group("method")
     group.add_argument(
-        "--method", default=None, help="a method of jaxdiff info (by default the best known for the task)"
+        "--method", default=None, help="a method that jaxdiff info lists (default: the best known for the task)"
     )
     group.add_argument(
         "--settings",
         default=None,
-        help="defaults (taken with --method): the method's own, as in Python; recorded (taken without, and by bench and "
-        "export): those found for the task and prior; or a file of jaxdiff tune",
+        help="defaults: the method's own, as in Python (default with --method); recorded: those found for the task and "
+        "prior (default without --method); or a file of jaxdiff tune",
     )
     add_length(group, f"default: {LENGTH} with --method, else --calls {LENGTH}")
     add_run(group)
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strength", type=float, default=None, help="Score ALD: strength of the guidance")
     group.add_argument("--start", type=int, default=None, help="SDEdit: forward steps")
     group = parser.add_argument_group("output")
-    group.add_argument("--count", type=int, default=1, help="how many restorations to draw (default 1)")
+    group.add_argument("--count", type=int, default=1, help="number of restorations to draw (default 1)")
     group.add_argument("--out", default=None, help="folder for the results (default out/PICTURE-TASK-METHOD)")
     add_open(group)
     add_prior(parser)
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
     if jobs[0].measured.truth is not None:
         what = f"{len(jobs)} pictures" if _several(args) else jobs[0].args.image
-        say(f"simulating {args.task} of {what}; add --measured if the picture is degraded already")
+        say(f"simulating {args.task} of {what}; add --measured if the picture is already degraded")
     noise = both_scales(float(problem.noise_std), problem.noise)
     say(f"{args.task} by {chosen.method}{chosen.why or settings_note(args)}, {len(plan.grid.t)} steps, {noise}")
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")

@@ -40,7 +40,7 @@ ALIASES = {"-n": "--count", "--num": "--count"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     group = parser.add_argument_group("what to draw")
-    group.add_argument("--count", type=int, default=16, help="how many images (default 16)")
+    group.add_argument("--count", type=int, default=16, help="number of images (default 16)")
     group.add_argument("--sampler", default="ddpm", help=f"{', '.join(UNCONDITIONAL)} (default ddpm)")
     group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
     add_run(group)
@@ -48,9 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out",
         default="out/samples.png",
-        help="the sheet of images; the folder of the same name holds each (default out/samples.png)",
+        help="the sheet of images; a folder of the same name gets each image (default out/samples.png)",
     )
-    group.add_argument("--columns", type=int, default=None, help="images a row; about the square root by default")
+    group.add_argument(
+        "--columns",
+        type=int,
+        default=None,
+        help="images in a row of the sheet (default: about the square root of --count)",
+    )
     add_prior(parser)
     add_general(parser, overwrite=True)
 

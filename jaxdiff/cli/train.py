@@ -31,7 +31,7 @@ EXAMPLES = (
     "jaxdiff train --config faces64_hours --data faces/ --out runs/long --log-to tensorboard --profile runs/trace",
     "jaxdiff train --init checkpoints/ffhq256 --data photos/ --data more.zip=4 --out runs/tuned",
 )
-MORE = (f"\nThe second goes on with a run. Configurations that come with jaxdiff: {', '.join(bundled())}.",)
+MORE = (f"\nThe second command continues a run. Configurations that come with jaxdiff: {', '.join(bundled())}.",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,36 +43,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH[=WEIGHT]",
-        help="folder or zip of images, how often they are seen (1); may be given several times",
+        help="folder or zip of images; weight 4 shows its images four times as often as weight 1 (default 1); repeatable",
     )
     group.add_argument(
-        "--init", metavar="PATH", help="start from these weights: a converted checkpoint or a prior's name"
+        "--init", metavar="PATH", help="start from the weights of this converted checkpoint or named prior"
     )
     group.add_argument("--steps", type=int, help="number of updates")
-    group.add_argument("--batch-size", type=int, help="images an update")
+    group.add_argument("--batch-size", type=int, help="images in an update")
     group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="any field of the configuration, e.g. optimizer.learning_rate=1e-4; may be given several times",
+        help="change a field of the configuration, such as optimizer.learning_rate=1e-4; repeatable",
     )
     group = parser.add_argument_group("output")
-    group.add_argument("--out", required=True, help="folder of the run; a run that it holds is continued")
+    group.add_argument("--out", required=True, help="folder of the run; a run that is there already continues")
     group.add_argument("--show-config", action="store_true", help="print the configuration and stop")
     group.add_argument(
         "--log-to",
         action="append",
         default=[],
         metavar="WRITER",
-        help=f"send numbers and sample sheets to {' or '.join(WRITERS)} too; may be given several times",
+        help=f"send numbers and sample sheets to {' or '.join(WRITERS)} too; repeatable",
     )
     group.add_argument("--profile", metavar="DIR", help="write an xprof trace of three updates into this folder")
-    group.add_argument("--no-progress", action="store_true", help="say nothing while it goes")
+    group.add_argument("--no-progress", action="store_true", help="print no progress")
     add_open(group)
     group = parser.add_argument_group("general")
-    group.add_argument("--seed", type=int, help="decides everything random")
-    group.add_argument("--distributed", action="store_true", help="one of several hosts (jax.distributed)")
+    group.add_argument("--seed", type=int, help="seed of all random numbers")
+    group.add_argument(
+        "--distributed", action="store_true", help="this process is one of several hosts (jax.distributed)"
+    )
     group.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
 
 

@@ -51,27 +51,34 @@ STEPS = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     group = parser.add_argument_group("search")
-    group.add_argument("--task", default="inpaint_box", help="what is to be restored; see jaxdiff info")
-    group.add_argument("--method", default="dps", help="whose settings; see jaxdiff info (default dps)")
-    group.add_argument("--budget", type=int, default=9, help="how many settings to try (default 9)")
-    group.add_argument("--metric", default="psnr", help="what to choose by: psnr, ssim or lpips (default psnr)")
+    group.add_argument("--task", default="inpaint_box", help="a task that jaxdiff info lists (default inpaint_box)")
+    group.add_argument("--method", default="dps", help="a method that jaxdiff info lists (default dps)")
+    group.add_argument("--budget", type=int, default=9, help="number of settings to try (default 9)")
+    group.add_argument("--metric", default="psnr", help="score that decides: psnr, ssim or lpips (default psnr)")
     add_length(group, f"default {STEPS}")
-    group.add_argument("--batch-size", type=int, default=16, help="(setting × seed × picture)s at a time (default 16)")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=16,
+        help="restorations together; each is one setting, seed and picture (default 16)",
+    )
     group = parser.add_argument_group("pictures")
-    group.add_argument("--images", default=None, help="folder of pictures; draws from the prior by default")
-    group.add_argument("--count", type=int, default=4, help="how many pictures (default 4)")
-    add_noise(group, "the task's by default")
+    group.add_argument("--images", default=None, help="folder of pictures (default: draws from the prior)")
+    group.add_argument("--count", type=int, default=4, help="number of pictures (default 4)")
+    add_noise(group, "default: the task's own")
     group.add_argument(
         "--seeds",
         nargs="+",
         type=int,
         default=None,
-        help="each is a run of every picture with every setting, scores averaged; they count up by one, such as 0 1 2 "
-        "(default: --seed)",
+        help="seeds that count up by one, such as 0 1 2 (default: --seed); each restores every picture with every "
+        "setting, and scores are averaged",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--out", default="out/settings.json", help="file to write, or to add to (default out/settings.json)"
+        "--out",
+        default="out/settings.json",
+        help="file to write; settings are added to a file that exists (default out/settings.json)",
     )
     add_open(group)
     add_prior(parser)

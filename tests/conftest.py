@@ -38,8 +38,6 @@ CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax" / jaxlib.
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 # Storing the short ones too gained nothing when measured. JAX writes an entry in place: another worker may read half of it.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-MOST_MEMORY = 3 * 2**30
-"""Bytes a worker may hold after a module; compiled programs are dropped above it (Linux tells, others go on)."""
 # Tracing makes millions of objects, few of them garbage in a circle: looking for such took a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 
@@ -72,10 +70,14 @@ def together(nodeid):
 
 @pytest.fixture(scope="module", autouse=True)
 def _bounded_memory():
-    """Two workers fit into a small machine: what was compiled is found again in the cache on disk."""
+    """All workers together hold half of the machine's memory: above it, compiled programs are dropped (Linux tells).
+
+    What was compiled is found again in the cache on disk.
+    """
     yield
     pages = pathlib.Path("/proc/self/statm")
-    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if pages.exists() and int(pages.read_text().split()[1]) > os.sysconf("SC_PHYS_PAGES") // (2 * workers):
         jax.clear_caches()
         gc.collect()
         # Free memory goes back to the system. Otherwise the next module is above the limit again, and drops its programs.

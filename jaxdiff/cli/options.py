@@ -1,11 +1,14 @@
 """Options that several commands share, in named groups, and the checks of their values."""
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.cli.console import say
 from jaxdiff.denoisers import Denoiser
+from jaxdiff.engine.placement import free_memory
 from jaxdiff.files import check_folder
 from jaxdiff.noise import named
 from jaxdiff.runtime import fast_dtype
@@ -21,6 +24,7 @@ __all__ = [
     "add_run",
     "at_least_one",
     "check_batch_size",
+    "check_count",
     "check_noise",
     "check_picture_path",
     "check_steps",
@@ -28,6 +32,9 @@ __all__ = [
 ]
 
 Group = argparse._ActionsContainer
+
+COPIES = 3
+"""Of each draw in memory: itself, what was measured, and what is written."""
 
 
 def add_prior(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +98,20 @@ def at_least_one(args: argparse.Namespace, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} {value} is not possible: it is at least 1.")
+
+
+def check_count(count: int, image_shape: Sequence[int], pictures: int = 1) -> None:
+    """Check that the draws of all pictures, which are written at the end, fit into memory.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    needed, free = COPIES * 4 * math.prod(image_shape) * pictures, free_memory()  # bytes, those of one draw a picture
+    if count * needed > free:
+        raise ValueError(
+            f"--count {count} needs {count * needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free; "
+            f"take at most --count {int(free / needed)}."
+        )
 
 
 def check_batch_size(text: str) -> int | str:

@@ -31,6 +31,7 @@ from jaxdiff.cli.options import (
     add_run,
     at_least_one,
     check_batch_size,
+    check_count,
     check_noise,
     load_prior,
 )
@@ -149,6 +150,7 @@ def planned(args: argparse.Namespace, denoiser: Denoiser | None = None, note: Ca
     denoiser = load_prior(args) if denoiser is None else denoiser
     check_lengths(args, denoiser)
     jobs = _jobs(args, chosen.method, denoiser, note)
+    check_count(args.count, denoiser.image_shape, len(jobs))
     problem = jobs[0].measured.problem
     sampler = sampler_of(args, chosen)
     grid = grid_of(args, chosen, sampler, denoiser)

@@ -13,6 +13,7 @@ from jaxdiff.cli.options import (
     add_run,
     at_least_one,
     check_batch_size,
+    check_count,
     check_picture_path,
     check_steps,
     load_prior,
@@ -68,9 +69,10 @@ def run(args: argparse.Namespace) -> None:
     out = check_picture_path(args.out, "samples.png")
     batch_size = check_batch_size(args.batch_size)
     folder = ResultsFolder(out.with_suffix(""))
+    denoiser = load_prior(args)
+    check_count(args.count, denoiser.image_shape)
     names = [f"{i + 1:0{len(str(args.count))}d}.png" for i in range(args.count)]
     folder.check(names, overwrite=args.overwrite)
-    denoiser = load_prior(args)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdiff.typing import PyTree
 
-__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch"]
+__all__ = ["Placement", "available_memory", "choose_devices", "free_memory", "largest_batch"]
 
 MOST = {"cpu": 16}
 """Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
@@ -93,11 +93,11 @@ def available_memory(device: jax.Device) -> float:
     if device.platform != "cpu":
         return math.inf
     same = sum(other.platform == "cpu" for other in jax.local_devices())
-    return _free_bytes() / max(1, same)
+    return free_memory() / max(1, same)
 
 
-def _free_bytes() -> float:
-    """Free memory of this machine, or of the container that limits it."""
+def free_memory() -> float:
+    """Free memory of this machine in bytes, or of the container that limits it."""
     free = math.inf
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()

@@ -44,6 +44,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": ["tutorials"],
     "filename_pattern": r"\.py$",
     "plot_gallery": os.environ.get("TUTORIALS", "0") == "1",
+    "parallel": 2,  # tutorials at a time: compiling, most of their time, keeps one core busy
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,

@@ -25,7 +25,7 @@ problem = jd.observe(jax.random.key(0), operator, face, noise=0.05)
 #
 # The spread of MMPS is closer to the truth than that of most methods. All eight runs are one compiled program.
 
-draws = jd.posterior(jax.random.key(1), denoiser, problem, jd.samplers.mmps(iterations=3), n=8, steps=20)
+draws = jd.posterior(jax.random.key(1), denoiser, problem, jd.samplers.mmps(iterations=2), n=8, steps=20)
 figure = jd.plots.draws(draws, face, problem=problem, most=4)
 
 # %%

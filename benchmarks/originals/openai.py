@@ -23,7 +23,10 @@ def guided_diffusion(rng: Random, folder: Path, clones: Path | None) -> Original
 
 def improved_diffusion(rng: Random, folder: Path, clones: Path | None) -> Original:
     """A UNet of improved-diffusion."""
-    told = _common(rng) | {"num_heads": pick(rng, 1, 2, 4), "num_heads_upsample": pick(rng, -1, -1, 2)}
+    # Its head takes model_channels, and its AvgPool2d has no size: other values make a network that fails.
+    told = _common(rng) | {"conv_resample": True}
+    told |= {"channel_mult": [1, *told["channel_mult"][1:]]}
+    told |= {"num_heads": pick(rng, 1, 2, 4), "num_heads_upsample": pick(rng, -1, -1, 2)}
     return _with_process(rng, folder, clones, "improved-diffusion", "improved_diffusion", told)
 
 
@@ -107,7 +110,8 @@ def consistency(rng: Random, folder: Path, clones: Path | None) -> Original:
 
     stub_flash_attention()
     script = module_of(clones, "consistency_models", "cm.unet")
-    told = _common(rng) | _heads(rng) | {"in_channels": 3, "out_channels": 3}
+    told = _common(rng) | {"in_channels": 3, "out_channels": 3}
+    told |= {"num_head_channels": pick(rng, 16, 32)}  # its attention takes heads of 16, 32 and 64 channels only
     told |= {"resblock_updown": pick(rng, True, False), "use_new_attention_order": pick(rng, True, False)}
     module = script.UNetModel(**told)
     fill(module, rng)
@@ -130,7 +134,7 @@ def consistency(rng: Random, folder: Path, clones: Path | None) -> Original:
 def _denoiser(clones: Path | None, *, distillation: bool) -> Any:
     """The authors' preconditioning. It imports packages for training and metrics, which D(x; σ) does not need."""
     for name in ("piq", "mpi4py", "blobfile"):
-        if importlib.util.find_spec(name) is None:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
             stub = types.ModuleType(name)
             stub.LPIPS = stub.MPI = None  # type: ignore[attr-defined]
             sys.modules[name] = stub

@@ -11,7 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from jaxdiff import metrics, tasks
+from jaxdiff import metrics
 from jaxdiff.cli.console import open_first, progress, results, say, show
 from jaxdiff.cli.options import (
     add_general,
@@ -131,16 +131,12 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     height, width, _ = denoiser.image_shape
     inside = [p.name for p in pictures if p.in_distribution]
     outside = [p.name for p in pictures if not p.in_distribution]
-    settings = "; ".join(
-        f"{method} on {task} ({ours}): "
-        + ", ".join(f"{k} = {v:g}" for k, v in tasks.settings(method, ours, study.prior).items())
-        for _, task, ours, method, _ in study.stages()
-    )
     device = jax.devices()[0].device_kind
     return (
-        f"Prior {Path(args.prior).name}, {height}×{width}, {study.steps} reverse steps of {denoiser.schedule.num_steps} "
-        f"(Table 1 takes N of N), {len(study.seeds)} seed(s) an image, device {device}. In distribution: {', '.join(inside)}. "
-        f"Out of distribution: {', '.join(outside) or 'none'}. σ is on the [-1, 1] scale. Settings: {settings}."
+        f"The prior is {Path(args.prior).name}, for images of {height}×{width} pixels. A run has {study.steps} reverse steps "
+        f"of {denoiser.schedule.num_steps}; those of Table 1 have N of N. Each image has {len(study.seeds)} seed(s). The "
+        f"device is {device}. In distribution: {', '.join(inside)}. Out of distribution: {', '.join(outside) or 'none'}. "
+        "σ is on the [-1, 1] scale."
     )
 
 

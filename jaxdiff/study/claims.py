@@ -27,7 +27,9 @@ def claims(results: Results, study: Study, drift: dict[int, float] | None = None
     if drift:
         found.append(_drift(drift))
     if {"sdedit", "score_ald", "dps"} <= set(study.methods):
-        found += [_order(results, study), *_easier(results, study), _noise(results, study), *_claims_of_time(results)]
+        found += [_order(results, study), *_easier(results, study)]
+        found += [_noise(results, study)] if len(study.noise_stds) > 1 else []  # one noise level tells nothing of it
+        found += _claims_of_time(results)
     return found
 
 

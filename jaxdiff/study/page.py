@@ -7,7 +7,16 @@ from jaxdiff.pages import REPORT, Page, Picture, Pictures, Section, Table, write
 from jaxdiff.study.cells import TITLES, caption, last_of_each_kind
 from jaxdiff.study.claims import Claim
 from jaxdiff.study.paper import INFERRED, Results, Study
-from jaxdiff.study.report import INTRODUCTIONS, diverged, run_time_ratios, table_1, table_2, table_3
+from jaxdiff.study.report import (
+    INTRODUCTIONS,
+    SETTINGS,
+    diverged,
+    run_time_ratios,
+    settings_of_methods,
+    table_1,
+    table_2,
+    table_3,
+)
 
 __all__ = ["write_page_of_study"]
 
@@ -36,6 +45,7 @@ def write_page_of_study(
         *(_restored(results, study, task) for task in study.tasks),
         Section("How Table 2 is set up", [inferred], INTRODUCTIONS[2]),
         Section("Table 3: our best settings, and a harder mask", [Table(*table_3(results, study))], INTRODUCTIONS[3]),
+        Section("Settings of the methods", [Table(*settings_of_methods(study))], SETTINGS),
         Section("Run time", [Table(*run_time_ratios(results, study))], "These times do not include compilation."),
     ]
     if len(results.samples):

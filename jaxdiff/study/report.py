@@ -11,11 +11,14 @@ from jaxdiff.study.cells import TITLES, caption, last_of_each_kind, select
 from jaxdiff.study.claims import Claim
 from jaxdiff.study.paper import INFERRED, Results, Study
 from jaxdiff.tables import csv_text, markdown, write_rows
+from jaxdiff.tasks import settings
 
 __all__ = [
+    "SETTINGS",
     "Results",
     "diverged",
     "run_time_ratios",
+    "settings_of_methods",
     "table_1",
     "table_2",
     "table_3",
@@ -46,6 +49,7 @@ INTRODUCTIONS = {
     "numbers. The last columns hide a box of half the side.",
 }
 """What is said of a table."""
+SETTINGS = "If nothing was recorded for a task and prior, a method keeps its own settings."
 
 Table = tuple[list[str], list[list[str]]]
 """A header and lines."""
@@ -134,6 +138,15 @@ def run_time_ratios(results: Results, study: Study) -> Table:
     return header, lines
 
 
+def settings_of_methods(study: Study) -> Table:
+    """What each method was given in Tables 2 and 3, and the task whose recorded settings these are."""
+    lines = []
+    for table, column, task, method, _ in study.stages():
+        chosen = ", ".join(f"{name} = {value:g}" for name, value in settings(method, task, study.prior).items())
+        lines.append([f"Table {table}", column, TITLES.get(method, method), chosen or "the method's own", task])
+    return ["table", "on", "method", "settings", "recorded for"], lines
+
+
 def diverged(results: Results) -> str:
     """Which runs are not finite, in a sentence; empty if none."""
     lost = [row for row in results.rows if math.isnan(row["psnr"])]
@@ -170,6 +183,9 @@ def write_report(out: Path, results: Results, study: Study, about: str, judged: 
             "## Table 3: our best settings, and a harder mask",
             INTRODUCTIONS[3],
             markdown(*third),
+            "## Settings of the methods",
+            SETTINGS,
+            markdown(*settings_of_methods(study)),
             "## Run time",
             "These times do not include compilation.",
             markdown(*times),

@@ -1,5 +1,6 @@
 import argparse
 import csv
+import dataclasses
 import html
 
 import jax
@@ -124,6 +125,21 @@ def test_claims_hold_where_they_do():
 def test_claims_fail_where_they_do_not(psnr, word):
     failed = [claim.sentence for claim in claims.claims(*results_with(psnr)) if not claim.holds]
     assert any(word in sentence for sentence in failed)
+
+
+def test_one_noise_level_tells_nothing_of_its_effect():
+    results, study = results_with(ordered)
+    found = claims.claims(results, dataclasses.replace(study, noise_stds=study.noise_stds[:1]))
+    assert [claim.sentence for claim in found if "noise level has" in claim.sentence] == []
+    assert len(found) == 6
+
+
+def test_the_settings_of_each_method_are_told():
+    header, lines = report.settings_of_methods(paper.Study(prior="faces64"))
+    found = {(line[1], line[2]): line[3] for line in lines if line[0] == "Table 2"}
+    assert header[:3] == ["table", "on", "method"]
+    assert found["deconvolution", "SDEdit"] == "start = 500"  # half of the schedule, as the study's run times say
+    assert len(found) == 6
 
 
 def test_a_run_that_diverged_is_named_and_upholds_no_claim():

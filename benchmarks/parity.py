@@ -3,7 +3,7 @@
 Run:     python -m benchmarks.parity; the exit code is 1 if a row misses its limit.
 Shows:   errors of the UNet, operators, schedules, trajectories, DPS gradients, LPIPS, and of deepinv's methods. Every figure
          is a relative L2 error unless its name says otherwise. The references are in tests/golden.
-Time:    2 minutes on two CPU cores.
+Time:    15 minutes of one CPU core, nearly all of it compilation.
 """
 
 import importlib

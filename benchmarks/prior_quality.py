@@ -40,6 +40,7 @@ from jaxdiff.evaluation import kernel_distance
 from jaxdiff.files import find_images, load_image, out_folder, save_image
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.plots import sheet
+from jaxdiff.tables import counted
 from jaxdiff.training import denoising_scores_each
 from jaxdiff.training.data import ImageSet, open_images
 
@@ -296,7 +297,7 @@ def page_of(
         if sheets:
             sections.append(Section(title, [Pictures(sheets, columns=min(2, len(sheets)))]))
     sections.append(Section("All measures", [Table(["measure", *table], lines)]))
-    lead = f"{len(priors)} prior(s) on {count} held-out images, on the same noise and the same measurements."
+    lead = f"{counted(len(priors), 'prior')} on {count} held-out images, on the same noise and the same measurements."
     command = shlex.join(["python", "-m", "benchmarks.prior_quality", *sys.argv[1:]])
     return Page("How good is a prior?", lead, sections, settings_of(command=command, seed=0))
 

@@ -328,7 +328,8 @@ def named(text: str) -> NoiseModel:
         values = [math.nan]
     if not all(map(math.isfinite, values)) or len(values) > most or text.endswith(":"):
         raise ValueError(
-            f"noise {text!r} is not possible: {name} takes at most {most} number(s), as in {EXAMPLE[name]}."
+            f"noise {text!r} is not possible: {name} takes at most {('one number', 'two numbers')[most - 1]}, "
+            f"as in {EXAMPLE[name]}."
         )
     return NAMED[name](*values)
 

@@ -9,7 +9,16 @@ from typing import Any
 
 from jaxdiff.files import write_text
 
-__all__ = ["csv_text", "markdown", "rounded", "write_rows"]
+__all__ = ["counted", "csv_text", "markdown", "rounded", "write_rows"]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "seed"), counted(2, "seed")
+    ('1 seed', '2 seeds')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def rounded(value: float, digits: int, sign: str = " ± ", error: float = math.nan) -> str:

@@ -38,7 +38,7 @@ problems = {name: jd.observe(jax.random.key(0), A, face, noise=0.05) for name, A
 # DiffPIR is fast: each step calls the network once, without a gradient. Twenty steps are enough for a first look. MMPS is
 # slower and usually better.
 
-methods = {"DiffPIR": jd.samplers.diffpir(), "MMPS": jd.samplers.mmps(iterations=3)}
+methods = {"DiffPIR": jd.samplers.diffpir(), "MMPS": jd.samplers.mmps(iterations=2)}
 rows, captions = [], []
 for name, problem in problems.items():
     view = np.asarray(problem.operator.view(problem.y))

@@ -70,7 +70,6 @@ methods = {
     "DPS": jd.samplers.dps(zeta=8.0),
     "DiffPIR": jd.samplers.diffpir(),
     "DDRM": jd.samplers.ddrm(),
-    "ΠGDM": jd.samplers.pigdm(),
     "FAST-DIPS": jd.samplers.fast_dips(),
 }
 found = {name: jd.sample(keys[0], denoiser, problem, method, steps=20)[0] for name, method in methods.items()}

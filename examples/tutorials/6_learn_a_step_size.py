@@ -63,13 +63,13 @@ start = options
 optimizer = optax.adam(0.2)
 step = jax.jit(jax.value_and_grad(error))
 state, losses = optimizer.init(options), []
-for i in range(20):
+for i in range(15):
     loss, gradient = step(options, jax.random.fold_in(jax.random.key(7), i % 4))
     change, state = optimizer.update(gradient, state)
     options = optax.apply_updates(options, change)
     losses.append(float(loss))
 print(f"λ: 1.75 → {jnp.exp(options['log_lam']):.2f}   ζ: 0.3 → {jax.nn.sigmoid(options['logit_zeta']):.2f}")
-figure = jd.plots.curves({"training error": (range(20), losses)}, x="iteration", y="mean squared error")
+figure = jd.plots.curves({"training error": (range(15), losses)}, x="iteration", y="mean squared error")
 
 # %%
 # Another face

@@ -9,6 +9,7 @@ from jaxdiff.bench.job import Job, Outcome
 from jaxdiff.bench.summary import table_of
 from jaxdiff.files import load_image
 from jaxdiff.pages import REPORT, Page, Part, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
+from jaxdiff.tables import counted
 
 __all__ = ["write_report"]
 
@@ -39,9 +40,8 @@ def write_report(job: Job, outcome: Outcome, command: str) -> Path:
         sections.append(Section("Left out", text="\n\n".join(left_out)))
     length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
     count = len(job.names) - len(outcome.unreadable)
-    what = (
-        f"{count} images, {len(grid.seeds)} seed(s) each, {len(tasks)} tasks, {length}, prior {Path(grid.prior).name}."
-    )
+    numbers = f"{counted(count, 'image')}, {counted(len(grid.seeds), 'seed')} each, {counted(len(tasks), 'task')}"
+    what = f"{numbers}, {length}, prior {Path(grid.prior).name}."
     about = settings_of(
         command=command, prior=grid.prior, network=grid.dtype, seeds=", ".join(map(str, grid.seeds)), noise=grid.noise,
         noise_std=grid.noise_std, spacing=grid.spacing, settings=grid.settings or "recorded",

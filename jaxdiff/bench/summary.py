@@ -12,7 +12,7 @@ import numpy as np
 from jaxdiff.bench.grid import Grid
 from jaxdiff.bench.parts import COLUMNS, Row, typed
 from jaxdiff.files import write_text
-from jaxdiff.tables import markdown, rounded, write_rows
+from jaxdiff.tables import counted, markdown, rounded, write_rows
 
 __all__ = [
     "METRICS",
@@ -119,8 +119,8 @@ def about(grid: Grid, images: int, refused: Mapping[tuple[str, str], str], unrea
     """
     length = f"{grid.steps} steps" if grid.calls is None else f"at most {grid.calls} network calls"
     title = (
-        f"# {images} images, {len(grid.seeds)} seed(s) each, {length}, prior {Path(grid.prior).name}, {grid.dtype}"
-        + (f", noise {grid.noise}" if grid.noise else "")
+        f"# {counted(images, 'image')}, {counted(len(grid.seeds), 'seed')} each, {length}, "
+        f"prior {Path(grid.prior).name}, {grid.dtype}" + (f", noise {grid.noise}" if grid.noise else "")
     )
     words = (
         "Numbers are means ± standard errors over images. The seeds of an image are averaged first. The 95 % interval is a "

@@ -15,6 +15,7 @@ from jaxdiff.cli.method import table_of
 from jaxdiff.cli.options import add_general, add_prior, at_least_one, check_steps, load_prior
 from jaxdiff.noise import NoiseModel
 from jaxdiff.samplers import grid_for
+from jaxdiff.tables import counted
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
@@ -126,6 +127,6 @@ def _try(files: Sequence[Path], artifact: export.Artifact, noise_std: float) -> 
     if not np.isfinite(x).all():
         raise ValueError("the artifact runs, but gave values that are not finite; use more steps or another method.")
     say(
-        f"checked: compiled in {compiled - begun:.1f} s, then {done - compiled:.2f} s for {batch} image(s) on "
+        f"checked: compiled in {compiled - begun:.1f} s, then {done - compiled:.2f} s for {counted(batch, 'image')} on "
         f"{jax.devices()[0].device_kind}"
     )

@@ -29,6 +29,7 @@ from jaxdiff.pages import settings_of
 from jaxdiff.study import claims, paper, report
 from jaxdiff.study.page import write_page_of_study
 from jaxdiff.study.paper import Study, plan, run_study
+from jaxdiff.tables import counted
 
 __all__ = ["ABOUT", "ALIASES", "EXAMPLES", "USAGE", "add_arguments", "run"]
 
@@ -134,8 +135,8 @@ def _about(args: argparse.Namespace, study: Study, denoiser: Denoiser, pictures:
     device = jax.devices()[0].device_kind
     return (
         f"The prior is {Path(args.prior).name}, for images of {height}×{width} pixels. A run has {study.steps} reverse steps "
-        f"of {denoiser.schedule.num_steps}; those of Table 1 have N of N. Each image has {len(study.seeds)} seed(s). The "
-        f"device is {device}. In distribution: {', '.join(inside)}. Out of distribution: {', '.join(outside) or 'none'}. "
+        f"of {denoiser.schedule.num_steps}; those of Table 1 have N of N. Each image has {counted(len(study.seeds), 'seed')}. "
+        f"The device is {device}. In distribution: {', '.join(inside)}. Out of distribution: {', '.join(outside) or 'none'}. "
         "σ is on the [-1, 1] scale."
     )
 

@@ -62,7 +62,9 @@ def _loss(log: Log) -> Section:
     names = {"step": "updates", "images": "images", "loss": "loss", "grad_norm": "gradient norm",
              "learning_rate": "learning rate", "images_per_second": "images/s", "seconds": "seconds"}  # fmt: skip
     return Section(
-        "Loss", [plot, Table([*names.values()], [[last[name] for name in names]])], "The table is the last row."
+        "Loss",
+        [plot, Table([*names.values()], [[last[name] for name in names]])],
+        "The table has the last row of the log.",
     )
 
 
@@ -87,5 +89,5 @@ def _denoising(config: TrainConfig, evaluation: Log) -> list[Section]:
     last = [row for row in rows if row["step"] == steps[-1]]
     lines = [[f"{row['t']:.0f}", f"{row['psnr']:.2f}", f"{row['eps_mse']:.4g}"] for row in last]
     table = Table(["timestep t", "PSNR of x̂₀ dB", "squared error of ε̂"], lines)
-    text = "Held-out images are noised to timestep t and denoised by one network call. The table is of the last update."
+    text = "Held-out images are noised to timestep t and denoised by one network call. The table has the last update."
     return [Section("Denoising of held-out images", [over, by_level, table], text)]

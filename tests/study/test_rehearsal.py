@@ -42,7 +42,9 @@ def test_the_whole_study_on_a_converted_checkpoint(tmp_path):
     made = {path.name for path in out.iterdir()}
     tables = {f"{name}.csv" for name in ("runs", "run_times", "table1", "table2", "table3")}
     assert made == tables | {f"figure{n}.png" for n in range(1, 6)} | {"report.md", "report.html"}
-    assert f"32×32, {STEPS} reverse steps of {STEPS}" in (out / "report.md").read_text("utf-8")
+    told = (out / "report.md").read_text("utf-8")
+    assert "32×32 pixels" in told
+    assert f"{STEPS} reverse steps of {STEPS}" in told
     with open(out / "runs.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     cells = [(row["method"], row["task"], row["noise_std"]) for row in rows if row["table"] == "2"]

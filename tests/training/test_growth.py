@@ -12,7 +12,6 @@ from jaxdiff.checkpoints import load_checkpoint, save_checkpoint
 from jaxdiff.models import PriorConfig, UNet, UNetConfig, parameter_shapes
 from jaxdiff.training import start
 from jaxdiff.training.growth import grow
-from tests.support.tiers import fast_only
 
 SMALL = UNetConfig(
     image_size=8,
@@ -66,7 +65,8 @@ def grown_pair(name):
     return small, params, large, grow(params, small, large, fresh(large))
 
 
-@pytest.mark.parametrize("name", fast_only(["one level"], GROWTHS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GROWTHS)
 def test_the_function_stays(name):
     small, params, large, grown = grown_pair(name)
     shapes = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(grown, sep="/").items()}

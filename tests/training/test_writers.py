@@ -121,6 +121,7 @@ def events(folder):
             place += 16 + length
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_has_the_numbers_and_the_pictures(tiny, tmp_path, quick):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install 'jaxdiff[tensorboard]'")

@@ -165,6 +165,7 @@ def options_of(path, **more):
     return {"task": "denoise", "prior": "gauss", "budget": 6, "noise_std": 0.3, "source": "here", **more}
 
 
+@pytest.mark.slow
 def test_killed_and_taken_up_gives_the_same_file(search, prior, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole.json", tmp_path / "cut.json"
     tune(whole, search, prior, **options_of(whole))

@@ -98,8 +98,9 @@ def drag(page, selector, *places):
 
 
 def choose(page, method, calls, draws):
-    page.fill("#method input", method)
-    page.keyboard.press("Enter")
+    page.click("#method input")
+    page.get_by_role("option", name=method, exact=True).click()  # typing a name and Enter can be faster than the list
+    assert page.input_value("#method input") == method
     page.fill("#calls input", str(calls))
     page.fill("#draws input[type=number]", str(draws))
     page.keyboard.press("Tab")

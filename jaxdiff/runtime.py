@@ -18,7 +18,7 @@ import jaxlib
 from jaxdiff import hosts
 from jaxdiff.assets import OFF
 
-__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "in_use", "processor_flags"]
+__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "give_back", "in_use", "processor_flags"]
 
 FLAGS = (
     "--xla_cpu_experimental_onednn_custom_call=true",  # convolutions and products by oneDNN
@@ -34,8 +34,10 @@ AMX = "amx_bf16"
 FIRST_GPU = 8.0
 """Compute capability of the first NVIDIA GPU with bfloat16."""
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Names of ``mallopt``'s settings in glibc's malloc.h."""
+SMALL_ARRAYS = 2**30
+"""Bytes of addresses for them; memory is taken only where they are used."""
 
 _kept = False
 
@@ -142,9 +144,30 @@ def _accelerated(environment: Mapping[str, str]) -> bool:
     return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
 
 
+def give_back() -> None:
+    """Return the memory that is kept and not in use to the system, so that what is free can be seen."""
+    if _kept:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _keep_freed_memory() -> bool:
-    """Let glibc take no array from the system by itself, and give none back; False with another C library."""
+    """Let glibc take no array from the system by itself, and give none back; False with another C library.
+
+    Only the main arena obeys: any other maps an array above 64 MiB afresh. So all threads share the main arena.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+    libc = ctypes.CDLL(None)
+    if _kept:
+        return True
+    kept = all([libc.mallopt(M_ARENA_MAX, 1), libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])
+    # glibc takes the smallest free block that fits. With this one, small arrays do not cut the large blocks, which would then
+    # be too short for the next large array. The second allocation keeps it apart from the end of the heap.
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    block, _ = libc.malloc(SMALL_ARRAYS), libc.malloc(1)
+    libc.free(block)
+    return kept

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxdiff import runtime
 from jaxdiff.typing import PyTree
 
 __all__ = ["Placement", "available_memory", "choose_devices", "free_memory", "largest_batch"]
@@ -97,7 +98,8 @@ def available_memory(device: jax.Device) -> float:
 
 
 def free_memory() -> float:
-    """Free memory of this machine in bytes, or of the container that limits it."""
+    """Free memory of this machine in bytes, or of the container that limits it. What this process keeps unused counts."""
+    runtime.give_back()
     free = math.inf
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()

@@ -155,19 +155,15 @@ def _keep_freed_memory() -> bool:
 
     Only the main arena obeys: any other maps an array above 64 MiB afresh. So all threads share the main arena.
     """
+    if _kept:
+        return True
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    if _kept:
-        return True
     kept = all([libc.mallopt(M_ARENA_MAX, 1), libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])
     # glibc takes the smallest free block that fits. With this one, small arrays do not cut the large blocks, which would then
     # be too short for the next large array. The second allocation keeps it apart from the end of the heap.
-    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
-        ctypes.c_void_p,
-        [ctypes.c_size_t],
-        [ctypes.c_void_p],
-    )
-    block, _ = libc.malloc(SMALL_ARRAYS), libc.malloc(1)
-    libc.free(block)
+    allocate = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("malloc", libc))
+    block, _ = allocate(SMALL_ARRAYS), allocate(1)
+    libc.free(ctypes.c_void_p(block))
     return kept

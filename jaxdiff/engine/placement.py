@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdiff import runtime
 from jaxdiff.typing import PyTree
 
-__all__ = ["Placement", "available_memory", "choose_devices", "free_memory", "largest_batch"]
+__all__ = ["Placement", "available_memory", "choose_devices", "free_memory", "largest_batch", "make_room"]
 
 MOST = {"cpu": 16}
 """Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
@@ -100,6 +100,16 @@ def available_memory(device: jax.Device) -> float:
 def free_memory() -> float:
     """Free memory of this machine in bytes, or of the container that limits it. What this process keeps unused counts."""
     runtime.give_back()
+    return _seen()
+
+
+def make_room(needed: float) -> None:
+    """Before a program of ``needed`` bytes: give back what this process keeps unused, unless as much is free anyway."""
+    if _seen() < needed:
+        runtime.give_back()
+
+
+def _seen() -> float:
     free = math.inf
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()

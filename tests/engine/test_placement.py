@@ -78,6 +78,23 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     np.testing.assert_allclose(cut.x, whole.x, atol=1e-5)
 
 
+@pytest.mark.parametrize(("needed", "times"), [(100.0, 0), (101.0, 1)])
+def test_room_is_made_where_a_program_needs_more_than_is_free(monkeypatch, needed, times):
+    asked = []
+    monkeypatch.setattr(placement, "_seen", lambda: 100.0)
+    monkeypatch.setattr(placement.runtime, "give_back", lambda: asked.append(True))
+    placement.make_room(needed)
+    assert len(asked) == times
+
+
+def test_a_run_makes_room_for_each_of_its_programs(monkeypatch, tiny):
+    asked = []
+    monkeypatch.setattr("jaxdiff.engine.batches.make_room", asked.append)
+    jd.restore(KEY, tiny, [problem(0, tiny.image_shape)], jd.samplers.ddnm(), steps=2)
+    assert asked
+    assert min(asked) > 0
+
+
 def test_free_memory_is_a_number():
     assert 0 < placement.available_memory(jax.local_devices()[0]) < math.inf
 
@@ -111,6 +128,7 @@ def test_devices_that_run_out_of_memory_get_smaller_batches(tiny, monkeypatch, c
             def fail(*_):
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
+            fail.memory_analysis = program.memory_analysis
             return fail
         return program
 

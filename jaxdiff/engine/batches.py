@@ -242,7 +242,7 @@ class Engine:
         for number, piece in enumerate(pieces):
             if number >= done:
                 program = self._program(run_keys, state, problem, piece)
-                make_room(memory(program) * placement.width)
+                make_room(placement, memory(program))
                 begun = time.perf_counter()
                 state, residual = jax.block_until_ready(
                     program(run_keys, state, problem, self.denoiser, self.sampler, piece)

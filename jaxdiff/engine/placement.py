@@ -98,18 +98,18 @@ def available_memory(device: jax.Device) -> float:
 
 
 def free_memory() -> float:
-    """Free memory of this machine in bytes, or of the container that limits it. What this process keeps unused counts."""
+    """Free memory of this machine in bytes, or of the container that limits it, after what is kept unused went back."""
     runtime.give_back()
-    return _seen()
+    return _free_now()
 
 
-def make_room(needed: float) -> None:
-    """Before a program of ``needed`` bytes: give back what this process keeps unused, unless as much is free anyway."""
-    if _seen() < needed:
+def make_room(placement: Placement, needed: float) -> None:
+    """Before a program of ``needed`` bytes a CPU device: what is kept unused goes back, unless as much is free anyway."""
+    if placement.mesh.devices.flat[0].platform == "cpu" and _free_now() < needed * placement.width:
         runtime.give_back()
 
 
-def _seen() -> float:
+def _free_now() -> float:
     free = math.inf
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()

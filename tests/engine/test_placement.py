@@ -79,17 +79,17 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(("needed", "times"), [(100.0, 0), (101.0, 1)])
-def test_room_is_made_where_a_program_needs_more_than_is_free(monkeypatch, needed, times):
+def test_room_is_made_where_a_program_needs_more_than_is_free(monkeypatch, one, needed, times):
     asked = []
-    monkeypatch.setattr(placement, "_seen", lambda: 100.0)
+    monkeypatch.setattr(placement, "_free_now", lambda: 100.0)
     monkeypatch.setattr(placement.runtime, "give_back", lambda: asked.append(True))
-    placement.make_room(needed)
+    placement.make_room(one, needed)
     assert len(asked) == times
 
 
 def test_a_run_makes_room_for_each_of_its_programs(monkeypatch, tiny):
     asked = []
-    monkeypatch.setattr("jaxdiff.engine.batches.make_room", asked.append)
+    monkeypatch.setattr(batches, "make_room", lambda _, needed: asked.append(needed))
     jd.restore(KEY, tiny, [problem(0, tiny.image_shape)], jd.samplers.ddnm(), steps=2)
     assert asked
     assert min(asked) > 0

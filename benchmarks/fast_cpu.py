@@ -27,7 +27,8 @@ from benchmarks._peer import Peer, serve
 SHAPES = ((64, 32), (32, 64), (16, 96))
 """Side and channels of faces64's convolutions."""
 BATCH, IMAGES, TRAINED = 16, 8, 32
-PRODUCTS = ("forward", "input gradient", "kernel gradient by the library", "kernel gradient by rows")
+GRADIENTS = ("kernel gradient by the library", "kernel gradient by images")
+PRODUCTS = ("forward", "input gradient", *GRADIENTS, *(f"1×1 {name}" for name in GRADIENTS))
 CASES = (
     "memory: copy",
     "memory: group norm + SiLU",
@@ -67,20 +68,21 @@ def convolution(name: str) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxdiff.models.convolution import _filter_by_rows, _filter_plain, convolve
+    from jaxdiff.models.convolution import _filter_by_images, _filter_plain, convolve
 
     side, width = next((s, c) for s, c in SHAPES if f" {s}×{s}×{c}:" in name)
     x = jax.random.normal(jax.random.key(0), (BATCH, side, side, width))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, width, width))
-    padding = ((1, 1), (1, 1))
+    what = name.partition(": ")[2]
+    padding = ((0, 0), (0, 0)) if what.startswith("1×1") else ((1, 1), (1, 1))
     same = lambda x, k: convolve(x, k, padding)  # noqa: E731
     functions = {
         "forward": same,
         "input gradient": lambda x, k: jax.vjp(lambda x: same(x, k), jnp.zeros_like(x))[1](x)[0],
         "kernel gradient by the library": lambda x, k: _filter_plain(x, x, padding=padding),
-        "kernel gradient by rows": lambda x, k: _filter_by_rows(x, x, padding=padding),
+        "kernel gradient by images": lambda x, k: _filter_by_images(x, x, padding=padding),
     }
-    program = jax.jit(functions[name.partition(": ")[2]])
+    program = jax.jit(functions[what.removeprefix("1×1 ")])
     return lambda: program(x, kernel)
 
 
@@ -151,7 +153,8 @@ def told(name: str, seconds: float) -> str:
     """TFLOP/s or images/s, where a case has them."""
     if name.startswith("convolution"):
         side, width = next((s, c) for s, c in SHAPES if f" {s}×{s}×{c}:" in name)
-        return f"{2 * 9 * width**2 * side**2 * BATCH / seconds / 1e12:.3f} TFLOP/s"
+        taps = 1 if "1×1" in name else 9
+        return f"{2 * taps * width**2 * side**2 * BATCH / seconds / 1e12:.3f} TFLOP/s"
     return f"{TRAINED / seconds:.1f} images/s" if name.startswith("training") else ""
 
 

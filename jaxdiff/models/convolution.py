@@ -28,10 +28,8 @@ __all__ = ["convolve", "convolve_by_two", "convolve_upsampled"]
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-BY_ROWS = ((3, 3),)
-"""Sizes of kernels whose own gradient is faster by rows on a CPU."""
-ROWS = 4
-"""Rows of an image whose patches are in one product then."""
+CACHE = 2**22
+"""Bytes of the shifted copies that one product of ``_filter_by_images`` may read."""
 
 
 def convolve(x: Array, kernel: Array, padding: Padding) -> Array:
@@ -180,29 +178,47 @@ def _filter_plain(x: Array, ct: Array, *, padding: Padding) -> Array:
     return gradient
 
 
-def _filter_by_rows(x: Array, ct: Array, *, padding: Padding) -> Array:
-    """The same as matrix products, a few rows of each image at a time, so that the patches stay in the processor's cache."""
-    (h, w), (n, height, width, features) = _taps(x, ct, padding), ct.shape
-    channels, size = x.shape[3], math.gcd(height, ROWS)
+def _filter_by_images(x: Array, ct: Array, *, padding: Padding) -> Array:
+    """The same as matrix products, one image at a time on each device, so that what they read stays in the cache.
+
+    G[i, j] = Σ x[r + i, c + j]ᵀ ct[r, c] over the pixels (r, c). With x shifted along rows only, and ct along columns only, one
+    product has all (i, j). So a pixel is copied h + w times, in place of h w times for patches of x.
+    """
+    (h, w), (n, height, _, features), channels = _taps(x, ct, padding), ct.shape, x.shape[3]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    ct = jnp.pad(ct, ((0, 0), (0, 0), (w - 1, w - 1), (0, 0)))
+    width, devices = x.shape[2], math.gcd(n, jax.device_count())
+    sums = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    rows = _divisor(height, CACHE // (width * (h * channels + w * features) * x.dtype.itemsize))
 
-    def add(total: Array, first: Array) -> tuple[Array, None]:
-        rows = lax.dynamic_slice_in_dim(x, first, size + h - 1, 1)
-        shifts = [rows[:, i : i + size, j : j + width] for i in range(h) for j in range(w)]
-        patches = jnp.reshape(jnp.concatenate(shifts, -1), (n, size * width, h * w * channels))
-        out = jnp.reshape(lax.dynamic_slice_in_dim(ct, first, size, 1), (n, size * width, features))
-        return total + jnp.einsum("npo,npi->noi", out, patches), None
+    def add_rows(total: Array, first: Array, x: Array, ct: Array) -> Array:
+        x = lax.dynamic_slice_in_dim(x, first, rows + h - 1, 1)
+        ct = lax.dynamic_slice_in_dim(ct, first, rows, 1)
+        down = jnp.concatenate([x[:, i : i + rows] for i in range(h)], -1)
+        across = jnp.concatenate([ct[:, :, j : j + width] for j in reversed(range(w))], -1)
+        flat = (jnp.reshape(a, (devices, rows * width, -1)) for a in (across, down))
+        return total + jnp.einsum("dpo,dpi->doi", *flat, preferred_element_type=sums)
 
-    # The images stay apart until the end: a batch that is split over devices then needs one sum between them.
-    total, _ = lax.scan(add, jnp.zeros((n, features, h * w * channels), x.dtype), jnp.arange(0, height, size))
-    return jnp.reshape(jnp.sum(total, 0).T, (h, w, channels, features))
+    def add_image(total: Array, image: tuple[Array, ...]) -> tuple[Array, None]:
+        return lax.fori_loop(0, height // rows, lambda k, total: add_rows(total, k * rows, *image), total), None
+
+    # A batch that is split over devices stays split: its devices take one image each, and are summed at the end.
+    images = [jnp.swapaxes(jnp.reshape(a, (devices, n // devices, *a.shape[1:])), 0, 1) for a in (x, ct)]
+    total, _ = lax.scan(add_image, jnp.zeros((devices, w * features, h * channels), sums), tuple(images))
+    gradient = jnp.reshape(jnp.sum(total, 0), (w, features, h, channels))
+    return jnp.transpose(gradient, (2, 0, 3, 1)).astype(x.dtype)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of ``number`` up to ``most``, or 1."""
+    return max(d for d in range(1, max(min(number, most), 1) + 1) if number % d == 0)
 
 
 def _filter_cpu(x: Array, ct: Array, *, padding: Padding) -> Array:
-    # oneDNN has a kernel for this gradient. XLA's own form runs at a third of the forward pass's rate; docs/performance.md
-    # has the figures.
-    by_rows = _taps(x, ct, padding) in BY_ROWS and not runtime.in_use().onednn
-    return (_filter_by_rows if by_rows else _filter_plain)(x, ct, padding=padding)
+    # XLA's own form runs at a third to a half of the forward pass's rate. oneDNN's is as good as ours, but for 1×1 kernels.
+    # docs/performance.md has the figures.
+    by_images = not runtime.in_use().onednn or _taps(x, ct, padding) == (1, 1)
+    return (_filter_by_images if by_images else _filter_plain)(x, ct, padding=padding)
 
 
 def _filter_abstract(x: Any, ct: Any, *, padding: Padding) -> ShapedArray:

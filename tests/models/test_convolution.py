@@ -113,11 +113,11 @@ def test_a_loop_turns_its_kernels_once():
         inside += re.findall(r"(?:calls|to_apply|body)=%([\w.-]+)", parts[name])
 
 
-@pytest.fixture(params=["by rows", "by the library"])
+@pytest.fixture(params=["by images", "by rows of images", "by the library"])
 def how(request, monkeypatch):
     """Each form of the kernel's gradient that a CPU may take."""
-    monkeypatch.setattr(convolution, "BY_ROWS", ((3, 3), (2, 2), (1, 1)) if request.param == "by rows" else ())
-    monkeypatch.setattr(runtime, "in_use", lambda: runtime.Choice(onednn=False, kept=False))
+    monkeypatch.setattr(convolution, "CACHE", 0 if request.param == "by rows of images" else convolution.CACHE)
+    monkeypatch.setattr(runtime, "in_use", lambda: runtime.Choice(onednn=request.param == "by the library", kept=False))
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -136,6 +136,19 @@ def test_the_gradient_of_the_kernel(float64, how, size, padding, height):
     close(gradient(ours, x, v), gradient(theirs, x, v))
     close(jax.jit(partial(gradient, ours))(x, v), gradient(theirs, x, v))
     check_grads(partial(gradient, ours), (x, v), order=1, modes=("fwd", "rev"))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_gradient_of_a_bfloat16_kernel_is_summed_in_float32(how, size):
+    """A sum of many images in bfloat16 stops to grow: it has eight bits."""
+    generator = np.random.default_rng(3)
+    x, v = (jnp.asarray(generator.uniform(0, 1, (512, 4, 4, 2)), jnp.bfloat16) for _ in range(2))
+    kernel, padding = jnp.zeros((size, size, 2, 2), jnp.bfloat16), ((size // 2, size // 2),) * 2
+    ours = jax.jit(lambda x, v: jax.vjp(lambda k: convolve(x, k, padding), kernel)[1](v)[0])(x, v)
+    assert ours.dtype == jnp.bfloat16
+    x, v, kernel = (a.astype(jnp.float32) for a in (x, v, kernel))
+    exact = jax.vjp(lambda k: plain(x, k, padding=padding), kernel)[1](v)[0]
+    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-7)
 
 
 @pytest.mark.slow
@@ -165,7 +178,7 @@ print(jax.device_count(), len(re.findall(r"all-reduce\\(", text)), len(re.findal
 
 @pytest.mark.slow
 def test_a_split_batch_needs_one_sum_between_devices():
-    """No image goes to another device, and no sum is taken within the loop over rows."""
+    """No image goes to another device, and no sum is taken within the loop over images."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", SPLIT], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["2", "1", "0"], done.stderr

@@ -1,13 +1,14 @@
-"""Small mathematical functions: norms and roots with safe gradients, noise from keys, stacks of pytrees."""
+"""Small mathematical functions: norms and roots with safe gradients, noise from keys, stacks of pytrees, wide types."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, Key, PyTree, Scalar, Shape
+from jaxdiff.typing import Array, DTypeLike, Key, PyTree, Scalar, Shape
 
-__all__ = ["expand", "is_key", "normal", "normal_like", "safe_norm", "safe_sqrt", "stack"]
+__all__ = ["expand", "is_key", "normal", "normal_like", "safe_norm", "safe_sqrt", "stack", "wide"]
 
 
 def safe_norm(x: Array) -> Scalar:
@@ -78,3 +79,9 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
             "what is put side by side must be of one kind and shape (problems: one operator, images of one size): run others "
             f"on their own; {' '.join(str(error).split())[:200]}"
         ) from None
+
+
+def wide(dtype: DTypeLike) -> Any:
+    """The type of statistics, sums, softmax and head: at least float32."""
+    # Not promote_types, which strict promotion refuses for bfloat16 with float32.
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32

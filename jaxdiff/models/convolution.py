@@ -22,6 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxdiff import runtime
+from jaxdiff.numerics import wide
 from jaxdiff.typing import Array
 
 __all__ = ["convolve", "convolve_by_two", "convolve_upsampled"]
@@ -188,7 +189,7 @@ def _filter_by_images(x: Array, ct: Array, *, padding: Padding) -> Array:
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     ct = jnp.pad(ct, ((0, 0), (0, 0), (w - 1, w - 1), (0, 0)))
     width, devices = x.shape[2], math.gcd(n, jax.device_count())
-    sums = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    sums = wide(x.dtype)
     rows = _divisor(height, CACHE // (width * (h * channels + w * features) * x.dtype.itemsize))
 
     def add_rows(total: Array, first: Array, x: Array, ct: Array) -> Array:
@@ -215,8 +216,8 @@ def _divisor(number: int, most: int) -> int:
 
 
 def _filter_cpu(x: Array, ct: Array, *, padding: Padding) -> Array:
-    # XLA's own form runs at a third to a half of the forward pass's rate. oneDNN's is as good as ours, but for 1×1 kernels.
-    # docs/performance.md has the figures.
+    # XLA's own form runs at a third to a half of the forward pass's rate. With oneDNN, an update of training takes as long with
+    # either form, but for 1×1 kernels. docs/performance.md has the figures.
     by_images = not runtime.in_use().onednn or _taps(x, ct, padding) == (1, 1)
     return (_filter_by_images if by_images else _filter_plain)(x, ct, padding=padding)
 

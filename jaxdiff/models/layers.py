@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxdiff.models.config import NORM_GROUPS
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
+from jaxdiff.numerics import wide
 from jaxdiff.typing import Array, DTypeLike
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "timestep_embedding",
     "uniform",
     "upsample",
-    "wide",
     "zeros",
 ]
 
@@ -105,12 +105,6 @@ FREQUENCIES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 Phases reach 1000, so that the last digit of a frequency is 3e-5 of a feature.
 """
-
-
-def wide(dtype: DTypeLike) -> Any:
-    """The type of statistics, softmax and head: at least float32."""
-    # Not promote_types, which strict promotion refuses for bfloat16 with float32.
-    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
 class GroupNorm(nn.Module):

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdiff.models.layers import Conv, GroupNorm, attend, check_inputs, sinusoids, uniform, wide, zeros
+from jaxdiff.models.layers import Conv, GroupNorm, attend, check_inputs, sinusoids, uniform, zeros
 from jaxdiff.models.resampling import convolve_then_halve, double_by, double_then_convolve, halve_by
 from jaxdiff.models.song_config import SongConfig
 from jaxdiff.models.song_layout import SongLayer, song_layout
+from jaxdiff.numerics import wide
 from jaxdiff.typing import Array, DTypeLike
 
 __all__ = ["Song"]

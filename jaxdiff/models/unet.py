@@ -19,9 +19,9 @@ from jaxdiff.models.layers import (
     timestep_embedding,
     uniform,
     upsample,
-    wide,
     zeros,
 )
+from jaxdiff.numerics import wide
 from jaxdiff.typing import Array, DTypeLike
 
 __all__ = ["UNet"]

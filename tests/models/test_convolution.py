@@ -140,7 +140,7 @@ def test_the_gradient_of_the_kernel(float64, how, size, padding, height):
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_gradient_of_a_bfloat16_kernel_is_summed_in_float32(how, size):
-    """A sum of many images in bfloat16 stops to grow: it has eight bits."""
+    """A sum of many images in bfloat16 stops growing: it has eight bits."""
     generator = np.random.default_rng(3)
     x, v = (jnp.asarray(generator.uniform(0, 1, (512, 4, 4, 2)), jnp.bfloat16) for _ in range(2))
     kernel, padding = jnp.zeros((size, size, 2, 2), jnp.bfloat16), ((size // 2, size // 2),) * 2

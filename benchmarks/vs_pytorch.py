@@ -1,7 +1,7 @@
 """Is jaxdiff faster than its peers at their best? The same FFHQ-256 network, the same weights, turn by turn.
 
 Run:     python -m benchmarks.vs_pytorch --peer PYTHON [--diffuse PYTHON] [--rounds 3] [--steps 3] [--batch 1] [--side 256]
-         [--dtype bfloat16] [--compile] [--only network,DPS] [--xla-flags FLAGS]
+         [--dtype bfloat16] [--compile] [--best-only] [--only network,DPS] [--xla-flags FLAGS]
          PYTHON is the interpreter of an environment with torch and deepinv, and of one with jaxdiff and diffuse-jax.
          ``--xla-flags`` adds a process, jaxdiff with these XLA flags.
 Needs:   for the peers, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load) and
@@ -17,8 +17,9 @@ Shows:   first the relative L2 difference of the networks' outputs. Then median 
            its sampler.
 
          jaxdiff runs as its command line does (``jd.fast_cpu``). deepinv runs as it comes, and once more at its best: freed
-         memory is kept, channels come last, and ``--compile`` compiles the network by ``torch.compile``. ``--dtype
-         bfloat16`` is our network of that type and torch's autocast. All run on a GPU where all have one.
+         memory is kept, channels come last, and ``--compile`` compiles the network by ``torch.compile``. ``--best-only``
+         leaves out deepinv as it comes, because each process holds gigabytes. ``--dtype bfloat16`` is our network of that
+         type and torch's autocast. All run on a GPU where all have one.
 Time:    15 minutes on two CPU cores, half of it compilation.
 Seen:    docs/performance.md.
 """
@@ -39,6 +40,7 @@ from benchmarks._peer import Peer, serve, stub_torchvision
 
 METHODS = ("DPS", "DiffPIR", "DDRM")
 CASES = ("network", "network + input gradient", "DPS step", *METHODS)
+BEST = "deepinv, at its best"
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**60), "MALLOC_TOP_PAD_": str(2**26)}
 """glibc's settings that keep freed memory in the process, as ``jd.fast_cpu`` does."""
 
@@ -303,8 +305,9 @@ def start(options: argparse.Namespace, weights: str) -> dict[str, Peer]:
         peers["jaxdiff, flags"] = peer(sys.executable, "jaxdiff", XLA_FLAGS=options.xla_flags)
     if options.peer:
         best = ("--best", *(["--compile"] if options.compile else []))
-        peers["deepinv"] = peer(options.peer, "deepinv")
-        peers["deepinv, at its best"] = peer(options.peer, "deepinv", *best, **KEPT)
+        if not options.best_only:
+            peers["deepinv"] = peer(options.peer, "deepinv")
+        peers[BEST] = peer(options.peer, "deepinv", *best, **KEPT)
     if options.diffuse:
         peers["diffuse"] = peer(options.diffuse, "diffuse")
     return peers
@@ -331,8 +334,8 @@ def compare(options: argparse.Namespace, folder: str) -> None:
             apart = np.linalg.norm(value - outputs["jaxdiff"]) / np.linalg.norm(value)
             print(f"output of {side}: relative L2 difference to jaxdiff {apart:.1e}")
     for name in METHODS:
-        if "deepinv" in peers and name in names:
-            print(f"network calls of deepinv's {name}: {prepared[name]['deepinv'][1]}, of ours: {options.steps}")
+        if BEST in peers and name in names:
+            print(f"network calls of deepinv's {name}: {prepared[name][BEST][1]}, of ours: {options.steps}")
     _turns(peers, names, prepared, options)
     for peer in peers.values():
         peer.close()
@@ -371,6 +374,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="of the images, a multiple of 64")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile for deepinv at its best")
+    parser.add_argument("--best-only", action="store_true", help="without deepinv as it comes")
     parser.add_argument("--only", default="", help=f"some of: {', '.join(CASES)}")
     parser.add_argument("--xla-flags", default="", help="XLA flags of a further process")
     for flag in ("--serve", "--best"):

@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import platform
@@ -15,10 +14,10 @@ from typing import NamedTuple
 import jax
 import jaxlib
 
-from jaxdiff import hosts
+from jaxdiff import hosts, memory
 from jaxdiff.assets import OFF
 
-__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "give_back", "in_use", "processor_flags"]
+__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "in_use", "processor_flags"]
 
 FLAGS = (
     "--xla_cpu_experimental_onednn_custom_call=true",  # convolutions and products by oneDNN
@@ -33,13 +32,6 @@ AMX = "amx_bf16"
 """Linux's name of the matrix unit of some Intel processors."""
 FIRST_GPU = 8.0
 """Compute capability of the first NVIDIA GPU with bfloat16."""
-
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Names of ``mallopt``'s settings in glibc's malloc.h."""
-SMALL_ARRAYS = 2**30
-"""Bytes of addresses for them; memory is taken only where they are used."""
-
-_kept = False
 
 
 class Choice(NamedTuple):
@@ -72,7 +64,6 @@ def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os
     Returns:
         What is in use now.
     """
-    global _kept
     started = hosts.started()
     hosts.use_all_cores()
     wish = environment.get("JAXDIFF_FAST", "").strip().lower()
@@ -80,7 +71,7 @@ def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os
         possible = not environment.get("XLA_FLAGS") and not started and _flags_known() and not _accelerated(environment)
         if possible and (kernels or wish in ON):
             environment["XLA_FLAGS"] = " ".join(FLAGS)
-        _kept = _keep_freed_memory()
+        memory.keep()
     choice = in_use(environment)
     if choice.onednn and not started:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -89,7 +80,7 @@ def fast_cpu(*, kernels: bool = True, environment: MutableMapping[str, str] = os
 
 def in_use(environment: Mapping[str, str] = os.environ) -> Choice:
     """How this process computes on a CPU, whoever chose it."""
-    return Choice(ONEDNN in environment.get("XLA_FLAGS", ""), _kept)
+    return Choice(ONEDNN in environment.get("XLA_FLAGS", ""), memory.kept())
 
 
 def advice(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -142,28 +133,3 @@ def _accelerated(environment: Mapping[str, str]) -> bool:
     if wanted:
         return wanted != "cpu"
     return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
-
-
-def give_back() -> None:
-    """Return the memory that is kept and not in use to the system, so that what is free can be seen."""
-    if _kept:
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _keep_freed_memory() -> bool:
-    """Let glibc take no array from the system by itself, and give none back; False with another C library.
-
-    Only the main arena obeys: any other maps an array above 64 MiB afresh. So all threads share the main arena.
-    """
-    if _kept:
-        return True
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    kept = all([libc.mallopt(M_ARENA_MAX, 1), libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])
-    # glibc takes the smallest free block that fits. With this one, small arrays do not cut the large blocks, which would then
-    # be too short for the next large array. The second allocation keeps it apart from the end of the heap.
-    allocate = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(("malloc", libc))
-    block, _ = allocate(SMALL_ARRAYS), allocate(1)
-    libc.free(ctypes.c_void_p(block))
-    return kept

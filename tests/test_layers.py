@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent / "jaxdiff"
 
 LEVELS = (
-    ("typing", "names", "assets", "hosts", "_summary", "progress"),
+    ("typing", "names", "assets", "hosts", "memory", "_summary", "progress"),
     ("numerics", "compilation_cache", "runtime", "profiling"),
     ("linalg", "_checks", "files"),
     ("schedules", "models", "operators", "metrics", "noise", "hub", "photos"),

@@ -1,7 +1,6 @@
 """What makes a CPU fast is chosen before JAX starts, or not at all; it never breaks a run."""
 
 import os
-import platform
 import subprocess
 import sys
 
@@ -22,9 +21,9 @@ def fresh(monkeypatch):
     settings = {}
     monkeypatch.setattr(hosts, "started", lambda: False)
     monkeypatch.setattr(hosts, "use_all_cores", lambda: None)
-    monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: True)
+    monkeypatch.setattr(runtime.memory, "keep", lambda: None)
+    monkeypatch.setattr(runtime.memory, "kept", lambda: True)
     monkeypatch.setattr(runtime, "_version", lambda: runtime.KNOWN[0])
-    monkeypatch.setattr(runtime, "_kept", False)
     monkeypatch.setattr(runtime.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(runtime.jax.config, "update", settings.__setitem__)
     return settings
@@ -106,40 +105,6 @@ def test_nothing_ends_the_process(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(NEW), str(NEW), str(not NEW)]
     assert done.stderr == ""
-
-
-KEPT = """
-import ctypes, resource, threading
-from pathlib import Path
-from jaxdiff import runtime
-from jaxdiff.engine.placement import free_memory
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-SIZE, faults = 2**28, []
-assert runtime.fast_cpu().kept
-def use():
-    block = libc.malloc(SIZE)
-    libc.malloc(2**20)  # a smaller array, which stays
-    ctypes.memset(block, 1, SIZE)
-    libc.free(block)
-    libc.malloc(2**22)  # one that would cut the block
-for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    worker = threading.Thread(target=use)
-    worker.start(); worker.join()
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-held = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-before = held()
-free_memory()
-print(faults[-1] * resource.getpagesize() < SIZE / 50, before - held() > SIZE * 0.9)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides this by itself")
-def test_a_large_array_of_any_thread_is_kept_until_somebody_asks_what_is_free():
-    done = subprocess.run([sys.executable, "-c", KEPT], env=PLAIN | CPU, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdiff import memory
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.cli.console import say
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.engine.placement import free_memory
 from jaxdiff.files import check_folder
 from jaxdiff.noise import named
 from jaxdiff.runtime import fast_dtype
@@ -106,7 +106,7 @@ def check_count(count: int, image_shape: Sequence[int], pictures: int = 1) -> No
     Raises:
         ValueError: if they do not.
     """
-    needed, free = COPIES * 4 * math.prod(image_shape) * pictures, free_memory()  # bytes, those of one draw a picture
+    needed, free = COPIES * 4 * math.prod(image_shape) * pictures, memory.free()  # bytes, those of one draw a picture
     if count * needed > free:
         raise ValueError(
             f"--count {count} needs {count * needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free; "

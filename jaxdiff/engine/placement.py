@@ -1,9 +1,7 @@
 """Where a batch goes: over which devices, and how large it may be."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdiff import runtime
+from jaxdiff import memory
 from jaxdiff.typing import PyTree
 
-__all__ = ["Placement", "available_memory", "choose_devices", "free_memory", "largest_batch", "make_room"]
+__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch"]
 
 MOST = {"cpu": 16}
 """Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
@@ -94,35 +92,7 @@ def available_memory(device: jax.Device) -> float:
     if device.platform != "cpu":
         return math.inf
     same = sum(other.platform == "cpu" for other in jax.local_devices())
-    return free_memory() / max(1, same)
-
-
-def free_memory() -> float:
-    """Free memory of this machine in bytes, or of the container that limits it, after what is kept unused went back."""
-    runtime.give_back()
-    return _free_now()
-
-
-def make_room(placement: Placement, needed: float) -> None:
-    """Before a program of ``needed`` bytes a CPU device: what is kept unused goes back, unless as much is free anyway."""
-    if placement.mesh.devices.flat[0].platform == "cpu" and _free_now() < needed * placement.width:
-        runtime.give_back()
-
-
-def _free_now() -> float:
-    free = math.inf
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            free = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text("ascii").strip()
-        return free if limit == "max" else min(free, float(limit) - float(used))
-    except (OSError, ValueError):
-        return free
+    return memory.free() / max(1, same)
 
 
 def largest_batch(count: int, placement: Placement, needs: Callable[[int], float]) -> tuple[int, bool]:

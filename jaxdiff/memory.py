@@ -5,6 +5,7 @@ is kept is not always of use: an aligned array needs a few bytes more than a fre
 grow. A thread gives back what is too much.
 """
 
+import contextlib
 import ctypes
 import math
 import os
@@ -83,14 +84,15 @@ def _watch() -> None:
     most, expected = 0, 0.0
     while True:
         time.sleep(LOOK)
-        short = _short()
-        if not short and _held() < expected:
-            continue
-        most = max(most, libc.mallinfo2().uordblks)  # takes milliseconds, in which no other thread can allocate
-        if short or _held() > MOST * most:
-            give_back()
-            time.sleep(REST)
-        expected = 1.1 * _held()
+        with contextlib.suppress(OSError):  # no file can be opened at the moment
+            short = _short()
+            if not short and _held() < expected:
+                continue
+            most = max(most, libc.mallinfo2().uordblks)  # takes milliseconds, in which no other thread can allocate
+            if short or _held() > MOST * most:
+                give_back()
+                time.sleep(REST)
+            expected = 1.1 * _held()
 
 
 def _short() -> bool:
@@ -114,6 +116,8 @@ def _machine() -> tuple[float, float]:
             available = whole = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     try:
         limit, used = (float((CONTAINER / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # ValueError: "max", no limit
+        rows = dict(line.split() for line in (CONTAINER / "memory.stat").read_text("ascii").splitlines())
+        used -= float(rows["inactive_file"])  # copies of files, which make room when asked
+    except (OSError, KeyError, ValueError):  # ValueError: "max", no limit
         return available, whole
     return min(available, limit - used), min(whole, limit)

@@ -1,5 +1,6 @@
 """Freed memory is kept for the next array, but never so much that the machine runs short."""
 
+import math
 import os
 import platform
 import subprocess
@@ -98,12 +99,20 @@ def test_a_process_does_not_grow():
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "free", "whole"), [("max", "5", 3 * 1024, 8 * 1024), ("4096", "4000", 96, 4096)]
+    ("limit", "used", "free", "whole"), [("max", "5", 3 * 1024, 8 * 1024), ("4096", "4000", 1096, 4096)]
 )
 def test_a_container_has_its_own_limit(monkeypatch, tmp_path, limit, used, free, whole):
     (tmp_path / "memory.max").write_text(limit + "\n")
     (tmp_path / "memory.current").write_text(used + "\n")
+    (tmp_path / "memory.stat").write_text("anon 2500\nfile 1500\ninactive_file 1000\nactive_file 500\n")
     (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemFree: 1 kB\nMemAvailable: 3 kB\n")
     monkeypatch.setattr(memory, "CONTAINER", tmp_path)
     monkeypatch.setattr(memory, "MACHINE", tmp_path / "meminfo")
     assert memory._machine() == (free, whole)
+    assert memory.free() == free
+
+
+def test_without_files_of_the_system_there_is_still_a_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    monkeypatch.setattr(memory, "MACHINE", tmp_path / "meminfo")
+    assert 2**28 < memory.free() <= math.inf

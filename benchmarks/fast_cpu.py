@@ -27,7 +27,7 @@ from benchmarks._peer import Peer, serve
 SHAPES = ((64, 32), (32, 64), (16, 96))
 """Side and channels of faces64's convolutions."""
 BATCH, IMAGES, TRAINED = 16, 8, 32
-GRADIENTS = ("kernel gradient by the library", "kernel gradient by images")
+GRADIENTS = ("kernel gradient by convolution", "kernel gradient by images")
 PRODUCTS = ("forward", "input gradient", *GRADIENTS, *(f"1×1 {name}" for name in GRADIENTS))
 CASES = (
     "memory: copy",
@@ -68,7 +68,7 @@ def convolution(name: str) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxdiff.models.convolution import _filter_by_images, _filter_plain, convolve
+    from jaxdiff.models.convolution import _filter_by_images, _filter_convolved, convolve
 
     side, width = next((s, c) for s, c in SHAPES if f" {s}×{s}×{c}:" in name)
     x = jax.random.normal(jax.random.key(0), (BATCH, side, side, width))
@@ -79,7 +79,7 @@ def convolution(name: str) -> Callable[[], Any]:
     functions = {
         "forward": same,
         "input gradient": lambda x, k: jax.vjp(lambda x: same(x, k), jnp.zeros_like(x))[1](x)[0],
-        "kernel gradient by the library": lambda x, k: _filter_plain(x, x, padding=padding),
+        "kernel gradient by convolution": lambda x, k: _filter_convolved(x, x, padding=padding),
         "kernel gradient by images": lambda x, k: _filter_by_images(x, x, padding=padding),
     }
     program = jax.jit(functions[what.removeprefix("1×1 ")])

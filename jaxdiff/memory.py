@@ -1,8 +1,8 @@
 """The memory of this process on a CPU: freed arrays are kept for the next ones, within bounds.
 
-glibc returns each freed array above 32 MiB to the system, and every new array then costs page faults. `keep` changes that. What
-is kept is not always of use: an aligned array needs a few bytes more than a freed one of its size has. So a process would
-grow. A thread gives back what is too much.
+glibc returns each freed array above 32 MiB to the system, and every new array then costs page faults. `keep` changes that. But
+a freed block is a few bytes too short for an aligned array of the same size. So a process would grow with each run. A thread
+watches it, and gives back what is too much.
 """
 
 import contextlib
@@ -12,24 +12,38 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["free", "give_back", "keep", "kept"]
+__all__ = ["free", "give_back", "keep", "kept", "make_room"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Names of ``mallopt``'s settings in glibc's malloc.h."""
 SMALL_ARRAYS = 2**30
-"""Bytes of addresses for them; memory is taken only where they are used."""
+"""Address space for small arrays, in bytes; memory is taken only where it is used."""
 MOST = 3.0
-"""The most memory that a process holds, in units of the most that was in use."""
-SPARE = 0.1
-"""Part of the machine's memory that stays free: below it, nothing is kept unused."""
-LOOK, REST = 0.1, 1.0
+"""Above so many times the most that was in use, memory goes back."""
+SPARE = 0.05
+"""Below this part of the memory of a machine or container that is free, too."""
+LOOK, REST = 0.2, 1.0
 """Seconds between two looks, and after memory went back."""
 
-MACHINE, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+SYSTEM, CONTROL = Path("/proc"), Path("/sys/fs/cgroup")
 
 _kept = False
+
+
+class Room(NamedTuple):
+    """Memory of a machine, or of a container on it, in bytes.
+
+    Attributes:
+        free: what nobody uses, and copies of files, which make room when asked.
+        whole: all of it.
+    """
+
+    free: float
+    whole: float
 
 
 class _Heap(ctypes.Structure):
@@ -45,10 +59,10 @@ def keep() -> bool:
     Only the main arena obeys: any other maps an array above 64 MiB afresh. So all threads share the main arena.
     """
     global _kept
-    if _kept:
-        return True
+    if _kept or platform.libc_ver()[0] != "glibc":
+        return _kept
     libc = ctypes.CDLL(None)
-    if platform.libc_ver()[0] != "glibc" or not hasattr(libc, "mallinfo2"):
+    if not hasattr(libc, "mallinfo2"):
         return False
     _kept = all([libc.mallopt(M_ARENA_MAX, 1), libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])
     # glibc takes the smallest free block that fits. With this one, small arrays do not cut the large blocks, which would then
@@ -71,10 +85,20 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def make_room(needed: float) -> None:
+    """Before so many bytes are used: what is kept unused goes back, unless as much is free anyway."""
+    if _free_now() < needed:
+        give_back()
+
+
 def free() -> float:
     """Free memory of this machine in bytes, or of the container that limits it, after what is kept unused went back."""
     give_back()
-    return _machine()[0]
+    return _free_now()
+
+
+def _free_now() -> float:
+    return min(room.free for room in _rooms())
 
 
 def _watch() -> None:
@@ -85,39 +109,57 @@ def _watch() -> None:
     while True:
         time.sleep(LOOK)
         with contextlib.suppress(OSError):  # no file can be opened at the moment
-            short = _short()
+            short = any(room.free < SPARE * room.whole for room in _rooms())
             if not short and _held() < expected:
                 continue
-            most = max(most, libc.mallinfo2().uordblks)  # takes milliseconds, in which no other thread can allocate
+            heap = libc.mallinfo2()  # takes milliseconds, in which no other thread can allocate
+            most = max(most, heap.uordblks + heap.hblkhd)
             if short or _held() > MOST * most:
                 give_back()
-                time.sleep(REST)
+                time.sleep(REST if _held() > 0.9 * expected else 0)  # little came back
             expected = 1.1 * _held()
 
 
-def _short() -> bool:
-    available, whole = _machine()
-    return available < SPARE * whole
-
-
 def _held() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that this process holds, without files and libraries."""
+    _, resident, shared, *_ = (SYSTEM / "self" / "statm").read_text("ascii").split()
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _machine() -> tuple[float, float]:
-    """Free and whole memory in bytes, of this machine or of the container that limits it; infinite where nothing says so."""
-    available = whole = math.inf
+def _rooms() -> Iterator[Room]:
+    """This machine, and the containers around this process that have a limit."""
     try:
-        rows = dict(line.split(":") for line in MACHINE.read_text("ascii").splitlines())
-        available, whole = (1024.0 * int(rows[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
-    except (OSError, KeyError, ValueError):
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            available = whole = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        rows = _rows(SYSTEM / "meminfo")
+        yield Room(1024 * rows["MemAvailable:"], 1024 * rows["MemTotal:"])
+    except (OSError, KeyError):
+        known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+        size = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else math.inf
+        yield Room(size, size)
     try:
-        limit, used = (float((CONTAINER / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
-        rows = dict(line.split() for line in (CONTAINER / "memory.stat").read_text("ascii").splitlines())
-        used -= float(rows["inactive_file"])  # copies of files, which make room when asked
-    except (OSError, KeyError, ValueError):  # ValueError: "max", no limit
-        return available, whole
-    return min(available, limit - used), min(whole, limit)
+        groups = (SYSTEM / "self" / "cgroup").read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if not controllers:  # version 2 of Linux's control groups
+            yield from _containers(CONTROL, path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _containers(CONTROL / "memory", path, *names)
+
+
+def _containers(top: Path, path: str, limit: str, used: str, copies: str) -> Iterator[Room]:
+    """A control group and those around it; inside a container, the path may be one of the host, which is not there."""
+    group = top / path.lstrip("/")
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+            whole, taken = (float((folder / name).read_text("ascii")) for name in (limit, used))
+            yield Room(whole - taken + _rows(folder / "memory.stat").get(copies, 0.0), whole)
+        if folder == top:
+            return
+
+
+def _rows(path: Path) -> dict[str, float]:
+    """The first number of each line, by the word before it."""
+    words = (line.split() for line in path.read_text("ascii").splitlines())
+    return {row[0]: float(row[1]) for row in words if len(row) > 1 and row[1].isdigit()}

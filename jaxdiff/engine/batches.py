@@ -14,7 +14,7 @@ from absl import logging
 
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.engine.bookmark import Bookmark
-from jaxdiff.engine.placement import Placement, largest_batch
+from jaxdiff.engine.placement import Placement, largest_batch, make_room
 from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem
@@ -242,6 +242,7 @@ class Engine:
         for number, piece in enumerate(pieces):
             if number >= done:
                 program = self._program(run_keys, state, problem, piece)
+                make_room(placement, memory(program))
                 begun = time.perf_counter()
                 state, residual = jax.block_until_ready(
                     program(run_keys, state, problem, self.denoiser, self.sampler, piece)

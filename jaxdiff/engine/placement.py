@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdiff import memory
 from jaxdiff.typing import PyTree
 
-__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch"]
+__all__ = ["Placement", "available_memory", "choose_devices", "largest_batch", "make_room"]
 
 MOST = {"cpu": 16}
 """Runs at a time on all devices of a host: beyond it a CPU is no faster, and its caches are too small."""
@@ -93,6 +93,12 @@ def available_memory(device: jax.Device) -> float:
         return math.inf
     same = sum(other.platform == "cpu" for other in jax.local_devices())
     return memory.free() / max(1, same)
+
+
+def make_room(placement: Placement, needed: float) -> None:
+    """Before a program of ``needed`` bytes a CPU device: what is kept unused goes back, unless as much is free anyway."""
+    if placement.mesh.devices.flat[0].platform == "cpu":
+        memory.make_room(needed * placement.width)
 
 
 def largest_batch(count: int, placement: Placement, needs: Callable[[int], float]) -> tuple[int, bool]:

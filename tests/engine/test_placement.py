@@ -78,6 +78,14 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     np.testing.assert_allclose(cut.x, whole.x, atol=1e-5)
 
 
+def test_a_run_makes_room_for_each_of_its_programs(monkeypatch, tiny):
+    asked = []
+    monkeypatch.setattr(batches, "make_room", lambda _, needed: asked.append(needed))
+    jd.restore(KEY, tiny, [problem(0, tiny.image_shape)], jd.samplers.ddnm(), steps=2)
+    assert asked
+    assert min(asked) > 0
+
+
 def test_free_memory_is_a_number():
     assert 0 < placement.available_memory(jax.local_devices()[0]) < math.inf
 

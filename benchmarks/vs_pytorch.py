@@ -1,7 +1,7 @@
 """Is jaxdiff faster than its peers at their best? The same FFHQ-256 network, the same weights, turn by turn.
 
 Run:     python -m benchmarks.vs_pytorch --peer PYTHON [--diffuse PYTHON] [--rounds 3] [--steps 3] [--batch 1] [--side 256]
-         [--dtype bfloat16] [--compile] [--best-only] [--only network,DPS] [--xla-flags FLAGS]
+         [--dtype bfloat16] [--compile] [--best-only] [--give-back] [--only network,DPS] [--xla-flags FLAGS]
          PYTHON is the interpreter of an environment with torch and deepinv, and of one with jaxdiff and diffuse-jax.
          ``--xla-flags`` adds a process, jaxdiff with these XLA flags.
 Needs:   for the peers, ``pip install torch deepinv`` (any build of torch; torchvision is stubbed where it does not load) and
@@ -18,7 +18,8 @@ Shows:   first the relative L2 difference of the networks' outputs. Then median 
 
          jaxdiff runs as its command line does (``jd.fast_cpu``). deepinv runs as it comes, and once more at its best: freed
          memory is kept, channels come last, and ``--compile`` compiles the network by ``torch.compile``. ``--best-only``
-         leaves out deepinv as it comes, because each process holds gigabytes. ``--dtype bfloat16`` is our network of that
+         leaves out deepinv as it comes, because each process holds gigabytes. With ``--give-back`` a process gives them back
+         after its turn, and the next turn begins with a call that is not timed. ``--dtype bfloat16`` is our network of that
          type and torch's autocast. All run on a GPU where all have one.
 Time:    15 minutes on two CPU cores, half of it compilation.
 Seen:    docs/performance.md.
@@ -27,11 +28,13 @@ Seen:    docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -278,21 +281,25 @@ def server(options: argparse.Namespace) -> Callable[..., Any]:
         if what == "save":
             np.save(path, calls.output())
             return 0
-        begun = time.perf_counter()
         if what == "prepare":
-            calls.prepare(name)
-        elif isinstance(calls, Theirs):
-            calls.run(name)
+            call = lambda: calls.prepare(name)  # noqa: E731
         else:
-            calls.ready[name]()
-        return [time.perf_counter() - begun, getattr(calls, "calls", 0)]
+            call = partial(calls.run, name) if isinstance(calls, Theirs) else calls.ready[name]
+            if options.give_back:
+                call()
+        begun = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - begun
+        if options.give_back:
+            ctypes.CDLL(None).malloc_trim(0)
+        return [seconds, getattr(calls, "calls", 0)]
 
     return answer
 
 
 def start(options: argparse.Namespace, weights: str) -> dict[str, Peer]:
     """A process for each column."""
-    common = ["--weights", weights]
+    common = ["--weights", weights, *["--give-back"] * options.give_back]
     for name in ("batch", "steps", "side", "dtype"):
         common += [f"--{name}", str(getattr(options, name))]
 
@@ -375,6 +382,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--compile", action="store_true", help="torch.compile for deepinv at its best")
     parser.add_argument("--best-only", action="store_true", help="without deepinv as it comes")
+    parser.add_argument("--give-back", action="store_true", help="memory, after each turn")
     parser.add_argument("--only", default="", help=f"some of: {', '.join(CASES)}")
     parser.add_argument("--xla-flags", default="", help="XLA flags of a further process")
     for flag in ("--serve", "--best"):

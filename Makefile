@@ -15,7 +15,7 @@ DEMO_FLAGS ?=
 JOBS ?= auto
 TUTORIALS ?= 0
 LOOK ?= 0
-QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py
+QUICK := tests/models/test_parity.py tests/models/test_convolution.py tests/samplers/test_reference.py tests/operators/test_goldens.py tests/test_runtime.py tests/test_memory.py
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: demo test test-all test-quick test-floors lint docs pictures clean dist

@@ -282,7 +282,7 @@ def server(options: argparse.Namespace) -> Callable[..., Any]:
             np.save(path, calls.output())
             return 0
         if what == "prepare":
-            call = lambda: calls.prepare(name)  # noqa: E731
+            call = partial(calls.prepare, name)
         else:
             call = partial(calls.run, name) if isinstance(calls, Theirs) else calls.ready[name]
             if options.give_back:

@@ -23,11 +23,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 SMALL_ARRAYS = 2**30
 """Address space for small arrays, in bytes; memory is taken only where it is used."""
 MOST = 3.0
-"""Above so many times the most that was in use, memory goes back."""
+"""Memory goes back above so many times the most that was in use."""
 SPARE = 0.05
-"""Below this part of the memory of a machine or container that is free, too."""
+"""Memory also goes back where a smaller part of the machine or container is free."""
 LOOK, REST = 0.2, 1.0
-"""Seconds between two looks, and after memory went back."""
+"""Seconds between two looks, and in addition where there was little to give back."""
 
 SYSTEM, CONTROL = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -115,8 +115,10 @@ def _watch() -> None:
             heap = libc.mallinfo2()  # takes milliseconds, in which no other thread can allocate
             most = max(most, heap.uordblks + heap.hblkhd)
             if short or _held() > MOST * most:
+                before = _held()
                 give_back()
-                time.sleep(REST if _held() > 0.9 * expected else 0)  # little came back
+                if _held() > 0.9 * before:  # little came back, so there is no need to look again soon
+                    time.sleep(REST)
             expected = 1.1 * _held()
 
 

@@ -21,8 +21,9 @@ def fresh(monkeypatch):
     settings = {}
     monkeypatch.setattr(hosts, "started", lambda: False)
     monkeypatch.setattr(hosts, "use_all_cores", lambda: None)
-    monkeypatch.setattr(runtime.memory, "keep", lambda: None)
-    monkeypatch.setattr(runtime.memory, "kept", lambda: True)
+    asked = []
+    monkeypatch.setattr(runtime.memory, "keep", lambda: asked.append(True))
+    monkeypatch.setattr(runtime.memory, "kept", lambda: bool(asked))
     monkeypatch.setattr(runtime, "_version", lambda: runtime.KNOWN[0])
     monkeypatch.setattr(runtime.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(runtime.jax.config, "update", settings.__setitem__)
@@ -48,6 +49,11 @@ def test_it_keeps_out_of_what_you_chose(fresh, own):
     assert not runtime.fast_cpu(environment=environment).onednn
     assert environment == before
     assert fresh == {}, "the cache of compiled programs stays"
+
+
+@pytest.mark.parametrize(("own", "kept"), [({"JAXDIFF_FAST": "off"}, False), ({"XLA_FLAGS": "--xla_dump_to=x"}, True)])
+def test_only_off_leaves_the_memory_alone(fresh, own, kept):
+    assert runtime.fast_cpu(environment=CPU | own) == (False, kept)
 
 
 @pytest.mark.parametrize("version", [(0, 10), runtime.KNOWN[1]])

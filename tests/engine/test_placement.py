@@ -78,6 +78,14 @@ def test_the_programs_own_analysis_decides(tiny, monkeypatch):
     np.testing.assert_allclose(cut.x, whole.x, atol=1e-5)
 
 
+def test_room_is_made_for_all_devices_of_a_cpu(monkeypatch, one):
+    asked = []
+    monkeypatch.setattr(placement.memory, "make_room", asked.append)
+    monkeypatch.setattr(placement.Placement, "width", 3)
+    placement.make_room(one, 100.0)
+    assert asked == [300.0]
+
+
 def test_a_run_makes_room_for_each_of_its_programs(monkeypatch, tiny):
     asked = []
     monkeypatch.setattr(batches, "make_room", lambda _, needed: asked.append(needed))

@@ -113,11 +113,11 @@ def test_a_loop_turns_its_kernels_once():
         inside += re.findall(r"(?:calls|to_apply|body)=%([\w.-]+)", parts[name])
 
 
-@pytest.fixture(params=["by images", "by rows of images", "by the library"])
+@pytest.fixture(params=["by images", "by rows of images", "by convolution"])
 def how(request, monkeypatch):
     """Each form of the kernel's gradient that a CPU may take."""
     monkeypatch.setattr(convolution, "CACHE", 0 if request.param == "by rows of images" else convolution.CACHE)
-    monkeypatch.setattr(runtime, "in_use", lambda: runtime.Choice(onednn=request.param == "by the library", kept=False))
+    monkeypatch.setattr(runtime, "in_use", lambda: runtime.Choice(onednn=request.param == "by convolution", kept=False))
     jax.clear_caches()
     yield
     jax.clear_caches()

@@ -1,6 +1,7 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -38,6 +39,7 @@ from jaxdiff.cli.options import (
 from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_of, spelled_out
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many, stack
+from jaxdiff.engine.batches import chunk_size
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.in_photo import RESTORED, in_photo, photo_file_names, section_of
 from jaxdiff.evaluation.index import Entry, entry, write_index
@@ -45,7 +47,7 @@ from jaxdiff.evaluation.restored import file_names, fit, paste, score_draws, wri
 from jaxdiff.files import load_image, out_folder
 from jaxdiff.pages import REPORT, Section, settings_of
 from jaxdiff.samplers.base import Sampler
-from jaxdiff.samplers.loop import sample
+from jaxdiff.samplers.loop import chunks, sample
 from jaxdiff.schedules import TimeGrid
 from jaxdiff.tables import rounded
 from jaxdiff.tasks.choice import Default
@@ -154,7 +156,9 @@ def planned(args: argparse.Namespace, denoiser: Denoiser | None = None, note: Ca
     problem = jobs[0].measured.problem
     sampler = sampler_of(args, chosen)
     grid = grid_of(args, chosen, sampler, denoiser)
-    jax.eval_shape(partial(sample, steps=grid), jax.random.key(0), denoiser, problem, sampler)  # refuses what cannot be
+    _, *stretch = chunks(grid, chunk_size(len(grid.t), math.prod(denoiser.image_shape[:2])))[-1]
+    # This refuses what cannot be. It is as long as a part of the run, for which JAX uses the trace again.
+    jax.eval_shape(partial(sample, steps=TimeGrid(*stretch)), jax.random.key(0), denoiser, problem, sampler)
     noise = both_scales(float(problem.noise_std), problem.noise)
     about = partial(_about, method=chosen.method, sampler=sampler, steps=len(grid.t), noise=noise)
     jobs = [job._replace(about=about(job.args)) for job in jobs]

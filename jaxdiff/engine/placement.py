@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdiff import memory
@@ -33,16 +33,22 @@ class Placement(NamedTuple):
 
     def split(self, tree: PyTree) -> PyTree:
         """Put arrays with a first axis B on the devices, B/width on each."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P("batch")))
+        return jax.device_put(tree, self._place("batch"))
 
     def split_shapes(self, tree: PyTree) -> PyTree:
         """Shapes, types and places of what ``split`` would give."""
-        where = NamedSharding(self.mesh, P("batch"))
+        where = self._place("batch")
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
 
     def whole(self, tree: PyTree) -> PyTree:
         """Put all of it on every device (copied once; what is there already stays)."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+        return jax.device_put(tree, self._place())
+
+    def _place(self, *axes: str) -> Sharding:
+        """Where an array goes whose first axes are these."""
+        if self.width == 1:  # no mesh: it would be a part of the arrays' types, and traces without one would not fit
+            return SingleDeviceSharding(self.mesh.devices.flat[0])
+        return NamedSharding(self.mesh, P(*axes))
 
     def shard(self, function: Callable, batched: tuple[bool, ...]) -> Callable:
         """``function`` on each device's part of the batch, with no communication between devices.

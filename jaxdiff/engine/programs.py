@@ -33,7 +33,8 @@ def _first(axis: int | None) -> Callable:
 
 def _advance(axis: int | None) -> Callable:
     def advance(keys: Array, state: Any, problem: Any, denoiser: Any, sampler: Any, steps: Any) -> Any:
-        one = jax.vmap(lambda k, x, p: run(k, x, denoiser, p, sampler, steps), in_axes=(0, 0, axis))
+        # All arguments are given, as ``sample`` does: JAX then uses a trace of ``sample`` again.
+        one = jax.vmap(lambda k, x, p: run(k, x, denoiser, p, sampler, steps, None, None), in_axes=(0, 0, axis))
         state, info = one(keys, state, problem)
         return state, info.residual
 

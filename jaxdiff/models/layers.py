@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 
 from jaxdiff.models.config import NORM_GROUPS
 from jaxdiff.models.convolution import convolve, convolve_by_two, convolve_upsampled
@@ -17,8 +18,10 @@ from jaxdiff.typing import Array, DTypeLike
 __all__ = [
     "FREQUENCIES",
     "Conv",
+    "Dense",
     "GroupNorm",
     "NetworkConfig",
+    "Parametric",
     "attend",
     "check_inputs",
     "downsample",
@@ -107,7 +110,28 @@ Phases reach 1000, so that the last digit of a frequency is 3e-5 of a feature.
 """
 
 
-class GroupNorm(nn.Module):
+class Parametric(nn.Module):
+    """A module that reads its parameters without their initialisers. flax traces these only to compare shapes.
+
+    That was half of the time in which JAX traces a network.
+    """
+
+    @nn.nowrap
+    def param(self, name: str, init_fn: Callable[..., Any], *init_args: Any, **options: Any) -> Any:
+        """The parameter, or its initial value; ``init_args`` begin with its shape."""
+        if not self.has_variable("params", name):
+            return super().param(name, init_fn, *init_args, **options)
+        value, shape = self.get_variable("params", name), tuple(init_args[0])
+        if jnp.shape(value) != shape:
+            raise ScopeParamShapeError(name, "/".join(self.path), jnp.shape(value), shape)
+        return value
+
+
+class Dense(Parametric, nn.Dense):
+    """flax's dense layer."""
+
+
+class GroupNorm(Parametric):
     """Group norm over 32 groups (or as many as said), statistics in float32, with an optional scale and shift by the timestep.
 
     ``y = γ (x − μ_g) / √(σ²_g + ε) + β``, then ``y (1 + scale) + shift``. All of it is one affine map a channel. It costs two
@@ -163,7 +187,7 @@ def downsample(x: Array) -> Array:
     return (x[:, :, :, 0] + x[:, :, :, 1]) * 0.25
 
 
-class Conv(nn.Module):
+class Conv(Parametric):
     """Convolution with zero padding, size 3 or 1.
 
     ``resample`` "up" takes the upsampled image; "down" has stride 2 and a zero all around; "down_after" has stride 2 and

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdiff.models.layers import Conv, GroupNorm, attend, check_inputs, sinusoids, uniform, zeros
+from jaxdiff.models.layers import Conv, Dense, GroupNorm, Parametric, attend, check_inputs, sinusoids, uniform, zeros
 from jaxdiff.models.resampling import convolve_then_halve, double_by, double_then_convolve, halve_by
 from jaxdiff.models.song_config import SongConfig
 from jaxdiff.models.song_layout import SongLayer, song_layout
@@ -33,7 +33,7 @@ ACTIVATIONS = {
 }
 
 
-class FusedConv(nn.Module):
+class FusedConv(Parametric):
     """3×3 convolution fused with resampling by a filter."""
 
     features: int
@@ -74,7 +74,7 @@ class SongBlock(nn.Module):
         if emb is None:
             h = norm(h)
         else:
-            film = nn.Dense(
+            film = Dense(
                 layer.after * (2 if config.scale_shift else 1), dtype=emb.dtype, kernel_init=uniform, name="dense"
             )(emb)
             h = norm(h, film) if config.scale_shift else norm(h.astype(film.dtype) + film[:, None, None, :])
@@ -98,9 +98,9 @@ class SongAttention(nn.Module):
         n, channels, groups = x.shape[0], x.shape[-1], self.layer.groups[0]
         h = GroupNorm(self.dtype, groups, self.epsilon, name="norm")(x) if groups else x
         h = jnp.reshape(h.astype(self.dtype), (n, -1, channels))
-        qkv = nn.Dense(3 * channels, dtype=self.dtype, kernel_init=uniform, name="qkv")(h)
+        qkv = Dense(3 * channels, dtype=self.dtype, kernel_init=uniform, name="qkv")(h)
         h = attend(qkv, self.layer.heads, "new", self.dtype)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=zeros, name="out")(h)
+        h = Dense(channels, dtype=self.dtype, kernel_init=zeros, name="out")(h)
         return (x + jnp.reshape(h, x.shape)) / self.layer.scale
 
 
@@ -233,14 +233,12 @@ class Song(nn.Module):
         early = config.num_classes is not None and config.label_place == "noise"
         if early:
             vector = self._class(y, dtype, len(t)) * math.sqrt(config.num_classes or 1)
-            emb = emb + nn.Dense(features, dtype=dtype, kernel_init=uniform, name="label")(vector)
-        emb = act(nn.Dense(channels, dtype=dtype, kernel_init=uniform, name="embed_0")(emb))
-        emb = nn.Dense(channels, dtype=dtype, kernel_init=uniform, name="embed_1")(emb)
+            emb = emb + Dense(features, dtype=dtype, kernel_init=uniform, name="label")(vector)
+        emb = act(Dense(channels, dtype=dtype, kernel_init=uniform, name="embed_0")(emb))
+        emb = Dense(channels, dtype=dtype, kernel_init=uniform, name="embed_1")(emb)
         if config.num_classes is not None and not early:
             vector = self._class(y, dtype, len(t))
-            label = nn.Dense(
-                channels, use_bias=False, dtype=dtype, kernel_init=nn.initializers.normal(1.0), name="label"
-            )
+            label = Dense(channels, use_bias=False, dtype=dtype, kernel_init=nn.initializers.normal(1.0), name="label")
             emb = emb + label(vector)
         return ACTIVATIONS[config.activation](emb)
 
@@ -252,7 +250,7 @@ class Song(nn.Module):
         return jax.nn.one_hot(y, classes, dtype=dtype) if y.ndim == 1 else y.astype(dtype)
 
 
-class Fourier(nn.Module):
+class Fourier(Parametric):
     """[cos, sin] of 2π f_i t for frequencies that stay as they were drawn."""
 
     count: int

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxdiff.models.config import Layer, UNetConfig, layout
 from jaxdiff.models.layers import (
     Conv,
+    Dense,
     GroupNorm,
     attend,
     check_inputs,
@@ -47,7 +48,7 @@ class ResBlock(nn.Module):
         h = Conv(features, resample="up" if up else None, dtype=self.dtype, name="in_layers_2")(h)
         film_features = 2 * features if config.use_scale_shift_norm else features
         # The features of t stay float32: they are a vector an image, and cost nothing.
-        film = nn.Dense(film_features, dtype=emb.dtype, kernel_init=uniform, name="emb_layers_1")(emb)
+        film = Dense(film_features, dtype=emb.dtype, kernel_init=uniform, name="emb_layers_1")(emb)
         norm = GroupNorm(self.dtype, name="out_layers_0")
         h = norm(h, film) if config.use_scale_shift_norm else norm(h.astype(film.dtype) + film[:, None, None, :])
         h = nn.silu(h).astype(self.dtype)
@@ -71,9 +72,9 @@ class Attention(nn.Module):
         n, height, width, channels = x.shape
         h = GroupNorm(self.dtype, name="norm")(x).astype(self.dtype)
         h = jnp.reshape(h, (n, height * width, channels))
-        qkv = nn.Dense(3 * channels, dtype=self.dtype, kernel_init=uniform, name="qkv")(h)
+        qkv = Dense(3 * channels, dtype=self.dtype, kernel_init=uniform, name="qkv")(h)
         h = attend(qkv, self.heads, self.order, self.dtype)
-        h = nn.Dense(channels, dtype=self.dtype, kernel_init=zeros, name="proj_out")(h)
+        h = Dense(channels, dtype=self.dtype, kernel_init=zeros, name="proj_out")(h)
         return x + jnp.reshape(h, x.shape)
 
 
@@ -144,8 +145,8 @@ class UNet(nn.Module):
         """Features of timestep and label, after the SiLU that every residual block would start with."""
         features = 4 * self.config.model_channels
         emb = timestep_embedding(t, self.config.model_channels).astype(dtype)
-        emb = nn.silu(nn.Dense(features, dtype=dtype, kernel_init=uniform, name="time_embed_0")(emb))
-        emb = nn.Dense(features, dtype=dtype, kernel_init=uniform, name="time_embed_2")(emb)
+        emb = nn.silu(Dense(features, dtype=dtype, kernel_init=uniform, name="time_embed_0")(emb))
+        emb = Dense(features, dtype=dtype, kernel_init=uniform, name="time_embed_2")(emb)
         if self.config.num_classes is not None:
             emb = emb + nn.Embed(
                 self.config.num_classes,

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from scipy.fft import next_fast_len
 
 from jaxdiff._checks import check_image_shape, check_range, check_size, concrete, leaf
 from jaxdiff.linalg import divide_or_zero
@@ -306,6 +305,8 @@ def pad(x: Array, kernel_shape: Shape, padding: str) -> Array:
 
 def fast_sides(shape: Shape) -> tuple[int, int]:
     """The next larger sizes at which an FFT is fast."""
+    from scipy.fft import next_fast_len  # half a second, which other operators need not wait for
+
     return next_fast_len(shape[0], real=True), next_fast_len(shape[1], real=True)
 
 

@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 from skimage import data
 
 from jaxdiff.cli import pictures, restore
+from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import Outcome
 from jaxdiff.engine.bookmark import Bookmark
 from tests.support.networks import tiny_denoiser
@@ -201,6 +202,15 @@ def test_several_pictures_are_one_program_and_the_numbers_of_each(jaxdiff, face,
     both, alone = tmp_path / "both" / "photo-gaussian_blur-dps", tmp_path / "alone"
     a, b = (pixels(folder / "restored_1.png").astype(int) for folder in (both, alone))
     assert np.abs(a - b).max() <= 1  # rounding differs with the batch
+
+
+def test_the_check_of_a_run_and_the_run_trace_the_network_once(jaxdiff, face, tmp_path, monkeypatch):
+    traced, call = [], Denoiser.__call__
+    monkeypatch.setattr(Denoiser, "__call__", lambda *a, **more: traced.append(1) or call(*a, **more))
+    monkeypatch.setattr(restore, "load_prior", lambda args: tiny_denoiser((64, 64, 3), clip=True))
+    flags = ("--task", "denoise", "--method", "dps", "--steps", 20)  # in two parts
+    assert jaxdiff("restore", face, *flags, "--out", tmp_path / "o")[0] == 0
+    assert len(traced) == 1
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from flax.errors import ScopeParamShapeError
 
-from jaxdiff.models import PRESETS, PriorConfig, UNet, UNetConfig, parameter_shapes
+from jaxdiff.models import PRESETS, PriorConfig, UNet, UNetConfig, layers, parameter_shapes, unet
 from jaxdiff.models.unet import GroupNorm
 from tests.support.tiers import fast_only
 
@@ -326,3 +327,21 @@ def test_configurations_that_do_not_fit_together(changes, message):
 def test_processes_that_do_not_fit(changes, message):
     with pytest.raises(ValueError, match=message):
         PriorConfig(SMALL, **({"variance": "fixed_small"} | changes))
+
+
+def test_a_trace_runs_no_initialiser(tiny, monkeypatch):
+    def initialiser(*_):
+        pytest.fail("the parameters are there")
+
+    for room in (layers, unet):
+        monkeypatch.setattr(room, "uniform", initialiser)
+        monkeypatch.setattr(room, "zeros", initialiser)
+    jax.eval_shape(UNet(TINY).apply, {"params": tiny}, X, T)
+
+
+@pytest.mark.parametrize("name", ["input_blocks_0_0/bias", "time_embed_0/kernel", "out_0/scale"])
+def test_a_parameter_of_another_shape_is_refused(tiny, name):
+    flat = traverse_util.flatten_dict(tiny, sep="/")
+    wrong = traverse_util.unflatten_dict(flat | {name: flat[name][:1]}, sep="/")
+    with pytest.raises(ScopeParamShapeError, match=name.split("/")[0]):
+        jax.eval_shape(UNet(TINY).apply, {"params": wrong}, X, T)

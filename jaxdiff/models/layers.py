@@ -121,7 +121,8 @@ class Parametric(nn.Module):
         """The parameter, or its initial value; ``init_args`` begin with its shape."""
         if not self.has_variable("params", name):
             return super().param(name, init_fn, *init_args, **options)
-        value, shape = self.get_variable("params", name), tuple(init_args[0])
+        value: Any = self.get_variable("params", name)
+        shape = tuple(init_args[0])
         if jnp.shape(value) != shape:
             raise ScopeParamShapeError(name, "/".join(self.path), jnp.shape(value), shape)
         return value

@@ -80,7 +80,7 @@ def numbers(name: str, value: Any) -> Array:
 def check_range(
     name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False, shape: Shape = ()
 ) -> None:
-    """Refuse what is no finite number in [low, high] (or ]low, high]); traced values pass unchecked.
+    """Refuse a value that is not a finite number in [low, high] (or ]low, high]). Traced values are not checked.
 
     ``shape`` is a further shape that it may have, such as (2,) for a pair.
     """

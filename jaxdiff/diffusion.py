@@ -114,8 +114,8 @@ def x0_and_eps(prediction: str, x_t: Array, output: Array, level: Level) -> tupl
     Args:
         prediction: what that means: "eps", "x0", or one of ``SIGMA_DATA``.
         x_t: the noisy image.
-        output: of its shape.
-        level: of the noise in x_t.
+        output: the network's output, with the shape of x_t.
+        level: the noise level of x_t.
 
     Raises:
         ValueError: if there is no such prediction.

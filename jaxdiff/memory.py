@@ -56,7 +56,7 @@ class _Heap(ctypes.Structure):
 def keep() -> bool:
     """Keep freed memory from now on; False where the C library is not glibc 2.33 or later.
 
-    Only the main arena obeys: any other maps an array above 64 MiB afresh. So all threads share the main arena.
+    Only the main arena keeps large blocks: the others map an array above 64 MiB anew. So all threads share the main arena.
     """
     global _kept
     if _kept or platform.libc_ver()[0] != "glibc":
@@ -86,13 +86,13 @@ def give_back() -> None:
 
 
 def make_room(needed: float) -> None:
-    """Before so many bytes are used: what is kept unused goes back, unless as much is free anyway."""
+    """Return unused memory to the system if fewer than ``needed`` bytes are free."""
     if _free_now() < needed:
         give_back()
 
 
 def free() -> float:
-    """Free memory of this machine in bytes, or of the container that limits it, after what is kept unused went back."""
+    """Return unused memory, then tell how many bytes of this machine, or of its container, are free."""
     give_back()
     return _free_now()
 

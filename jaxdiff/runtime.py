@@ -1,7 +1,7 @@
 """The fast way to run on a CPU, chosen before JAX starts: kernels, memory and devices.
 
 ``import jaxdiff`` changes nothing of the process. The command line calls `fast_cpu` first, and a script may do the same.
-``JAXDIFF_FAST=off`` turns it off. docs/performance.md has the figures.
+``JAXDIFF_FAST=off`` turns kernels and memory off. docs/performance.md has the figures.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Pages are written in short sentences: 22 words on average, never more than 40."""
+"""Pages are written in short sentences of at most 25 words."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOP = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
-PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
-MEAN, MOST = 22, 40
+MORE = ("benchmarks/README.md", "benchmarks/gpu/README.md", "jaxdiff/assets/faces64.md")
+PAGES = [*(ROOT / name for name in (*TOP, *MORE)), *sorted((ROOT / "docs").glob("*.md"))]
+MOST = 25
 
 MARKER = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
 ENDED = re.compile(r"(?<!\bal\.)(?<!e\.g\.)(?<!i\.e\.)(?<=[.!?])[\"”’)*]*\s+(?=[^a-z])")
@@ -42,13 +43,12 @@ def test_how_sentences_are_counted():
     assert list(sentences(text)) == ["One two.", "Three CODE four.", "Song et al. 2021 goes on", "so"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_are_short(page):
     found = list(sentences(page.read_text("utf-8")))
+    assert found
     long = [sentence for sentence in found if len(sentence.split()) > MOST]
     assert not long, "\n".join(long)
-    mean = sum(len(sentence.split()) for sentence in found) / len(found)
-    assert mean <= MEAN, f"{mean:.1f} words a sentence"
 
 
 def test_the_readme_is_a_door():

@@ -131,7 +131,7 @@ def script(wish: Wish, problem: Problem, shape: Shape, *, exact: bool) -> str:
 
     Args:
         wish: what was wanted.
-        problem: what it came to.
+        problem: the measurement that it led to.
         shape: (H, W, C) of the prior's images.
         exact: whether known pixels are those of the picture.
     """

@@ -83,7 +83,7 @@ def denoiser_of(
     """The denoiser of parameters in memory, as ``load_denoiser`` makes it of those on disk.
 
     Raises:
-        ValueError: if the label is none of the prior's.
+        ValueError: if the prior has no such label.
     """
     _check_label(label, config.unet.num_classes)
     unet = config.unet

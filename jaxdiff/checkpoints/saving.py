@@ -64,7 +64,7 @@ def save_checkpoint(
 
 
 def check_target(path: Path, *, overwrite: bool = False) -> None:
-    """See that a checkpoint can go to ``path`` and that nothing is lost: only a prior or an empty folder is replaced.
+    """Check that a checkpoint can be written to ``path``. It may replace a prior or an empty folder, and nothing else.
 
     Raises:
         ValueError: if something is there and ``overwrite`` is off, or something that is no part of a prior is there.

@@ -1,4 +1,4 @@
-"""What restorations of one picture say: files of each draw, scores, the fit, and what many draws say of what is certain."""
+"""The results for one picture: files of each draw, scores, the fit, and the uncertainty of many draws."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Pictures and results on disk: what can be read is converted and said, what is written is written whole."""
+"""Read and write pictures and results. A file is written completely or not at all."""
 
 from jaxdiff.files.arrays import load_kernel, load_mask
 from jaxdiff.files.paths import atomic, check_folder, one_sentence, open_regular, out_folder, parse_json, write_text

@@ -115,7 +115,8 @@ def trajectory(path: Trajectory, *, inset: Inset | None = None) -> Any:
 def spread(found: Posterior, truth: Image | None = None, *, problem: Problem | None = None) -> Any:
     """The mean of the draws and their standard deviation; with the ground truth also the error of the mean, on one scale.
 
-    Both are root mean squares over the colours. Where the draws are right, the error is large only where the deviation is.
+    Both are root mean squares over the colours. If the draws follow the posterior, the error is
+    large only where the deviation is large.
 
     Args:
         found: from ``jd.posterior``.

@@ -118,7 +118,7 @@ class Sampler(Summarised):
     start: int | None = struct.field(pytree_node=False, default=None, kw_only=True)
 
     def check(self, problem: Problem) -> None:
-        """Refuse a problem that ``needs`` cannot tell apart, with a ValueError."""
+        """Raise a ValueError if the method cannot solve this problem, for a reason that ``needs`` cannot express."""
 
     def adapt_grid(self, grid: TimeGrid) -> TimeGrid:
         """The timesteps as the method goes through them."""

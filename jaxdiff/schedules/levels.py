@@ -121,7 +121,7 @@ def from_betas(betas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> 
     """The schedule ᾱ_t = ∏ (1−β_i) with the step variances β.
 
     Args:
-        betas: [T], each in (0, 1). Products are computed in float64.
+        betas: [T], each in (0, 1]. Products are computed in float64.
         dtype: dtype of the arrays, to which they are rounded once. float64 needs JAX's 64-bit mode.
 
     Raises:

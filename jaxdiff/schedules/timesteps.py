@@ -35,7 +35,7 @@ SPACINGS = ("dps", "uniform", "ddim", "trailing", "quad")
 
 
 class RepeatedTimestepError(ValueError):
-    """More steps than a spacing has different timesteps for."""
+    """The spacing does not have this many different timesteps."""
 
 
 def timestep_grid(num_train_steps: int, steps: int | str, spacing: str = "dps") -> TimeGrid:

@@ -213,7 +213,7 @@ def _name(options: Options) -> str:
 
 
 def best_of(trials: Sequence[Trial], metric: str) -> Trial:
-    """The trial with the best mean; those that diverged are never it.
+    """The trial with the best mean, among those that did not diverge.
 
     Raises:
         ValueError: if none has a figure; the sentence says why.

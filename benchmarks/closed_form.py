@@ -194,7 +194,8 @@ def main() -> None:
     floor = evaluation.moment_errors(jnp.zeros((options.draws, SIZE)), mean, covariance)
     lines = [
         f"{options.draws} draws, {options.steps} steps, σ = {SIGMA} (mixture: {MIXTURE_SIGMA}). "
-        f"For the mask, {options.draws} exact draws show on average: mean error {float(floor.mean_floor):.2f}, covariance error {float(floor.covariance_floor):.2f}, "
+        f"For the mask, {options.draws} exact draws show on average: "
+        f"mean error {float(floor.mean_floor):.2f}, covariance error {float(floor.covariance_floor):.2f}, "
         f"spread 1 ± {float(floor.spread_floor):.3f}.",
         "",
         "| method | calls a step (forward + backward) | mask: mean | cov | spread | blur: mean | cov | spread | mixture: SW |",

@@ -11,9 +11,9 @@ import os
 import pathlib
 import sys
 
-from docs.site import api, links, look, methods, operators, stage
+from docs.site import api, commands, links, look, methods, operators, stage
 
-MADE = (stage.pages, api.pages, methods.pages, operators.pages)
+MADE = (stage.pages, api.pages, commands.pages, methods.pages, operators.pages)
 KEPT = "tutorials"
 """What a tutorial has made is good until the tutorial changes."""
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from docs.site import api, links, look, methods, stage
+from docs.site import api, commands, links, look, methods, stage
+from jaxdiff.cli.main import COMMANDS
 
 PAGES = dict(api.pages())
 
@@ -30,6 +31,11 @@ def test_each_public_module_is_in_the_index():
 
     listed = set(re.findall(r"^   (jaxdiff[.\w]*)$", PAGES["api/index.rst"], re.MULTILINE))
     assert {"jaxdiff"} | {f"jaxdiff.{name}" for name in jd.__all__ if inspect.ismodule(getattr(jd, name))} <= listed
+
+
+def test_each_command_has_its_help():
+    page = dict(commands.pages())["commands.md"]
+    assert re.findall(r"^usage: jaxdiff (\w+)", page, re.MULTILINE) == [*COMMANDS]
 
 
 def test_each_method_has_a_page():

@@ -87,7 +87,10 @@ def check_range(
     if not concrete(value):
         return
     found = np.asarray(value)
-    if found.dtype.kind not in "biuf" or found.shape not in ((), shape):
+    real = found.dtype.kind in "biu" or jnp.issubdtype(
+        found.dtype, jnp.floating
+    )  # bfloat16 is of no kind that numpy knows
+    if not real or found.shape not in ((), shape):
         what = f"a number or {shape[0]} of them" if shape else "a number"
         raise ValueError(f"{name} must be {what}, got {shown(value)}.")
     if not np.all((found > low if open_low else found >= low) & (found <= high) & (found < math.inf)):

@@ -40,7 +40,7 @@ def folder_for(environment: Mapping[str, str]) -> Path | None:
     if wish.lower() in OFF:
         return None
     if wish:
-        return Path(wish).expanduser()
+        return Path(os.path.expanduser(wish))
     home = environment.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(home):  # as the XDG rules have it
         home = os.path.expanduser("~/.cache")

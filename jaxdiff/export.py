@@ -20,7 +20,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.files import atomic, check_folder, parse_json
@@ -29,7 +28,7 @@ from jaxdiff.problems import Problem, observe
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import sample
 from jaxdiff.schedules import TimeGrid
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, PyTree
 
 __all__ = ["INPUTS", "PLATFORMS", "Artifact", "check_free", "export_restoration", "write_artifact"]
 
@@ -97,7 +96,7 @@ def export_restoration(
     _check(batch_size, platforms, inputs, weights)
     if importlib.util.find_spec("flatbuffers") is None:  # jax.export's file format
         raise ValueError("an artifact needs the package flatbuffers: pip install 'jaxdiff[export]'.")
-    named = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(denoiser.params, sep="/").items()}
+    named = {k: np.asarray(v) for k, v in _named(getattr(denoiser, "params", {})).items()}
     size = sum(value.nbytes for value in named.values())
     beside = weights == "beside" or (weights == "auto" and size > INSIDE_LIMIT)
 
@@ -126,7 +125,8 @@ def _program(
     def restore(data: Array, noise_std: Array, seed: Array, index: Array, *parameters: dict[str, Array]) -> Array:
         prior = denoiser
         if parameters:
-            prior = dataclasses.replace(denoiser, params=traverse_util.unflatten_dict(parameters[0], sep="/"))
+            known = [parameters[0][name] for name in _named(denoiser.params)]
+            prior = dataclasses.replace(denoiser, params=jax.tree.unflatten(jax.tree.structure(denoiser.params), known))
 
         def one(data: Array, i: Array) -> Array:
             key = jax.random.fold_in(jax.random.key(seed), i)
@@ -140,6 +140,16 @@ def _program(
         return jax.vmap(one)(data, index)
 
     return restore
+
+
+def _named(params: PyTree) -> dict[str, Any]:
+    """The arrays of a pytree by their paths, such as "input_blocks_0_0/kernel"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {"/".join(map(_word, path)) or "params": leaf for path, leaf in leaves}
+
+
+def _word(entry: Any) -> str:
+    return str(next(getattr(entry, name) for name in ("key", "name", "idx") if hasattr(entry, name)))
 
 
 def _check(batch_size: int, platforms: Sequence[str], inputs: str, weights: str) -> None:

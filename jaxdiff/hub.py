@@ -229,6 +229,6 @@ def _explained(hub: _Hub, address: Address) -> Iterator[None]:
 def cache_folder() -> pathlib.Path:
     """Where converted priors are kept: ``JAXDIFF_PRIORS``, or ``jaxdiff/priors`` in the user's cache folder."""
     if wish := os.environ.get(FOLDER):
-        return pathlib.Path(wish).expanduser()
+        return pathlib.Path(os.path.expanduser(wish))
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (pathlib.Path(home) if os.path.isabs(home) else pathlib.Path.home() / ".cache") / "jaxdiff" / "priors"

@@ -78,6 +78,42 @@ def conjugate_gradient(
     return CGResult(x, safe_norm(b - matvec(x)) / scale)
 
 
+def least_squares(
+    apply: Callable[[Array], Array],
+    adjoint: Callable[[Array], Array],
+    y: Array,
+    *,
+    maxiter: int = 50,
+    tol: float = 1e-6,
+) -> CGResult:
+    """The x of smallest norm that minimises ‖A x − y‖, by conjugate gradients on Aᵀ A x = Aᵀ y.
+
+    The gradient in y comes from (A⁺)ᵀ = (A Aᵀ)⁺ A. Conjugate gradients on Aᵀ A would not converge there if A has a null space,
+    because a gradient in x need not lie in the range of Aᵀ.
+
+    Args:
+        apply: x ↦ A x.
+        adjoint: y ↦ Aᵀ y.
+        y: the right-hand side.
+        maxiter: most iterations of a solve.
+        tol: stop at a relative residual of ``tol``.
+    """
+
+    def normal(x: Array) -> Array:
+        return adjoint(apply(x))
+
+    def solve(matvec: Callable[[Array], Array], b: Array) -> Array:
+        return conjugate_gradient(matvec, b, maxiter=maxiter, tol=tol).x
+
+    def transpose_solve(matvec: Callable[[Array], Array], gradient: Array) -> Array:
+        return solve(matvec, adjoint(solve(lambda v: apply(adjoint(v)), apply(gradient))))
+
+    b = adjoint(y)
+    x = jax.lax.custom_linear_solve(normal, b, solve, transpose_solve)
+    scale = jnp.maximum(safe_norm(b), jnp.finfo(b.dtype).tiny)
+    return CGResult(x, safe_norm(b - normal(x)) / scale)
+
+
 def cg_steps(matvec: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     """Conjugate gradients for M u = b from 0, exactly ``iterations`` of them.
 

@@ -48,7 +48,7 @@ def load(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise ValueError(f"{path!r} cannot be imported ({error}); put {module!r} on PYTHONPATH.") from None
     except AttributeError:
         raise ValueError(f"the module {module} has no {name!r}; check the name behind the colon.") from None

@@ -121,7 +121,7 @@ class Poisson(NoiseModel):
     def sample(self, key: Key, clean: Measurement) -> Measurement:
         """Draw a noisy measurement."""
         light = jnp.maximum(self._light(jnp.clip(clean, -1, 1)), 0)
-        return self.from_counts(jax.random.poisson(key, light).astype(clean.dtype))
+        return self.from_counts(_counts(key, light))
 
     def from_counts(self, counts: Array) -> Measurement:
         """The measurement for a number of photons, clipped to [-1, 1]."""
@@ -141,7 +141,7 @@ class Poisson(NoiseModel):
         extra = jnp.asarray(extra_variance, y.dtype) * jnp.square(WHITE / 2 * self.rate.astype(y.dtype))
         least = jnp.maximum(extra, FEWEST)
         seen, light = counts + extra, self._light(clean) + extra
-        best = jax.scipy.special.xlogy(seen, seen) - seen - jax.scipy.special.gammaln(seen + 1)
+        best = _log_best(seen)
         below = counts * jnp.minimum(light - least, 0) / least
         return best - _deviance(seen, jnp.maximum(light, least)) + below
 
@@ -183,7 +183,7 @@ class PoissonGaussian(NoiseModel):
         """Draw a noisy measurement."""
         count_key, read_key = jax.random.split(key)
         full = WHITE * self.rate.astype(clean.dtype)
-        counts = jax.random.poisson(count_key, jnp.maximum((clean + 1) * (full / 2), 0)).astype(clean.dtype)
+        counts = _counts(count_key, jnp.maximum((clean + 1) * (full / 2), 0))
         return 2 * counts / full - 1 + self.std.astype(clean.dtype) * normal(read_key, clean.shape, clean.dtype)
 
     def log_density(self, y: Measurement, clean: Measurement, extra_variance: Scalar | float = 0.0) -> Array:
@@ -319,6 +319,8 @@ def named(text: str) -> NoiseModel:
     0.5
     """
     name, _, numbers = text.partition(":")
+    if name == "gaussian":
+        raise ValueError(f"noise {text!r} takes no number; give its σ with --noise-std, or as noise=σ in Python.")
     if name not in NAMED:
         raise unknown("noise", name, ("gaussian", *NAMED))
     most = 1 if name == "poisson" else 2
@@ -339,6 +341,26 @@ EXAMPLE = {
     "poisson-gaussian": "poisson-gaussian:0.5,0.02",
     "salt-and-pepper": "salt-and-pepper:0.1,0.02",
 }
+
+
+MANY = 1e6
+"""Photons from which a Poisson variable is drawn as a Gaussian: the skewness is 0.001."""
+STIRLING = 100.0
+"""Photons from which Stirling's series has the digits of float32."""
+
+
+def _counts(key: Key, light: Array) -> Array:
+    """k ~ Poisson(light), in the type of ``light``."""
+    few = jax.random.poisson(key, jnp.minimum(light, MANY)).astype(light.dtype)
+    many = light + jnp.sqrt(light) * normal(jax.random.fold_in(key, 1), light.shape, light.dtype)
+    return jnp.where(light > MANY, many, few)
+
+
+def _log_best(seen: Array) -> Array:
+    """k log k − k − log k!, without the rounding of its large terms."""
+    few, many = jnp.minimum(seen, STIRLING), jnp.maximum(seen, STIRLING)
+    exact = jax.scipy.special.xlogy(few, few) - few - jax.scipy.special.gammaln(few + 1)
+    return jnp.where(seen > STIRLING, -0.5 * jnp.log(2 * math.pi * many) - 1 / (12 * many), exact)
 
 
 def _log_normal(difference: Array, variance: Array) -> Array:

@@ -46,8 +46,12 @@ class Problem(Summarised):
         """Make a problem from a measurement and its noise, which is σ or a noise model.
 
         Raises:
-            ValueError: if σ is not one finite number of at least zero, or if y is complex and the noise is a model.
+            ValueError: if σ is not one finite number of at least zero, or if y is complex and the noise is a model. Also if y
+                holds whole numbers.
         """
+        y = y if hasattr(y, "dtype") else jnp.asarray(y)
+        if not jnp.issubdtype(y.dtype, jnp.inexact):
+            raise ValueError(f"y must hold floating-point numbers, got {y.dtype}; give a float32 array.")
         noise = noise.std if isinstance(noise, Gaussian) else noise
         if not isinstance(noise, NoiseModel):
             return cls(operator, y, _noise_level(noise, y.real.dtype))

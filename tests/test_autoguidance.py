@@ -90,3 +90,13 @@ def test_what_cannot_be():
         denoisers.autoguided(strong, strong, weight=-1)
     with pytest.raises(ValueError, match="the smaller first"):
         denoisers.autoguided(strong, strong, sigma_range=(2.0, 1.0))
+
+
+def test_above_the_noise_levels_of_the_weak_prior_it_is_the_prior():
+    mean, covariance = jnp.zeros((2, 2, 1)), jnp.eye(4) / 4
+    strong = jd.denoisers.gaussian_prior(mean, covariance, jd.schedules.linear(1000))
+    weak = jd.denoisers.gaussian_prior(mean, covariance, jd.schedules.karras(sigma_max=20))
+    x = jax.random.normal(jax.random.key(0), (2, 2, 1))
+    guided = jd.denoisers.autoguided(strong, weak, weight=1.0)
+    np.testing.assert_array_equal(guided(x, jnp.int32(999)).x0, strong(x, jnp.int32(999)).x0)
+    np.testing.assert_allclose(guided(x, jnp.int32(300)).x0, strong(x, jnp.int32(300)).x0, atol=1e-5)

@@ -150,3 +150,16 @@ def test_mixture_prior_is_the_score_of_its_density():
 def test_impossible_priors_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_exact_priors_can_be_made_inside_jit():
+    gaussian = jax.jit(lambda mean: denoisers.gaussian_prior(mean, jnp.eye(4), SCHEDULE).mean)
+    np.testing.assert_array_equal(gaussian(jnp.ones((2, 2, 1))), jnp.ones((2, 2, 1)))
+    means, variances = jnp.zeros((2, 2, 2, 1)), jnp.ones(2)
+    mixture = jax.grad(lambda w: denoisers.gaussian_mixture_prior(w, means, variances, SCHEDULE).weights[0])
+    np.testing.assert_allclose(mixture(jnp.ones(2)), [0.25, -0.25])
+
+
+def test_a_noise_level_may_be_bfloat16():
+    found = constant(prediction="x0").denoise(jnp.zeros((4, 4, 3)), jnp.bfloat16(0.5))
+    assert found.shape == (4, 4, 3)

@@ -213,3 +213,45 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         assert "Traceback" not in error
         assert word in error
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def _tiny_denoiser_of(params, apply):
+    return jd.denoisers.from_function(apply, params, schedule=jd.schedules.linear(100), image_shape=(8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("params", "apply"),
+    [
+        (0.5, lambda p, x, t: p * x),
+        ([0.25, {"gain": jnp.ones(3) / 4}], lambda p, x, t: p[0] * x + p[1]["gain"].astype(x.dtype) * x),
+    ],
+)
+@pytest.mark.parametrize("weights", ["inside", "beside"])
+def test_parameters_may_be_any_pytree(params, apply, weights):
+    denoiser, operator = (
+        _tiny_denoiser_of(jax.tree.map(jnp.asarray, params), apply),
+        jd.operators.denoise(image_shape=(8, 8, 3)),
+    )
+    sampler = jd.samplers.ddnm()
+    artifact = jd.export.export_restoration(denoiser, operator, sampler, steps=2, platforms=("cpu",), weights=weights)
+    y = jax.random.normal(jax.random.key(1), (1, 8, 8, 3)) / 4
+    more = () if artifact.weights is None else (artifact.weights,)
+    x = artifact.exported.call(y, jnp.float32(0.1), jnp.uint32(3), jnp.zeros(1, jnp.uint32), *more)
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    expected, _ = jd.sample(key, denoiser, jd.Problem.of(operator, y[0], 0.1), sampler, steps=2)
+    np.testing.assert_allclose(x[0], expected, atol=1e-5)
+
+
+def test_a_prior_without_parameters_is_exported_whole():
+    prior = jd.denoisers.gaussian_prior(jnp.zeros((2, 2, 1)), jnp.eye(4), jd.schedules.linear(100))
+    operator, sampler = jd.operators.denoise(image_shape=(2, 2, 1)), jd.samplers.ddnm()
+    artifact = jd.export.export_restoration(prior, operator, sampler, steps=2, platforms=("cpu",))
+    x = artifact.exported.call(jnp.ones((1, 2, 2, 1)), jnp.float32(0.1), jnp.uint32(0), jnp.zeros(1, jnp.uint32))
+    expected, _ = jd.sample(
+        jax.random.fold_in(jax.random.key(0), 0),
+        prior,
+        jd.Problem.of(operator, jnp.ones((2, 2, 1)), 0.1),
+        sampler,
+        steps=2,
+    )
+    np.testing.assert_allclose(x[0], expected, atol=1e-5)

@@ -136,3 +136,22 @@ def test_a_schedule_in_float64_is_rounded_once():
         found = schedules.linear(1000, dtype=jnp.float64)
         np.testing.assert_allclose(found.alpha_bar, np.cumprod(1 - betas), rtol=1e-12)
         np.testing.assert_allclose(found.alpha_bar + found.one_minus_alpha_bar, 1, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: schedules.linear(1000, end=0.3),
+        lambda: schedules.from_betas(np.full(200, 0.5)),
+        lambda: schedules.from_sigmas([1e-25, 1.0]),
+        lambda: schedules.karras(sigma_max=1e20),
+    ],
+)
+def test_levels_that_float32_rounds_to_nothing_are_refused(make):
+    with pytest.raises(ValueError, match="which is 0 in float32"):
+        make()
+
+
+def test_a_schedule_needs_the_digits_of_float32():
+    with pytest.raises(ValueError, match="float32 or float64, got dtype=float16"):
+        schedules.linear(100, dtype=jnp.float16)

@@ -22,7 +22,7 @@ def cache_dir() -> pathlib.Path:
     """Returns the folder of files that are made or fetched once: `$JAXDIFF_CACHE`, or `~/.cache/jaxdiff`."""
     chosen = os.environ.get("JAXDIFF_CACHE", "").strip()
     if chosen and chosen.lower() not in OFF:
-        return pathlib.Path(chosen).expanduser()
+        return pathlib.Path(os.path.expanduser(chosen))
     return pathlib.Path.home() / ".cache" / "jaxdiff"
 
 

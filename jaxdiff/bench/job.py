@@ -27,9 +27,10 @@ from jaxdiff.engine import Outcome as Restored
 from jaxdiff.engine import restore_many
 from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import SCORES, scores
-from jaxdiff.files import find_images, load_image, out_folder, save_image, write_text
+from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
 from jaxdiff.hosts import share
 from jaxdiff.network_calls import calls_of, grid_within
+from jaxdiff.pages import REPORT
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import grid_for
@@ -40,6 +41,8 @@ from jaxdiff.typing import Array
 
 __all__ = ["Grid", "Job", "Outcome", "Part"]
 
+RECORD = "bench.json"
+WRITTEN = (REPORT, "results.csv", "results.jsonl", "summary.csv", "summary.md", "summary.tex")
 DIGITS = {"psnr": 4, "ssim": 5, "lpips": 5, "misfit": 6}
 
 
@@ -129,15 +132,19 @@ class Job:
         self.grid = grid
         # Parts of one size, so that each method compiles once and the last one is hardly padded.
         self.size = math.ceil(len(self.images) / math.ceil(len(self.images) / grid.part))
+        if not (out / RECORD).exists():
+            _check_free(out)
         self.noise = {task: get_task(task).measured_with(grid.noise, grid.noise_std) for task in grid.tasks}
         self.samplers = {(t, m): self._sampler(t, m, table) for t in grid.tasks for m in grid.methods}
         self.refused: dict[tuple[str, str], str] = {}
         self.grids = self._grids()
         self._readable = cache(_readable)  # asked again of each method, task and seed; a new job looks anew
         self._check_readable()
+        for own in (task for task in grid.tasks if ":" in task):  # before the record names a task that cannot be made
+            get_task(own).make(jax.random.key(0), self.denoiser.image_shape)
         for folder in ("parts", ".runs"):
             out_folder(out / folder)
-        write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
+        write_text(out / RECORD, json.dumps(record, indent=2) + "\n")
         self.unreadable: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
         self._read = lru_cache(maxsize=2)(self._read_images)
@@ -245,7 +252,11 @@ class Job:
         return self._finish()
 
     def _read_images(self, first: int, last: int) -> tuple[list[int], np.ndarray]:
-        """Those of the images that can be read: their places in the list, and pixels [n, H, W, C]."""
+        """Those of the images that can be read: their places in the list, and pixels [n, H, W, C].
+
+        Raises:
+            ValueError: if one is not the picture that this job has read before.
+        """
         height, width, _ = self.denoiser.image_shape
         places, pixels = [], []
         for i in range(first, last):
@@ -254,7 +265,21 @@ class Job:
                 places.append(i)
             except ValueError as error:
                 self.unreadable[self.names[i]] = str(error)
+        self._check_same(first, {self.names[i]: _digest(image) for i, image in zip(places, pixels, strict=True)})
         return places, np.stack(pixels) if pixels else np.zeros((0, height, width, 3), np.float32)
+
+    def _check_same(self, first: int, digests: dict[str, str]) -> None:
+        """Compare the images of a part with those that were read before, and keep what tells them."""
+        path = self.out / "parts" / f"images-{first}.json"
+        try:
+            before = dict(parse_json(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):  # none yet, or a damaged one
+            before = {}
+        for name, digest in digests.items():
+            if before.get(name, digest) != digest:
+                raise ValueError(f"the picture {name} has changed since this job began; choose another --out.")
+        if not before.keys() >= digests.keys():
+            write_text(path, json.dumps(before | digests, indent=2) + "\n")
 
     def _measure(self, part: Part) -> _Measured | None:
         """Images and their measurements, equal for all methods; None where no image can be read."""
@@ -381,6 +406,21 @@ def _view(problems: Problem) -> Array:
 
 def _views(problems: Problem) -> np.ndarray:
     return np.asarray(_view(problems))
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+
+
+def _check_free(out: Path) -> None:
+    """See that a folder which holds no job has no file that a job would overwrite.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    for name in (*WRITTEN, "parts", "pictures"):
+        if (out / name).exists():
+            raise ValueError(f"{out / name} is not of a job, and would be overwritten; choose another --out.")
 
 
 def _readable(path: Path) -> bool:

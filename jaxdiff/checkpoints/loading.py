@@ -130,7 +130,7 @@ def _locate(name_or_path: Path) -> tuple[pathlib.Path, pathlib.Path]:
         text = os.fspath(hub.converted(text))
     if text in EMBEDDED:
         return assets.path(f"{text}.safetensors"), assets.path(f"{text}.json")
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(os.path.expanduser(text))
     if not os.path.exists(path):
         raise ValueError(_unknown(text))
     if path.is_dir():

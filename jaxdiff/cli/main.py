@@ -152,7 +152,7 @@ def _check_empty(args: argparse.Namespace) -> None:
     """An empty word is a shell variable that was not set; taken as a path it would be the current folder."""
     for name, value in vars(args).items():
         if value == "" or (isinstance(value, list) and "" in value):
-            raise ValueError(f"the value of {name} is empty: give one, or leave the option out.")
+            raise ValueError(f"the value of {name.replace('_', '-')} is empty: give one, or leave the option out.")
 
 
 def _sentence(error: Exception) -> str:

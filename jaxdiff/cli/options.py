@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = [
     "at_least_one",
     "check_batch_size",
     "check_count",
+    "check_free",
     "check_noise",
     "check_picture_path",
     "check_steps",
@@ -140,6 +142,18 @@ def check_picture_path(text: str, example: str) -> Path:
         raise ValueError(f"--out {out} is a folder; name a picture in it, such as {out / example}.")
     check_folder(out.parent)
     return out
+
+
+def check_free(out: Path, source: str, *, overwrite: bool) -> None:
+    """See that a file may be written.
+
+    Raises:
+        ValueError: if it is there and ``overwrite`` is off, or if it is the ``source`` that is read.
+    """
+    if out.exists() and os.path.exists(source) and os.path.samefile(out, source):
+        raise ValueError(f"{out} is read by this command, which would overwrite it; choose another --out.")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; add --overwrite, or choose another --out.")
 
 
 def load_prior(args: argparse.Namespace) -> Denoiser:

@@ -2,13 +2,15 @@
 
 import argparse
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxdiff import photos
-from jaxdiff.files import find_images, load_image, load_mask
+from jaxdiff.evaluation.folder import MANIFEST
+from jaxdiff.files import check_name, find_images, load_image, load_mask
 from jaxdiff.photos import Framing
 
 __all__ = ["ALIGN", "add_frame", "check_frame", "collected", "find", "framing_of", "names_of", "spelled_out"]
@@ -92,14 +94,28 @@ def framing_of(args: argparse.Namespace, note: Callable[[str], Any]) -> Framing 
 def find(given: Sequence[str]) -> list[Path]:
     """The pictures that are named, and those in the folders that are named; each once, in the order given.
 
+    Results of jaxdiff in a folder below are left out.
+
     Raises:
-        ValueError: if a folder holds no picture.
+        ValueError: if a folder holds no picture, or a picture's name is not UTF-8.
     """
-    found = [path for name in given for path in (find_images(name) if os.path.isdir(name) else [Path(name)])]
+    found = []
+    for name in given:
+        check_name(name)
+        found += _within(Path(name)) if os.path.isdir(name) else [Path(name)]
     once: dict[Path, Path] = {}
     for path in found:
         once.setdefault(path.resolve(), path)
     return list(once.values())
+
+
+def _within(folder: Path) -> list[Path]:
+    pictures = find_images(folder)
+    results = {path.parent for path in folder.rglob(MANIFEST)} - {folder}
+    own = [path for path in pictures if path.parent not in results]
+    if not own:
+        raise ValueError(f"all pictures in {folder} are results of jaxdiff; name them one by one, or another folder.")
+    return own
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -119,7 +135,23 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         names = [scheme(path) for path in paths]
         if len(set(names)) == len(names):
             return names
-    return ["-".join(path.resolve().parts[1:]) for path in paths]
+    return _numbered(["-".join(path.resolve().parts[1:]) for path in paths])
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """The names, with a number behind those that were there before.
+
+    >>> _numbered(["a", "a", "a-2"])
+    ['a', 'a-3', 'a-2']
+    """
+    taken, different = set(names), []
+    for name in names:
+        free = name
+        if name in different:
+            free = next(f"{name}-{i}" for i in itertools.count(2) if f"{name}-{i}" not in taken)
+        taken.add(free)
+        different.append(free)
+    return different
 
 
 def collected(tries: Iterable[Callable[[], Any]]) -> list[Any]:

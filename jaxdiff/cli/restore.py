@@ -1,6 +1,7 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
+import glob
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.engine.batches import chunk_size
+from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.in_photo import RESTORED, in_photo, photo_file_names, section_of
 from jaxdiff.evaluation.index import Entry, entry, write_index
@@ -169,24 +171,29 @@ def run(args: argparse.Namespace) -> None:
     """Measure, restore, score, write."""
     plan = planned(args)
     chosen, jobs, problem = plan.chosen, plan.jobs, plan.jobs[0].measured.problem
-    collected(partial(_check_folder, job) for job in jobs)
+    here = _root(args) if _several(args) else jobs[0].folder.path
+    kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
+    collected(partial(_check_folder, plan, job, goes_on=bool(_states(kept))) for job in jobs)
     if _several(args):
         _check_index(args)
-    here = _root(args) if _several(args) else jobs[0].folder.path
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
     if jobs[0].measured.truth is not None:
         what = f"{len(jobs)} pictures" if _several(args) else jobs[0].args.image
         say(f"simulating {args.task} of {what}; add --measured if the picture is already degraded")
     noise = both_scales(float(problem.noise_std), problem.noise)
     say(f"{args.task} by {chosen.method}{chosen.why or settings_note(args)}, {len(plan.grid.t)} steps, {noise}")
-    kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     draws = _draws(plan, kept)
     if _several(args):
         _write_all(args, jobs, draws, chosen.method)
     else:
         _write(jobs[0], draws[0], chosen.method)
-    for state in here.glob(f"{kept.stem}-*.npz"):
+    for state in _states(kept):
         state.unlink(missing_ok=True)
+
+
+def _states(kept: Path) -> list[Path]:
+    """Files of the state of a run that was stopped."""
+    return [*kept.parent.glob(f"{glob.escape(kept.stem)}-[0-9]*.npz")]
 
 
 def _jobs(args: argparse.Namespace, method: str, denoiser: Denoiser, note: Callable[[str], Any]) -> list[Job]:
@@ -213,13 +220,14 @@ def _run_name(args: argparse.Namespace, method: str) -> str:
     return f"{args.task.replace('/', '-')}-{method}"
 
 
-def _check_folder(job: Job) -> None:
+def _check_folder(plan: Plan, job: Job, *, goes_on: bool) -> None:
     args, truth = job.args, job.measured.truth is not None
     names = file_names(args.count, truth=truth)
     if job.measured.photo.framing is not None:
         names += photo_file_names(measured=truth)
     inputs = [*find(args.pictures), args.mask, args.kernel, args.settings]
-    job.folder.check(names, overwrite=args.overwrite, inputs=inputs)
+    run = fingerprint((job.measured.problem, plan.denoiser, plan.sampler, plan.grid, args.seed, args.count))
+    job.folder.check(names, overwrite=args.overwrite, inputs=inputs, run=run, goes_on=goes_on)
 
 
 def _check_index(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jaxdiff.cli.options import (
     load_prior,
 )
 from jaxdiff.engine import batch_keys, restore_many
+from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.names import unknown
@@ -68,14 +70,15 @@ def run(args: argparse.Namespace) -> None:
         raise unknown("sampler", args.sampler, UNCONDITIONAL)
     out = check_picture_path(args.out, "samples.png")
     batch_size = check_batch_size(args.batch_size)
-    folder = ResultsFolder(out.with_suffix(""))
+    folder = ResultsFolder(out.with_suffix(""), beside=out)
     denoiser = load_prior(args)
     check_count(args.count, denoiser.image_shape)
     names = [f"{i + 1:0{len(str(args.count))}d}.png" for i in range(args.count)]
-    folder.check(names, overwrite=args.overwrite)
     check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
+    run = fingerprint((denoiser, sampler, grid, args.seed, args.count))
+    folder.check(names, overwrite=args.overwrite, run=run, goes_on=bool(_kept(out)))
     out_folder(out.parent)
     with progress() as bar:
         outcome = restore_many(
@@ -92,12 +95,18 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.sampler} diverged with {args.prior}; use more --steps or another --sampler.")
     images = list(np.clip(outcome.x, -1, 1))
     folder.make()
-    folder.clear()
+    folder.begin(names)
     for name, image in zip(names, images, strict=True):
         save_image(folder.path / name, image)
         folder.wrote(name)
     save_image(out, sheet(images, columns=args.columns))
-    for state in out.parent.glob(f".{glob.escape(out.stem)}-[0-9]*.npz"):
+    folder.finish()
+    for state in _kept(out):
         state.unlink(missing_ok=True)
     say(f"{args.count} images in {folder.path} ({outcome.seconds:.1f} s of sampling)")
     open_first(out)
+
+
+def _kept(out: Path) -> list[Path]:
+    """Files of the state of a run that was stopped."""
+    return [*out.parent.glob(f".{glob.escape(out.stem)}-[0-9]*.npz")]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from jaxdiff.cli.console import open_first, say, show
-from jaxdiff.cli.options import add_general, check_picture_path
+from jaxdiff.cli.options import add_general, check_free, check_picture_path
 from jaxdiff.files import atomic, load_image, out_folder
 from jaxdiff.tasks import TASKS
 from jaxdiff.tasks.contact_sheet import SHEET, contact_sheet
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, default=128, help="side of the square that the picture is fitted to (default 128)"
     )
     parser.add_argument("--out", default="out/tasks.png", help="the contact sheet (default out/tasks.png)")
-    add_general(parser, seed=False)
+    add_general(parser, seed=False, overwrite=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     out = check_picture_path(args.out, "tasks.png")
     if args.size < 32 or args.size % 16:
         raise ValueError(f"--size {args.size} is not possible: take a multiple of 16, at least 32.")
+    check_free(out, args.image, overwrite=args.overwrite)
     image = load_image(args.image, size=(args.size, args.size), resize=True).pixels
     out_folder(out.parent)
     sheet = contact_sheet(jnp.asarray(image))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,8 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
 
 def _source(text: str) -> dict[str, Any]:
     path, sign, weight = text.rpartition("=")
+    if sign and not path:
+        raise ValueError(f"--data takes PATH or PATH=WEIGHT, and {text!r} has no path.")
     if not sign or Path(text).exists():
         return {"path": _absolute(text)}
     try:
@@ -149,7 +152,8 @@ def _teacher(value: Any) -> Any:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
+    here = Path(os.path.expanduser(path))
+    return str(here.absolute()) if here.exists() else path
 
 
 def _value(text: str) -> Any:
@@ -178,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
 
     writers = [writer_named(name, args.out) for name in dict.fromkeys(args.log_to)]
     trace = None if args.profile is None else Trace(check_folder(args.profile, "--profile"))
-    fresh = not Path(args.out).exists()
+    made = [path for path in (Path(args.out), *Path(args.out).parents) if not path.exists()]
     try:
         with progress() as bar:
             result = train(
@@ -186,8 +190,8 @@ def run(args: argparse.Namespace) -> int:
             )
     except ValueError:
         # Refused before the first update: leave nothing half-written behind in a folder that is ours.
-        if fresh and not (Path(args.out) / "log.csv").exists():
-            shutil.rmtree(args.out, ignore_errors=True)
+        if made and not (Path(args.out) / "log.csv").exists():
+            shutil.rmtree(made[-1], ignore_errors=True)
         raise
     if trace is not None:
         say(trace.told())

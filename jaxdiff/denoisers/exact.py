@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdiff import diffusion
+from jaxdiff._checks import concrete
 from jaxdiff._summary import Summarised
 from jaxdiff.denoisers.network import Prediction
 from jaxdiff.schedules import NoiseSchedule
@@ -66,12 +67,13 @@ def gaussian_prior(mean: Array, covariance: Array, schedule: NoiseSchedule) -> G
     mean, covariance = jnp.asarray(mean), jnp.asarray(covariance)
     if mean.ndim != 3:
         raise ValueError(f"the mean must be an image [H, W, C], got shape {mean.shape}.")
-    if not bool(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all()):
+    known = concrete(mean) and concrete(covariance)
+    if known and not bool(jnp.isfinite(mean).all() & jnp.isfinite(covariance).all()):
         raise ValueError("mean and covariance must be finite.")
     if covariance.shape != (mean.size, mean.size):
         raise ValueError(f"covariance must be [{mean.size}, {mean.size}] for this mean, got {covariance.shape}.")
     eigenvalues, basis = jnp.linalg.eigh((covariance + covariance.T) / 2)
-    if float(eigenvalues[0]) < -1e-5 * float(eigenvalues[-1]):
+    if known and float(eigenvalues[0]) < -1e-5 * float(eigenvalues[-1]):
         raise ValueError("the covariance has a negative eigenvalue; give a positive semi-definite matrix.")
     return GaussianPrior(mean, basis, jnp.maximum(eigenvalues, 0), schedule)
 
@@ -130,8 +132,9 @@ def gaussian_mixture_prior(
     weights, means, variances = jnp.asarray(weights), jnp.asarray(means), jnp.asarray(variances)
     if not (weights.shape == variances.shape == means.shape[:1]):
         raise ValueError(f"K differs: weights {weights.shape}, means {means.shape}, variances {variances.shape}.")
-    if not bool(jnp.all(weights > 0) & jnp.all(variances > 0)):
+    known = all(map(concrete, (weights, means, variances)))
+    if known and not bool(jnp.all(weights > 0) & jnp.all(variances > 0)):
         raise ValueError("weights and variances of a mixture must be positive.")
-    if not all(bool(jnp.isfinite(values).all()) for values in (weights, means, variances)):
+    if known and not all(bool(jnp.isfinite(values).all()) for values in (weights, means, variances)):
         raise ValueError("weights, means and variances of a mixture must be finite.")
     return GaussianMixturePrior(weights / weights.sum(), means, variances, schedule)

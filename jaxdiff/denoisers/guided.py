@@ -13,10 +13,13 @@ from jaxdiff.typing import Array, Shape, static
 
 __all__ = ["Autoguided", "autoguided"]
 
+CLAMPED = 1e-3
+"""Relative difference from which a σ is beyond the noise levels of the weak prior."""
+
 
 @struct.dataclass
 class Autoguided(Summarised):
-    """D + w (D − D_weak) between two noise levels, and D at all others.
+    """D + w (D − D_weak) between two noise levels, and D at all others, and where the weak prior knows no such level.
 
     Attributes:
         strong: the prior, D.
@@ -46,8 +49,10 @@ class Autoguided(Summarised):
         """Denoise one image at timestep t: a network call of each prior."""
         found, level = self.strong(x_t, t, s), self.schedule.at(t)
         sigma = jnp.sqrt(level.one_minus_alpha_bar / level.alpha_bar)
-        other = self.weak(x_t, level_of_sigma(self.weak.schedule, sigma).t)
+        known = level_of_sigma(self.weak.schedule, sigma)
+        other = self.weak(x_t, known.t)
         inside = (sigma >= self.sigma_range[0]) & (sigma <= self.sigma_range[1])
+        inside &= jnp.abs(known.sigma - sigma) <= CLAMPED * sigma
         weight = jnp.where(inside, self.weight, 0).astype(x_t.dtype)
         eps = found.eps + weight * (found.eps - other.eps)
         x0 = found.x0 + weight * (found.x0 - other.x0)

@@ -18,7 +18,7 @@ from jaxdiff.engine.placement import Placement, largest_batch, make_room
 from jaxdiff.engine.programs import compiled, initial, memory
 from jaxdiff.numerics import stack
 from jaxdiff.problems import Problem
-from jaxdiff.samplers.arguments import check_finite, check_run
+from jaxdiff.samplers.arguments import check_run, check_values
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.samplers.loop import as_needed, chunks
 from jaxdiff.samplers.trajectory import estimate
@@ -139,7 +139,7 @@ class Engine:
         found = 0
         while ahead := ahead + list(itertools.islice(rest, self.size - len(ahead))):
             side_by_side = stack(ahead)
-            check_finite(side_by_side.y)
+            check_values(side_by_side)
             found += len(ahead)
             yield len(ahead), side_by_side
             ahead = []
@@ -156,7 +156,7 @@ class Engine:
                     "a batch of problems needs a first axis, of one length, in y, sigma and all that the operator holds: give "
                     "a list of single problems, or one made by jd.engine.stack or vmap."
                 )
-            check_finite(problems.y)
+            check_values(problems)
             problems = jax.tree.map(lambda leaf: leaf[0], problems)
         check_run(self.denoiser, problems, self.sampler)
 
@@ -165,7 +165,7 @@ class Engine:
         self._check(example)
         devices = self.placement.width
         if batch_size != "auto":
-            if not isinstance(batch_size, int) or batch_size < 1:
+            if not isinstance(batch_size, int | np.integer) or batch_size < 1:
                 raise ValueError(f"batch_size={batch_size!r} is not possible: a positive whole number, or 'auto'.")
             self.size = -(-min(batch_size, count) // devices) * devices
             return

@@ -20,19 +20,36 @@ __all__ = [
 ]
 
 
-def _matrix(problem: Problem) -> Array:
-    """A as a matrix [M, D]."""
+class _Linear(NamedTuple):
+    """y − A μ = A (x₀ − μ) + n in real numbers: a complex entry of y is two rows, its real and its imaginary part.
+
+    Attributes:
+        a: A, [M, D].
+        variance: of each entry of n.
+        observed: [M], False where the row of A is 0.
+    """
+
+    a: Array
+    variance: Array
+    observed: Array
+
+    def innovation(self, spread: Array) -> Array:
+        """``spread`` + σ² I, [M, M]; 1 on the diagonal where the row of A is 0, so that σ = 0 divides by none."""
+        return spread + jnp.diag(jnp.where(self.observed, self.variance, 1.0).astype(spread.dtype))
+
+
+def _linear(problem: Problem) -> _Linear:
     if not isinstance(problem.operator, LinearOperator):
         raise ValueError(f"{type(problem.operator).__name__} is not linear, so its posterior has no closed form.")
     if problem.noise is not None:
         raise ValueError(f"under {problem.noise.title} the posterior has no closed form; give Gaussian noise of one σ.")
-    return problem.operator.as_matrix()
+    a = _real(problem.operator.as_matrix())
+    return _Linear(a, problem.noise_variance(floor=0.0), jnp.any(a != 0, axis=1))
 
 
-def _innovation(a: Array, spread: Array, problem: Problem) -> Array:
-    """``spread`` + σ² I, [M, M]; 1 on the diagonal where the row of A is 0, so that σ = 0 divides by none."""
-    observed = jnp.real(problem.operator.keep_observed(jnp.ones_like(problem.y))).ravel()
-    return spread + jnp.diag(jnp.where(observed != 0, problem.noise_std**2, 1.0).astype(spread.dtype))
+def _real(values: Array) -> Array:
+    """Complex entries as two real ones, along the first axis."""
+    return jnp.concatenate([values.real, values.imag]) if jnp.iscomplexobj(values) else values
 
 
 def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, Array]:
@@ -40,15 +57,17 @@ def gaussian_posterior(prior: GaussianPrior, problem: Problem) -> tuple[Array, A
 
     G = Σ Aᵀ (A Σ Aᵀ + σ² I)⁻¹,  mean = μ + G (y − A μ),  covariance = (I − G A) Σ (I − G A)ᵀ + σ² G Gᵀ.
 
+    If y is complex, its real and its imaginary part have the variance σ²/2 each.
+
     Raises:
         ValueError: if the operator is not linear, or the problem has a noise model.
     """
-    a = _matrix(problem)
-    prior_cov, variance = prior.covariance, problem.noise_std**2
-    gain = jnp.linalg.solve(_innovation(a, a @ prior_cov @ a.T, problem), a @ prior_cov).T
-    mean = prior.mean + (gain @ problem.residual(prior.mean).ravel()).reshape(prior.mean.shape)
+    known = _linear(problem)
+    a, prior_cov = known.a, prior.covariance
+    gain = jnp.linalg.solve(known.innovation(a @ prior_cov @ a.T), a @ prior_cov).T
+    mean = prior.mean + (gain @ _real(problem.residual(prior.mean).ravel())).reshape(prior.mean.shape)
     shrink = jnp.eye(a.shape[1], dtype=a.dtype) - gain @ a
-    return mean, shrink @ prior_cov @ shrink.T + variance * gain @ gain.T
+    return mean, shrink @ prior_cov @ shrink.T + known.variance * gain @ gain.T
 
 
 class MixturePosterior(NamedTuple):
@@ -82,11 +101,12 @@ def mixture_posterior(prior: GaussianMixturePrior, problem: Problem) -> MixtureP
     Raises:
         ValueError: if the operator is not linear, or the problem has a noise model.
     """
-    a = _matrix(problem)
+    known = _linear(problem)
+    a = known.a
 
     def component(mean: Array, v: Array) -> tuple[Array, Array, Array]:
-        innovation = _innovation(a, v * a @ a.T, problem)
-        residual = problem.operator.keep_observed(problem.residual(mean)).ravel()
+        innovation = known.innovation(v * a @ a.T)
+        residual = jnp.where(known.observed, _real(problem.residual(mean).ravel()), 0.0)
         gain = jnp.linalg.solve(innovation, v * a).T
         log_weight = -0.5 * (residual @ jnp.linalg.solve(innovation, residual) + jnp.linalg.slogdet(innovation)[1])
         return log_weight, mean.ravel() + gain @ residual, v * (jnp.eye(a.shape[1], dtype=a.dtype) - gain @ a)

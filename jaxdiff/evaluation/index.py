@@ -54,9 +54,10 @@ def write_index(
         The name of the file.
     """
     folder.make()
-    folder.clear()
+    folder.begin([REPORT])
     write_page(folder.path / REPORT, _page(entries, about, lost))
     folder.wrote(REPORT)
+    folder.finish()
     return REPORT
 
 

@@ -144,10 +144,11 @@ def write_restored(
     page = replace(page, sections=[*sections, *page.sections])
     write[REPORT] = partial(write_page, page=page)
     folder.make()
-    folder.clear()
+    folder.begin(write)
     for name, save in write.items():
         save(folder.path / name)
         folder.wrote(name)
+    folder.finish()
     return Written(sorted(write, key=lambda name: name != REPORT), rows, notes)
 
 

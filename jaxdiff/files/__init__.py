@@ -5,6 +5,7 @@ from jaxdiff.files.paths import atomic, check_folder, one_sentence, open_regular
 from jaxdiff.files.pictures import (
     SUFFIXES,
     LoadedImage,
+    check_name,
     data_uri,
     decode,
     find_images,
@@ -21,6 +22,7 @@ __all__ = [
     "LoadedImage",
     "atomic",
     "check_folder",
+    "check_name",
     "data_uri",
     "decode",
     "find_images",

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "LoadedImage",
+    "check_name",
     "data_uri",
     "decode",
     "find_images",
@@ -228,7 +229,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """The pictures in a folder and below it, sorted by name.
 
     Raises:
-        ValueError: if there is no such folder or no picture in it.
+        ValueError: if there is no such folder or no picture in it, or a picture's name is not UTF-8.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
@@ -236,7 +237,22 @@ def find_images(folder: str | Path) -> list[Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise ValueError(f"there is no picture in {folder}; expected files such as *.png or *.jpg.")
+    for path in found:
+        check_name(path)
     return found
+
+
+def check_name(path: str | Path) -> None:
+    """See that a file's name can be written into tables and pages.
+
+    Raises:
+        ValueError: if it is not UTF-8.
+    """
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ValueError(f"the name of {name} is not UTF-8; give the file another name.") from None
 
 
 def data_uri(pixels: np.ndarray) -> str:

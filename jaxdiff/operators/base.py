@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 
 from jaxdiff._summary import Summarised
-from jaxdiff.linalg import CGResult, conjugate_gradient, divide_or_zero, shrink
+from jaxdiff.linalg import CGResult, conjugate_gradient, divide_or_zero, least_squares, shrink
 from jaxdiff.numerics import expand
 from jaxdiff.operators import pictures
 from jaxdiff.typing import Array, Image, Measurement, Shape
@@ -61,11 +61,17 @@ class Operator(Summarised):
 
         Raises:
             ValueError: if ``x`` is not one image of ``image_shape``. (Without this check, most other shapes would broadcast.)
+                Also if it holds whole numbers, in which the weights of an operator would be rounded.
         """
         if np.shape(x) != tuple(self.image_shape):
             raise ValueError(
                 f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {np.shape(x)}; build "
                 "it with image_shape=image.shape, or use jax.vmap for a batch."
+            )
+        if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+            raise ValueError(
+                f"this {type(self).__name__} measures images of floating-point numbers on [-1, 1], got "
+                f"{jnp.result_type(x)}; for 0 … 255 give x / 127.5 - 1."
             )
         return self.apply(x)
 
@@ -186,7 +192,7 @@ class LinearOperator(Operator):
 
     def pinv_by_cg(self, y: Measurement, *, maxiter: int = 100, tol: float = 1e-6) -> CGResult:
         """A⁺ y by conjugate gradients on AᵀA x = Aᵀ y from zero, with the relative residual that was reached."""
-        return conjugate_gradient(self.gram, self.adjoint(y), maxiter=maxiter, tol=tol)
+        return least_squares(self, self.adjoint, y, maxiter=maxiter, tol=tol)
 
     def solve_by_cg(self, rho: float | Array, b: Image, *, maxiter: int = 100, tol: float = 1e-6) -> CGResult:
         """(Aᵀ A + ρ I)⁻¹ b by conjugate gradients, with the relative residual that was reached."""

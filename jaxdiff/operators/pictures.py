@@ -24,9 +24,10 @@ def log_magnitude(magnitude: Array, decades: float = 4.0) -> Array:
 def picture(y: Array) -> Array:
     """A measurement as a picture [h, w, 1 or 3] in [-1, 1].
 
-    Images are clipped to [-1, 1]. With two channels, or more than three, the picture is their mean. Other measurements are
-    stretched to their own range, on a sheet that is as square as possible.
+    Complex numbers are shown by their magnitude. Images are clipped to [-1, 1]. With two channels, or more than three, the
+    picture is their mean. Other measurements are stretched to their own range, on a sheet that is as square as possible.
     """
+    y = jnp.abs(y) if jnp.iscomplexobj(y) else y
     if y.ndim == 3 and y.shape[-1] in (1, 3):
         return jnp.clip(y, -1, 1)
     if y.ndim == 3:

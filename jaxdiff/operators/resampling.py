@@ -344,12 +344,14 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
+ROUNDING = 1e-9
+"""Places that differ by less are equal."""
 _INTERPOLATION = {
     "bicubic": (_cubic, 2),
     "bilinear": (lambda x: np.maximum(0, 1 - np.abs(x)), 1),
     "lanczos3": (lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0), 3),
-    # Half open, so that a sample on a border between two boxes counts once.
-    "box": (lambda x: ((x >= -0.5) & (x < 0.5)).astype(float), 0.5),
+    # Half open, so that a sample on a border between two boxes counts once, also if its place is rounded.
+    "box": (lambda x: ((x >= -0.5 - ROUNDING) & (x < 0.5 - ROUNDING)).astype(float), 0.5),
 }
 
 

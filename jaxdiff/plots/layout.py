@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.files import atomic, to_uint8
+from jaxdiff.operators.pictures import picture
 
 __all__ = ["curves", "image_table", "pyplot", "save_figure", "sheet", "spread_figure"]
 
@@ -108,9 +110,14 @@ def _cells(
     return figure, {(r, c): grid[r, place] for r in range(rows) for c, place in enumerate(places)}
 
 
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """The bytes of an image of any number of channels, [H, W, 1 or 3]."""
+    return to_uint8(np.asarray(picture(jnp.asarray(image))))
+
+
 def _show(axes: Any, image: np.ndarray) -> None:
     """A picture without a frame."""
-    values = to_uint8(image)
+    values = _bytes(image)
     axes.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -189,7 +196,7 @@ def spread_figure(
         axes = figure.add_axes(place)
         axes.set_axis_off()
         if i < len(images):
-            pixels = to_uint8(values)
+            pixels = _bytes(values)
             pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
         else:

@@ -13,9 +13,8 @@ from jaxdiff.operators.base import Operator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
-from jaxdiff.typing import Array
 
-__all__ = ["check_finite", "check_kinds", "check_run", "noisy_transition_of", "transition_of"]
+__all__ = ["check_values", "check_kinds", "check_run", "noisy_transition_of", "transition_of"]
 
 FOLLOWERS = "dps, daps or tds"
 """Methods that take the likelihood of any noise model, for the sentence that refuses another."""
@@ -69,9 +68,7 @@ def _check_problem(problem: Problem, denoiser: DenoiserLike) -> None:
     own, given = denoiser.schedule.alpha_bar.dtype, y.real.dtype
     if jnp.promote_types(own, given) != own:
         raise ValueError(f"the measurement is {given} and the prior {own}; give y as {own}, or the prior as {given}.")
-    if concrete(std) and not 0 <= float(std) < np.inf:  # in Python: a comparison by JAX is traced inside jit
-        raise ValueError(f"σ = {float(std):g} is no standard deviation: it is zero or positive, and finite.")
-    check_finite(y)
+    check_values(problem)
 
 
 def _check_served(sampler: Sampler, problem: Problem | None) -> None:
@@ -97,12 +94,17 @@ def _check_served(sampler: Sampler, problem: Problem | None) -> None:
     sampler.check(problem)
 
 
-def check_finite(y: Array) -> None:
-    """See that a measurement, or many, has no NaN, where its values are known.
+def check_values(problems: Problem) -> None:
+    """See that a measurement, or many, has no NaN and a possible σ, where these values are known.
 
     Raises:
-        ValueError: if it has.
+        ValueError: if not.
     """
+    y, std = problems.y, problems.noise_std
+    if concrete(std):
+        wrong = [value for value in np.asarray(std).ravel().tolist() if not 0 <= value < np.inf]
+        if wrong:
+            raise ValueError(f"σ = {wrong[0]:g} is no standard deviation: it is zero or positive, and finite.")
     if concrete(y) and not np.isfinite(np.asarray(y)).all():
         raise ValueError("the measurement y holds NaN or infinite values; repair it first, or mask those entries.")
 

@@ -139,10 +139,25 @@ def from_betas(betas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> 
             "(times 1000/T, those of linear() need 20 steps at least, those of scaled_linear() 12)."
         )
     log_alpha_bar = np.cumsum(np.log1p(-np.minimum(betas, 1 - 1e-12)))
-    return NoiseSchedule(
-        alpha_bar=jnp.asarray(np.exp(log_alpha_bar), dtype),
-        one_minus_alpha_bar=jnp.asarray(-np.expm1(log_alpha_bar), dtype),
-    )
+    return _rounded(np.exp(log_alpha_bar), -np.expm1(log_alpha_bar), dtype)
+
+
+def _rounded(alpha_bar: np.ndarray, one_minus_alpha_bar: np.ndarray, dtype: DTypeLike) -> NoiseSchedule:
+    """The schedule in a type that can hold it.
+
+    Raises:
+        ValueError: if ᾱ or 1 − ᾱ is rounded to 0 there, or the type has fewer digits than float32.
+    """
+    if jnp.finfo(dtype).bits < 32:
+        raise ValueError(f"a schedule needs float32 or float64, got dtype={jnp.dtype(dtype).name}.")
+    least = float(jnp.finfo(dtype).tiny)
+    for name, values in (("ᾱ", alpha_bar), ("1 − ᾱ", one_minus_alpha_bar)):
+        if values.min() < least:
+            raise ValueError(
+                f"{name} goes down to {values.min():.3g}, which is 0 in {jnp.dtype(dtype).name}; choose less extreme noise "
+                "levels."
+            )
+    return NoiseSchedule(jnp.asarray(alpha_bar, dtype), jnp.asarray(one_minus_alpha_bar, dtype))
 
 
 def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -> NoiseSchedule:
@@ -165,7 +180,7 @@ def from_sigmas(sigmas: Array | np.ndarray, *, dtype: DTypeLike = jnp.float32) -
         raise ValueError(
             "sigmas must be a list of positive, finite numbers that increase; sort them, and drop repeats."
         )
-    return NoiseSchedule(jnp.asarray(1 / (1 + square), dtype), jnp.asarray(square / (1 + square), dtype))
+    return _rounded(1 / (1 + square), square / (1 + square), dtype)
 
 
 def linear_betas(num_steps: int = 1000) -> np.ndarray:

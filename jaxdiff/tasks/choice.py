@@ -17,7 +17,7 @@ import jax
 from jaxdiff._checks import count, number
 from jaxdiff.denoisers import DenoiserLike
 from jaxdiff.network_calls import calls_of, steps_within
-from jaxdiff.noise import NoiseModel
+from jaxdiff.noise import Gaussian, NoiseModel
 from jaxdiff.operators.base import LinearOperator, Operator, SpectralOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Sampler
@@ -136,7 +136,7 @@ def default_for(
     table = _recorded() if table is None else table
     if noise is None:
         noise = _noise_of(task)
-    if isinstance(noise, NoiseModel):
+    if isinstance(noise, NoiseModel) and not isinstance(noise, Gaussian):  # which is a σ
         return _within(
             table["noise models"], calls, f"a method that follows the likelihood of {noise.title}", NO_RECORD
         )

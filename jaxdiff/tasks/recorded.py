@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from jaxdiff.names import load, unknown
-from jaxdiff.noise import NoiseModel
+from jaxdiff.noise import Gaussian, NoiseModel
 from jaxdiff.samplers import METHODS
 from jaxdiff.samplers.base import Sampler
 from jaxdiff.tasks.catalogue import get_task
@@ -51,6 +51,7 @@ def settings(
     if ":" not in method and method not in METHODS:
         raise unknown("method", method, METHODS)
     known = None if task is None else get_task(task)
+    noise = float(noise.std) if isinstance(noise, Gaussian) else noise
     entries = ("default",) if known is None else (task, known.family, "default")
     if table is not None:
         tables = [table.get(prior or "", {})]

@@ -37,6 +37,7 @@ NOT_NEGATIVE = (
     "data.cache_gib",
     "seed",
 )
+LARGEST = {"seed": 2**32 - 1, "steps": 2**31 - 1}
 PARTS = ("optimizer.final_fraction", "loss.teacher_share")
 """Fields in [0, 1]."""
 CHOICES = {
@@ -81,6 +82,9 @@ def _check_values(config: "TrainConfig") -> None:
     for name in NOT_NEGATIVE:
         if (value := attrgetter(name)(config)) < 0:
             raise ValueError(f"{name} must not be negative, got {value}.")
+    for name, most in LARGEST.items():
+        if (value := attrgetter(name)(config)) > most:
+            raise ValueError(f"{name} must be at most {most}, got {value}.")
     for name, allowed in CHOICES.items():
         if (value := attrgetter(name)(config)) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")

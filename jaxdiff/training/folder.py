@@ -1,11 +1,18 @@
 """The folder of a run: its description, which no other run may have, and the priors that it exports."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from jaxdiff.checkpoints import check_target, save_checkpoint
 from jaxdiff.files import out_folder, write_text
@@ -13,7 +20,7 @@ from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.state import TrainState, ema_name
 from jaxdiff.training.storage import Checkpoints
 
-__all__ = ["best_path", "claim", "export_averages", "flat", "made", "prior_paths"]
+__all__ = ["alone", "best_path", "claim", "export_averages", "flat", "made", "prior_paths"]
 
 FREE = ("report", "steps", "data.workers", "data.cache_gib")
 """What may differ between a run and its continuation without making it another run."""
@@ -29,6 +36,30 @@ def made(config: TrainConfig, path: str | Path) -> Path:
     for prior in [*prior_paths(config, out).values(), best_path(out)]:
         check_target(prior, overwrite=True)
     return out
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder, where the system can lock one.
+
+    Raises:
+        ValueError: if another process trains there.
+    """
+    if fcntl is None or jax.process_index() > 0:
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise ValueError(f"another process trains in {out}; wait for it, or choose another --out.") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def claim(config: TrainConfig, out: Path) -> Checkpoints:

@@ -20,7 +20,7 @@ from jaxdiff.profiling import Trace
 from jaxdiff.training.config import TrainConfig
 from jaxdiff.training.data import Dataset, Stream, prepare, stream
 from jaxdiff.training.evaluate import denoising_scores, draw
-from jaxdiff.training.folder import best_path, claim, export_averages, made, prior_paths
+from jaxdiff.training.folder import alone, best_path, claim, export_averages, made, prior_paths
 from jaxdiff.training.page import write_report
 from jaxdiff.training.report import Progress, Table, draw_curve
 from jaxdiff.training.start import added_parameters, initial, teachers_of, unlike
@@ -93,9 +93,22 @@ def train(
     mesh = data_mesh(_devices(config))
     _check_devices(config, mesh.size)
     out = made(config, out)
-    checkpoints = claim(config, out)
     if progress is None or jax.process_index() > 0:
         progress = Progress()
+    with alone(out):
+        return _train(config, out, mesh, progress, stop_at, writers, trace)
+
+
+def _train(
+    config: TrainConfig,
+    out: Path,
+    mesh: Any,
+    progress: Progress,
+    stop_at: int | None,
+    writers: Sequence[Writer],
+    trace: Trace | None,
+) -> Result:
+    checkpoints = claim(config, out)
     data = _read_data(config, progress)
     done = checkpoints.latest() or 0
     # A run that goes on no longer needs the weights that it started from.
@@ -157,6 +170,8 @@ class _Run:
 
     def go(self, stop: Stop, last: int) -> Result:
         report, saved = self.config.report, self.done
+        if self.done and not self._evaluated(self.done):
+            self._evaluate_if_due()  # a kill may have come after the checkpoint and before its evaluation
         while self.done < last and not told_to_stop(stop, self.done, report.log_every):
             batch = {k: jax.make_array_from_process_local_data(self._split, v) for k, v in next(self.batches).items()}
             self.state, metrics = self._update(self.state, batch)
@@ -179,8 +194,7 @@ class _Run:
             if self.done % report.checkpoint_every == 0 or self.done == self.config.steps:
                 self._save()
                 saved = self.done
-            if report.eval_every and self.done % report.eval_every == 0 and self.done < self.config.steps:
-                self._evaluate()
+            self._evaluate_if_due()
         if self.done > saved:
             self._save()
         finished = self.done >= self.config.steps
@@ -194,6 +208,11 @@ class _Run:
                 f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."
             )
         return Result(self.state, self.done, finished)
+
+    def _evaluate_if_due(self) -> None:
+        every = self.config.report.eval_every
+        if every and self.done % every == 0 and self.done < self.config.steps:
+            self._evaluate()
 
     def _evaluated(self, step: int) -> bool:
         return self._evaluation is not None and step in self._evaluation.column("step")

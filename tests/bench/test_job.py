@@ -338,3 +338,28 @@ def test_from_the_command_line(data, tmp_path, capsys, monkeypatch):
         assert word in message
         assert len(message.strip().splitlines()) == 1
         assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize("name", ["report.html", "results.csv", "summary.md"])
+def test_a_folder_with_files_of_the_user_is_refused(data, tiny, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name} is not of a job"):
+        bench.Job(GRID, data, tmp_path, tiny)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_picture_that_changed_is_not_mixed_with_the_old_one(tiny, tmp_path):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    PILImage.new("RGB", (8, 8), "red").save(pictures / "a.png")
+    grid = replace(GRID, tasks=("denoise",), methods=("ddnm",), seeds=(0,))
+    bench.Job(grid, pictures, out, tiny).run()
+    PILImage.new("RGB", (8, 8), "blue").save(pictures / "a.png")
+    with pytest.raises(ValueError, match="a has changed since this job began"):
+        bench.Job(replace(grid, seeds=(1,)), pictures, out, tiny).run()
+
+
+def test_an_own_task_that_fails_leaves_no_record(data, tiny, tmp_path):
+    with pytest.raises(ValueError, match="must be a function"):
+        bench.Job(replace(GRID, tasks=("json:dumps",)), data, tmp_path / "o", tiny)
+    assert not (tmp_path / "o").exists()

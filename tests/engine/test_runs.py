@@ -268,3 +268,23 @@ def test_progress_is_shown_where_it_is_asked_for(tiny, capsys):
     assert "DPS, 2 runs 8/8: done" in capsys.readouterr().err
     with pytest.raises(ValueError, match="give count=N"):
         jd.restore(KEY, tiny, iter(problems(1)), jd.samplers.dps(), steps=4, progress=True)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_an_impossible_sigma_is_found_in_any_problem(wrong):
+    prior = jd.denoisers.gaussian_prior(jnp.zeros((2, 2, 1)), jnp.eye(4), jd.schedules.linear(100))
+    problem = jd.Problem.of(jd.operators.denoise(image_shape=(2, 2, 1)), jnp.ones((2, 2, 1)), 0.1)
+    problems = [problem, problem.replace(noise_std=jnp.float32(wrong))]
+    with pytest.raises(ValueError, match="is no standard deviation"):
+        jd.restore(jax.random.key(0), prior, problems, jd.samplers.ddnm(), steps=2)
+
+
+@pytest.mark.parametrize("kind", [int, np.uint8])
+def test_a_measurement_of_whole_numbers_is_refused(kind):
+    with pytest.raises(ValueError, match="y must hold floating-point numbers"):
+        jd.Problem.of(jd.operators.denoise(image_shape=(2, 2, 1)), np.ones((2, 2, 1), kind), 0.5)
+
+
+def test_a_measurement_may_be_a_list():
+    problem = jd.Problem.of(jd.operators.denoise(image_shape=(1, 1, 1)), [[[0.5]]], 0.5)
+    assert float(problem.y[0, 0, 0]) == 0.5

@@ -258,3 +258,55 @@ def test_not_linear_is_noticed():
     for function in (jnp.square, lambda x: x + 1, jnp.abs):
         with pytest.raises(ValueError, match="not linear"):
             ops.from_linear_function(function, image_shape=SHAPE)
+
+
+def _without_every_other_row(shape):
+    return ops.from_linear_function(lambda x: x[::2], image_shape=shape)
+
+
+def _hidden_parts(shape):
+    return ops.inpaint_box(image_shape=shape, size=2) + ops.inpaint_box(image_shape=shape, size=2)
+
+
+def _seen_twice(shape):
+    corner = ops.crop((4, 4), image_shape=shape)
+    return ops.stack(corner, corner)
+
+
+def _hidden_and_blurred(shape):
+    return ops.inpaint_box(image_shape=shape, size=2) @ ops.gaussian_blur(image_shape=shape, std=0.6)
+
+
+@pytest.mark.parametrize("make", [_without_every_other_row, _hidden_parts, _hidden_and_blurred, _seen_twice])
+def test_the_gradient_of_pinv_is_that_of_the_dense_pseudo_inverse(make):
+    operator = make((8, 8, 1))
+    generator = np.random.default_rng(3)
+    y = jnp.asarray(generator.standard_normal(operator.measurement_shape).astype(np.float32))
+    along = generator.standard_normal(operator.image_shape).astype(np.float32)
+    gradient = jax.grad(lambda y: jnp.sum(operator.pinv_by_cg(y, maxiter=300, tol=1e-7).x * along))(y)
+    dense = np.linalg.pinv(np.asarray(operator.as_matrix(), np.float64), rcond=1e-6)
+    expected = dense.T @ along.ravel()
+    np.testing.assert_allclose(np.ravel(gradient), expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_the_gradient_of_a_complex_pinv_is_that_of_its_real_rows():
+    weights = jnp.asarray([1 + 2j, 0.5j, 0.0, 3.0])[:, None, None]
+    operator = ops.from_linear_function(lambda x: weights * x, image_shape=(4, 1, 1))
+    y = jnp.asarray(np.random.default_rng(0).standard_normal((4, 1, 1)) + 1j, jnp.complex64)
+    real, imaginary = jax.grad(lambda u, v: jnp.sum(operator.pinv(jax.lax.complex(u, v))), (0, 1))(y.real, y.imag)
+    w = np.asarray(weights).ravel()
+    expected = np.divide(w, np.abs(w) ** 2, out=np.zeros_like(w), where=w != 0)
+    np.testing.assert_allclose(np.ravel(real) + 1j * np.ravel(imaginary), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [ops.grayscale, ops.denoise, lambda image_shape: ops.super_resolution(2, image_shape=image_shape)]
+)
+def test_whole_numbers_are_refused(make):
+    with pytest.raises(ValueError, match=r"floating-point numbers on \[-1, 1\], got uint8"):
+        make(image_shape=SHAPE)(np.full(SHAPE, 200, np.uint8))
+
+
+def test_the_picture_of_complex_numbers_is_their_magnitude():
+    turned = ops.from_linear_function(lambda x: 0.5j * x, image_shape=SHAPE)
+    np.testing.assert_allclose(turned.view(turned(X)), np.abs(X) / 2, atol=1e-6)

@@ -142,3 +142,29 @@ def test_photons_below_black_lead_back():
 def test_bad_levels_are_refused(call):
     with pytest.raises(ValueError, match=r"(must be above 0|must lie in|must be at least 0)"):
         call()
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e5, 1e7, 1e9])
+def test_bright_light_has_the_moments_of_a_poisson_variable(rate):
+    clean = jnp.asarray([0.9, 0.0, -0.5])
+    draws = jax.vmap(lambda key: noise.poisson(rate).sample(key, clean))(jax.random.split(jax.random.key(0), 4000))
+    error = (np.asarray(draws, np.float64) - np.asarray(clean, np.float64)) / np.sqrt(
+        2 * (np.asarray(clean, np.float64) + 1) / (255 * rate)
+    )
+    if rate < 1e6:  # else float32 has no digits left for the noise
+        np.testing.assert_allclose(error.mean(0), 0, atol=4 / np.sqrt(4000))
+        np.testing.assert_allclose(error.std(0), 1, atol=4 / np.sqrt(8000))
+    np.testing.assert_allclose(draws, np.broadcast_to(clean, draws.shape), atol=10 / np.sqrt(255 * rate) + 1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0, 1e3, 1e5])
+def test_the_likelihood_of_poisson_noise_equals_scipys_at_every_rate(rate):
+    y = jnp.asarray([0.9, 0.0, -0.5])
+    counts = np.round((np.asarray(y, np.float64) + 1) * 255 / 2 * rate)
+    expected = scipy.stats.poisson.logpmf(counts, (np.asarray(y, np.float64) + 1) * 255 / 2 * rate)
+    np.testing.assert_allclose(noise.poisson(rate).log_density(y, y), expected, atol=2e-2)
+
+
+def test_gaussian_takes_no_number_by_name():
+    with pytest.raises(ValueError, match="give its σ with --noise-std"):
+        noise.named("gaussian:1")

@@ -82,3 +82,12 @@ def test_super_resolution_pinv_solves_exactly():
     operator = ops.super_resolution(image_shape=(64, 48, 3), factor=4)
     y = jnp.asarray(_image((16, 12, 3)))
     np.testing.assert_allclose(jax.jit(lambda y: operator(operator.pinv(y)))(y), y, atol=2e-5)
+
+
+def test_boxes_hold_each_sample_once():
+    for n in range(2, 70):
+        for m in range(1, n):
+            rows = np.asarray(ops.resize((m, m), image_shape=(n, n, 1), method="box").rows.matrix) > 0
+            # Box i holds the samples whose centre 2j + 1, in halves of n/m, lies in ]2 i n/m, 2 (i+1) n/m].
+            exact = [[2 * i * n < (2 * j + 1) * m <= 2 * (i + 1) * n for j in range(n)] for i in range(m)]
+            np.testing.assert_array_equal(rows, exact, err_msg=f"{n} to {m}")

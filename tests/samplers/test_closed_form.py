@@ -95,7 +95,9 @@ def run(name, steps, kind="mask"):
 def documented():
     """Draws and steps of the first table, and (mean, cov, spread) under the mask by method."""
     text = DOCS.read_text("utf-8")
-    draws, steps = map(int, re.search(r"^(\d+) draws, (\d+) steps, sigma 0\.2;", text, re.MULTILINE).groups())
+    draws, steps = map(
+        int, re.search(r"^(\d+) draws, (\d+) steps, σ = 0\.2 \(mixture: 0\.5\)\.", text, re.MULTILINE).groups()
+    )
     rows = re.findall(rf"^\| `(.+?)` \| \d+ \+ \d+ {FIGURE * 3}", text, re.MULTILINE)
     return draws, steps, {name: tuple(map(float, row)) for name, *row in rows}
 

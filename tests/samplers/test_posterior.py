@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdiff as jd
 from jaxdiff import operators
 from jaxdiff.denoisers import gaussian_mixture_prior, gaussian_prior
 from jaxdiff.evaluation import calibration, coverage
@@ -300,3 +301,35 @@ def test_what_diverged_does_not_look_perfect(world):
     assert not np.isfinite(found.samples).all()
     assert np.isnan(found.std).any()
     assert np.isnan(found.info.residual[:, -1]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_complex_measurements_are_two_real_ones(seed):
+    generator = np.random.default_rng(seed)
+    matrix = (generator.standard_normal((3, 4)) + 1j * generator.standard_normal((3, 4))).astype(np.complex64)
+    mean = generator.standard_normal(4)
+    root = generator.standard_normal((4, 4))
+    y = (generator.standard_normal(3) + 1j * generator.standard_normal(3)).astype(np.complex64)
+    operator = jd.operators.from_linear_function(
+        lambda x: jnp.asarray(matrix) @ x.ravel().astype(jnp.complex64), image_shape=(2, 2, 1)
+    )
+    prior = jd.denoisers.gaussian_prior(
+        jnp.asarray(mean.reshape(2, 2, 1), jnp.float32),
+        jnp.asarray(root @ root.T, jnp.float32),
+        jd.schedules.linear(100),
+    )
+    found_mean, found = gaussian_posterior(prior, jd.Problem.of(operator, jnp.asarray(y), 0.3))
+    rows, values = np.concatenate([matrix.real, matrix.imag]), np.concatenate([y.real, y.imag])
+    covariance = np.linalg.inv(np.linalg.inv(root @ root.T) + rows.T @ rows / (0.3**2 / 2))
+    expected = mean + covariance @ rows.T @ (values - rows @ mean) / (0.3**2 / 2)
+    np.testing.assert_allclose(np.ravel(found_mean), expected, atol=2e-3)
+    np.testing.assert_allclose(found, covariance, atol=2e-3)
+
+
+def test_without_noise_hidden_pixels_of_a_composition_keep_the_prior():
+    operator = jd.operators.denoise(image_shape=(2, 2, 1)) @ jd.operators.inpaint_box(image_shape=(2, 2, 1), size=1)
+    prior = jd.denoisers.gaussian_prior(jnp.zeros((2, 2, 1)), jnp.eye(4), jd.schedules.linear(100))
+    mean, covariance = gaussian_posterior(prior, jd.Problem.of(operator, operator(jnp.ones((2, 2, 1))), 0.0))
+    hidden = np.ravel(operator(jnp.ones((2, 2, 1)))) == 0
+    np.testing.assert_allclose(np.ravel(mean), ~hidden, atol=1e-6)
+    np.testing.assert_allclose(np.diag(covariance), hidden, atol=1e-6)

@@ -102,3 +102,10 @@ def test_an_embedded_prior_has_its_own_records():
     assert "with faces64" in found.why
     assert float(found.sampler.zeta) == pytest.approx(1.432)
     assert tasks.best("dps/inpaint_box", prior, calls=20).why == found.why
+
+
+def test_gaussian_noise_is_its_sigma():
+    named = default_for("gaussian_blur", "faces64", 20, noise=jd.noise.gaussian(0.05))
+    assert named == default_for("gaussian_blur", "faces64", 20, noise=0.05)
+    found = tasks.settings("dps", "gaussian_blur", "faces64", noise=jd.noise.gaussian(0.05))
+    assert found == tasks.settings("dps", "gaussian_blur", "faces64", noise=0.05)

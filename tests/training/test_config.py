@@ -85,6 +85,8 @@ def test_bundled_configurations_are_possible_and_round_trip(name):
         ({"data.sources": [{"path": "a", "weight": 0.0}]}, "weight must be above 0"),
         ({"data.sources": [{"weight": 1.0}]}, "needs a path"),
         ({"seed": -1}, "not be negative"),
+        ({"seed": 2**32}, "seed must be at most"),
+        ({"steps": 10**30}, "steps must be at most"),
     ],
 )
 def test_impossible_configurations_are_refused(tiny, changes, sentence):

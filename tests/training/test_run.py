@@ -16,6 +16,8 @@ from jaxdiff import load_denoiser
 from jaxdiff.cli.train import _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, loop, train
 from jaxdiff.training.config import Teacher
+from jaxdiff.training.folder import alone
+from tests.support import networks
 from tests.support.networks import quick
 from tests.support.runs import rows_of, same
 
@@ -200,3 +202,46 @@ def test_files_named_by_a_field_become_absolute_too(tmp_path, monkeypatch):
     assert config.loss.teachers == (Teacher(str(tmp_path / "teacher.safetensors")),)
     assert config.data.holdout_path == str(tmp_path)
     assert config.init == "faces64"
+
+
+def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
+    pytest.importorskip("fcntl")
+    with alone(tmp_path), pytest.raises(ValueError, match="another process trains"):
+        train(tiny(), tmp_path)
+    with alone(tmp_path):
+        pass
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_a_kill_left_out_is_made(tiny, tmp_path, monkeypatch):
+    networks.install()
+    config = tiny(steps=6, report__checkpoint_every=2, report__eval_every=2, report__samples=0)
+    train(config, tmp_path / "whole")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "stopped")
+    train(config, tmp_path / "stopped")
+    ours, theirs = (rows_of(tmp_path / name / "evaluation.csv") for name in ("stopped", "whole"))
+    assert [row["step"] for row in theirs] == ["2", "2", "4", "4", "6", "6"]
+    assert ours == theirs
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = [
+        "--config",
+        "faces64_minutes",
+        "--data",
+        str(tmp_path / "nosuch"),
+        "--out",
+        str(tmp_path / "deep" / "a" / "b"),
+    ]
+    with pytest.raises(ValueError, match="nosuch"):
+        run(parser.parse_args(words))
+    assert not (tmp_path / "deep").exists()

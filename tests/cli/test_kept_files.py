@@ -1,0 +1,104 @@
+"""No file of the user is lost, and a command that was stopped while it wrote goes on."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from jaxdiff.cli import pictures, restore, sample
+from jaxdiff.evaluation import restored
+from tests.support.networks import tiny_denoiser
+
+
+@pytest.fixture
+def prior(monkeypatch):
+    found = tiny_denoiser((64, 64, 3), clip=True)
+    for room in (restore, sample):
+        monkeypatch.setattr(room, "load_prior", lambda args: found)
+    return found
+
+
+def test_a_sheet_of_samples_replaces_no_picture_of_the_user(jaxdiff, face, prior, tmp_path):
+    before = face.read_bytes()
+    words = ("sample", "--count", 1, "--steps", 2, "--out")
+    for more in ((), ("--overwrite",)):
+        code, _, err = jaxdiff(*words, face, *more)
+        assert code == 2
+        assert "face.png is not ours" in err
+    assert face.read_bytes() == before
+    sheet = tmp_path / "sheet.png"
+    assert jaxdiff(*words, sheet)[0] == 0
+    assert "add --overwrite" in jaxdiff(*words, sheet)[2]
+    assert jaxdiff(*words, sheet, "--overwrite")[0] == 0
+    sheet.write_bytes(before)
+    assert "sheet.png is not ours" in jaxdiff(*words, sheet, "--overwrite")[2]
+
+
+def test_a_contact_sheet_replaces_nothing_unless_told_to(jaxdiff, face, tmp_path):
+    assert "is read by this command" in jaxdiff("tasks", face, "--size", 32, "--out", face, "--overwrite")[2]
+    (tmp_path / "mine.png").write_text("mine")
+    assert "add --overwrite" in jaxdiff("tasks", face, "--size", 32, "--out", tmp_path / "mine.png")[2]
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("stopped_at", ["restored_1.png", "report.html"])
+def test_a_restoration_that_was_stopped_while_it_wrote_goes_on(jaxdiff, face, prior, tmp_path, monkeypatch, stopped_at):
+    words = ("restore", face, "--task", "denoise", "--method", "ddnm", "--steps", 2, "--out", tmp_path / "o")
+    with monkeypatch.context() as patch:
+        for name in ("save_image", "write_page"):
+            whole = getattr(restored, name)
+
+            def stopping(path, *more, whole=whole, **options):
+                whole(path, *more, **options)
+                if path.name == stopped_at:
+                    raise KeyboardInterrupt
+
+            patch.setattr(restored, name, stopping)
+        assert jaxdiff(*words)[0] == 130
+    assert (tmp_path / "o" / stopped_at).exists()
+    assert "add --overwrite" in jaxdiff(*words, "--seed", 1)[2], "another run is not the one that was stopped"
+    assert jaxdiff(*words)[0] == 0
+    assert (tmp_path / "o" / "report.html").exists()
+    assert "add --overwrite" in jaxdiff(*words)[2], "a run that has ended does not go on"
+    PILImage.new("RGB", (4, 4)).save(tmp_path / "o" / "restored_1.png")
+    assert "restored_1.png is not ours" in jaxdiff(*words, "--overwrite")[2]
+
+
+def test_results_below_a_folder_are_no_pictures_to_restore(jaxdiff, face, prior, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--method", "ddnm", "--steps", 2)
+    assert jaxdiff("restore", ".", "--task", "denoise", *words)[0] == 0
+    assert pictures.find(["."]) == [face.relative_to(tmp_path)]
+    assert len(pictures.find(["out/face-denoise-ddnm"])) > 1, "unless their own folder is named"
+    with pytest.raises(ValueError, match="are results of jaxdiff"):
+        pictures.find(["out"])
+
+
+def test_a_name_that_is_not_utf8_is_refused_at_once(jaxdiff, face, prior, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    os.rename(face, name)
+    code, _, err = jaxdiff("restore", tmp_path, "--task", "denoise", "--out", tmp_path / "o")
+    assert code == 2
+    assert r"caf\xe9.png is not UTF-8" in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_pictures_whose_paths_read_the_same_have_folders_of_their_own(tmp_path):
+    paths = [tmp_path / "a-b" / "c" / "x.png", tmp_path / "a" / "b" / "c" / "x.png"]
+    assert len(set(pictures.names_of(paths))) == 2
+
+
+@pytest.mark.parametrize("words", [("info", "~nobody-of-this-name"), ("sample", "--prior", "~nobody-of-this-name/x")])
+def test_a_tilde_of_no_user_is_a_file_that_is_not_there(jaxdiff, words):
+    code, _, err = jaxdiff(*words)
+    assert code == 2
+    assert "~nobody-of-this-name" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_overview_is_a_picture_for_two_channels():
+    from jaxdiff.plots.layout import image_table
+
+    figure = image_table([[np.zeros((4, 4, 2)), np.zeros((4, 4, 4))]])
+    assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]

@@ -102,9 +102,7 @@ def run(args: argparse.Namespace) -> None:
     if args.distributed:
         hosts.join()
     denoiser = load_prior(args)
-    args.steps = STEPS if args.steps is None else args.steps
-    if args.calls is None:
-        check_steps(denoiser, args.steps)
+    args.steps = check_steps(denoiser, args.steps, STEPS)
     choose_devices(args.devices, 1)  # refuses what this process has not, before anything is made
     cpu = jax.local_devices()[0].platform == "cpu"
     grid = Grid(

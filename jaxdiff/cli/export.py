@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="recorded",
         help="recorded (default): those found for the task and prior; defaults: the method's own; or a file of jaxdiff tune",
     )
-    group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
+    group.add_argument("--steps", type=int, default=None, help="steps of a run (default 250)")
     group.add_argument("--spacing", default=None, help="grid of noise levels (default: the method's own)")
     group = parser.add_argument_group("output")
     group.add_argument("--batch-size", type=int, default=1, help="images in a call (default 1)")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     check_operator(args)
     at_least_one(args, "batch_size")
     denoiser = load_prior(args)
-    check_steps(denoiser, args.steps)
+    args.steps = check_steps(denoiser, args.steps)
     place, _ = jax.random.split(jax.random.key(args.seed))  # as jaxdiff restore places a mask
     operator, noise_std = operator_of(args, place, denoiser.image_shape), _noise_std(args)
     task = recorded_as(args.task)

@@ -1,6 +1,7 @@
 """The ``jaxdiff`` command: options to calls. Each subcommand is a module of this folder."""
 
 import argparse
+import errno
 import importlib
 import os
 import shlex
@@ -40,6 +41,8 @@ LONG = {"bench", "doctor", "info", "reproduce", "train", "tune"}
 """Commands that run for minutes, where faster kernels are worth more than programs on disk, and those that tell."""
 
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Errors of a disk that takes no more."""
 LONGEST = 2000
 """Letters of a sentence on standard error: names of files and options may be of any length."""
 
@@ -159,6 +162,8 @@ def _sentence(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         text = f"cannot use {error.filename} ({error.strerror})"
+    elif isinstance(error, OSError) and error.errno in FULL:
+        text = f"a file cannot be written ({error.strerror}); free some space, or choose another --out."
     return one_sentence(text, LONGEST)
 
 

@@ -10,7 +10,7 @@ from jaxdiff import memory
 from jaxdiff.checkpoints import load_denoiser
 from jaxdiff.cli.console import say
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import check_folder
+from jaxdiff.files import check_folder, one_sentence
 from jaxdiff.noise import named
 from jaxdiff.runtime import fast_dtype
 from jaxdiff.samplers.grids import NOISE_SPACINGS
@@ -90,16 +90,21 @@ def add_length(group: argparse._ArgumentGroup, default: str) -> None:
     )
 
 
+MOST = 2**31 - 1
+"""Largest value of a count."""
+
+
 def at_least_one(args: argparse.Namespace, *names: str) -> None:
-    """Check that options, if they are given, are positive.
+    """Check that options, if they are given, are positive, and no larger than a count can be.
 
     Raises:
         ValueError: if one is not.
     """
     for name in names:
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} is not possible: it is at least 1.")
+        if value is not None and not 1 <= value <= MOST:
+            limit = "at least 1" if value < 1 else f"at most {MOST}"
+            raise ValueError(f"--{name.replace('_', '-')} {one_sentence(value, 40)} is not possible: it is {limit}.")
 
 
 def check_count(count: int, image_shape: Sequence[int], pictures: int = 1) -> None:
@@ -198,13 +203,15 @@ def check_noise(args: argparse.Namespace) -> None:
             raise ValueError(f"--noise-std goes with Gaussian noise, not with --noise {noise}; give one of them.")
 
 
-def check_steps(denoiser: Denoiser, steps: int) -> int:
-    """``steps`` if the prior's schedule can take as many.
+def check_steps(denoiser: Denoiser, steps: int | None, default: int = 250) -> int:
+    """``steps`` if the prior's schedule can take as many. None stands for ``default``, or for as many as it can take.
 
     Raises:
-        ValueError: if not.
+        ValueError: if it cannot take as many.
     """
     total = denoiser.schedule.num_steps
+    if steps is None:
+        return min(default, total)
     if not 1 <= steps <= total:
         raise ValueError(f"--steps {steps} is not possible with this prior: choose between 1 and {total}.")
     return steps

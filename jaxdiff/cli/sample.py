@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to draw")
     group.add_argument("--count", type=int, default=16, help="number of images (default 16)")
     group.add_argument("--sampler", default="ddpm", help=f"{', '.join(UNCONDITIONAL)} (default ddpm)")
-    group.add_argument("--steps", type=int, default=250, help="steps of a run (default 250)")
+    group.add_argument("--steps", type=int, default=None, help="steps of a run (default 250)")
     add_run(group)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     denoiser = load_prior(args)
     check_count(args.count, denoiser.image_shape)
     names = [f"{i + 1:0{len(str(args.count))}d}.png" for i in range(args.count)]
-    check_steps(denoiser, args.steps)
+    args.steps = check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
     run = fingerprint((denoiser, sampler, grid, args.seed, args.count))

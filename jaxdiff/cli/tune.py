@@ -92,9 +92,7 @@ def run(args: argparse.Namespace) -> None:
     if out.exists():
         read_settings(out)
     denoiser = load_prior(args)
-    args.steps = STEPS if args.steps is None else args.steps
-    if args.calls is None:
-        check_steps(denoiser, args.steps)
+    args.steps = check_steps(denoiser, args.steps, STEPS)
     with progress() as bar:
         truths = _truths(args, denoiser, bar)
         out_folder(out.parent)

@@ -71,7 +71,7 @@ def claim(config: TrainConfig, out: Path) -> Checkpoints:
     file = out / "config.json"
     checkpoints = Checkpoints(out / "checkpoints", config.report.keep)
     if file.exists() and checkpoints.latest() is not None:
-        there, here = flat(TrainConfig.from_json(file.read_text()).to_dict()), flat(config.to_dict())
+        there, here = flat(_description(file, checkpoints).to_dict()), flat(config.to_dict())
         for name in sorted(set(there) | set(here)):
             if there.get(name) != here.get(name) and not _is_free(name):
                 checkpoints.close()
@@ -82,6 +82,14 @@ def claim(config: TrainConfig, out: Path) -> Checkpoints:
     if jax.process_index() == 0:
         write_text(file, config.to_json())
     return checkpoints
+
+
+def _description(file: Path, checkpoints: Checkpoints) -> TrainConfig:
+    try:
+        return TrainConfig.from_json(file.read_text("utf-8"))
+    except ValueError as error:
+        checkpoints.close()
+        raise ValueError(f"{file} is damaged ({error}); put it right, or choose another --out.") from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

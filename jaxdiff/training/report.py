@@ -18,7 +18,14 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         self._path, self._columns = path, list(columns)
-        self.rows = [row for row in _read(path, self._columns) if int(row["step"]) <= step]
+        try:
+            self.rows = [row for row in _read(path, self._columns) if int(row["step"]) <= step]
+            for name in self._columns:
+                self.column(name)
+        except (ValueError, UnicodeDecodeError):
+            raise ValueError(
+                f"{path} is damaged; put it right, or delete it and give the same command again."
+            ) from None
         with atomic(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()

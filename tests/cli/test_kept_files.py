@@ -1,12 +1,16 @@
 """No file of the user is lost, and a command that was stopped while it wrote goes on."""
 
+import argparse
+import errno
 import os
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from jaxdiff import schedules
 from jaxdiff.cli import pictures, restore, sample
+from jaxdiff.cli.options import at_least_one, check_steps
 from jaxdiff.evaluation import restored
 from tests.support.networks import tiny_denoiser
 
@@ -102,3 +106,28 @@ def test_the_overview_is_a_picture_for_two_channels():
 
     figure = image_table([[np.zeros((4, 4, 2)), np.zeros((4, 4, 4))]])
     assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]
+
+
+def test_a_prior_of_few_timesteps_has_shorter_runs_by_default():
+    prior = tiny_denoiser((8, 8, 3), schedules.linear(50))
+    assert check_steps(prior, None) == 50
+    assert check_steps(prior, None, 20) == 20
+    with pytest.raises(ValueError, match="--steps 51 is not possible with this prior"):
+        check_steps(prior, 51)
+
+
+def test_a_count_has_a_largest_value():
+    with pytest.raises(ValueError, match="is not possible: it is at most 2147483647"):
+        at_least_one(argparse.Namespace(count=10**400), "count")
+
+
+def test_a_full_disk_is_told_with_what_to_do(jaxdiff, face, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jaxdiff.cli.tasks.contact_sheet", full)
+    code, _, err = jaxdiff("tasks", face, "--size", 32, "--out", tmp_path / "sheet.png")
+    assert code == 2
+    assert err.splitlines() == [
+        "jaxdiff: a file cannot be written (No space left on device); free some space, or choose another --out."
+    ]

@@ -17,6 +17,7 @@ from jaxdiff.cli.train import _absolute, add_arguments, config_from, run
 from jaxdiff.training import TrainConfig, loop, train
 from jaxdiff.training.config import Teacher
 from jaxdiff.training.folder import alone
+from jaxdiff.training.report import Table
 from tests.support import networks
 from tests.support.networks import quick
 from tests.support.runs import rows_of, same
@@ -245,3 +246,12 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="nosuch"):
         run(parser.parse_args(words))
     assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("name", ["log.csv", "evaluation.csv"])
+def test_a_damaged_table_is_named(tmp_path, name):
+    columns = ["step", "loss"]
+    (tmp_path / name).write_text("step,loss\nfirst,0.1\n")
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        Table(tmp_path / name, columns, 3)
+    assert (tmp_path / name).read_text() == "step,loss\nfirst,0.1\n"

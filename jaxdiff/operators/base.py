@@ -1,7 +1,8 @@
 """The base classes of operators. An operator is the forward model y = A(x) of one image, as a frozen pytree.
 
 Arrays such as a mask, a kernel or angles are leaves. So a new mask does not compile again, and ``vmap`` runs over a batch
-of masks. Shapes are static. An operator computes in the dtype of its image.
+of masks. Shapes are static. An operator computes in the dtype of its image. Those with FFTs
+refuse float16 and bfloat16.
 
 Operators compare and hash by identity. So ``jax.jit(operator)`` works, and an operator can be an argument of a function.
 
@@ -49,6 +50,9 @@ class Operator(Summarised):
 
     __array_ufunc__: ClassVar[None] = None  # numpy leaves c * A to the operator, and does not look into it
 
+    half: ClassVar[bool] = True
+    """Whether it computes in float16 and bfloat16, too."""
+
     image_shape: Shape = struct.field(pytree_node=False, kw_only=True)
 
     def apply(self, x: Image) -> Measurement:
@@ -61,17 +65,23 @@ class Operator(Summarised):
 
         Raises:
             ValueError: if ``x`` is not one image of ``image_shape``. (Without this check, most other shapes would broadcast.)
-                Also if it holds whole numbers, in which the weights of an operator would be rounded.
+                Also if it holds whole numbers, in which the weights of an operator would be rounded, or half precision if
+                the operator needs more.
         """
         if np.shape(x) != tuple(self.image_shape):
             raise ValueError(
                 f"this {type(self).__name__} measures one image {tuple(self.image_shape)}, got shape {np.shape(x)}; build "
                 "it with image_shape=image.shape, or use jax.vmap for a batch."
             )
-        if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        kind = jnp.result_type(x)
+        if not jnp.issubdtype(kind, jnp.inexact):
             raise ValueError(
-                f"this {type(self).__name__} measures images of floating-point numbers on [-1, 1], got "
-                f"{jnp.result_type(x)}; for 0 … 255 give x / 127.5 - 1."
+                f"this {type(self).__name__} measures images of floating-point numbers on [-1, 1], got {kind}; for 0 … 255 "
+                "give x / 127.5 - 1."
+            )
+        if not self.half and jnp.finfo(kind).bits < 32:
+            raise ValueError(
+                f"this {type(self).__name__} needs float32 or float64, got {kind}; give x.astype(jnp.float32)."
             )
         return self.apply(x)
 

@@ -5,7 +5,7 @@ hundred times slower. Gaussian blurs are separable, and have all closed forms wi
 """
 
 from functools import partial
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,8 @@ class Blur(LinearOperator):
         kernel: k [h, w], both odd. It is not flipped: this is a cross-correlation, like torch's conv2d.
         padding: "reflect" or "zero".
     """
+
+    half: ClassVar[bool] = False
 
     kernel: Array
     padding: str = struct.field(pytree_node=False)
@@ -70,6 +72,8 @@ class CircularBlur(SpectralOperator):
         kernel: k [h, w], both odd, of any size. A kernel that is larger than the image wraps around.
         rcond: singular values up to ``rcond`` times the largest count as zero in ``pinv`` and the spectral form.
     """
+
+    half: ClassVar[bool] = False
 
     kernel: Array
     rcond: Array

@@ -5,6 +5,8 @@ deviation σ. With ``complex_image``, the image's two channels are the real and 
 is a separate real image.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,8 @@ class MRI(SpectralOperator):
         mask: m [H, W] in {0, 1}, with the zero frequency at (H//2, W//2).
         complex_image: whether the image's two channels are the real and the imaginary part. Then C is 1 in y.
     """
+
+    half: ClassVar[bool] = False
 
     mask: Array
     complex_image: bool = struct.field(pytree_node=False)
@@ -86,6 +90,8 @@ class MultiCoilMRI(LinearOperator):
         sensitivities: s [coils, H, W, 2], the real and the imaginary part.
         complex_image: as in :class:`MRI`.
     """
+
+    half: ClassVar[bool] = False
 
     mask: Array
     sensitivities: Array

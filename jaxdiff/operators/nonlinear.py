@@ -48,6 +48,8 @@ class PhaseRetrieval(Operator):
         padding: rows and columns of zeros on each side.
     """
 
+    half: ClassVar[bool] = False
+
     scale: Array
     shift: Array
     padding: tuple[int, int] = struct.field(pytree_node=False)
@@ -77,6 +79,8 @@ class CodedPhaseRetrieval(Operator):
     Reference:
         Candès, Li and Soltanolkotabi, "Phase Retrieval from Coded Diffraction Patterns", 2015.
     """
+
+    half: ClassVar[bool] = False
 
     phases: Array
 
@@ -188,6 +192,8 @@ class CameraBlur(Operator):
         gamma: γ, which is 2.2 for common displays.
         exposure: e. If it is above 1, highlights saturate.
     """
+
+    half: ClassVar[bool] = False
 
     blur: LinearOperator
     gamma: Array

@@ -1,6 +1,6 @@
 """Lower resolution: block averages, antialiased bicubic resizing, every n-th pixel, or a blur before every n-th pixel."""
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +134,8 @@ class BlurDownsample(LinearOperator):
         Zhao et al., "Fast Single Image Super-Resolution Using a New Analytical Solution for l2-l2 Problems", IEEE TIP
         2016. DPIR and DiffPIR use it, too.
     """
+
+    half: ClassVar[bool] = False
 
     blur: LinearOperator
     lattice: Subsample

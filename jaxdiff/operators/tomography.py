@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,8 @@ class Radon(LinearOperator):
     Reference:
         Kak and Slaney, "Principles of Computerized Tomographic Imaging", 1988, chapter 3.
     """
+
+    half: ClassVar[bool] = False
 
     cos: Array
     sin: Array

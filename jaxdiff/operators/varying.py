@@ -1,5 +1,7 @@
 """A blur that varies over the image, made of several kernels."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,8 @@ class VaryingBlur(LinearOperator):
     Reference:
         Nagy and O'Leary, "Restoring Images Degraded by Spatially Variant Blur", SIAM J. Sci. Comput. 1998.
     """
+
+    half: ClassVar[bool] = False
 
     kernels: Array
     weights: Array

@@ -310,3 +310,21 @@ def test_whole_numbers_are_refused(make):
 def test_the_picture_of_complex_numbers_is_their_magnitude():
     turned = ops.from_linear_function(lambda x: 0.5j * x, image_shape=SHAPE)
     np.testing.assert_allclose(turned.view(turned(X)), np.abs(X) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda shape: ops.motion_blur(jax.random.key(0), image_shape=shape, size=5),
+        lambda shape: ops.gaussian_blur(image_shape=shape, std=1.0, padding="circular"),
+        lambda shape: ops.mri(np.ones(shape[:2]), image_shape=shape),
+        lambda shape: ops.phase_retrieval(image_shape=shape),
+        lambda shape: ops.ct(4, image_shape=shape),
+    ],
+)
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
+def test_operators_with_ffts_refuse_half_precision_in_a_sentence(make, kind):
+    operator = make((8, 8, 1))
+    with pytest.raises(ValueError, match=r"needs float32 or float64, got b?float16; give x.astype"):
+        operator(jnp.zeros((8, 8, 1), kind))
+    assert ops.denoise(image_shape=(8, 8, 1))(jnp.zeros((8, 8, 1), kind)).dtype == kind

@@ -247,6 +247,8 @@ def check_free(path: str | Path) -> Path:
             settings of ``jaxdiff tune``, say.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"--out {path} is a folder; name a file in it, such as {path / f'restore{SUFFIX}'}.")
     check_folder(path.parent)
     if path.suffix != SUFFIX:
         path = path.with_name(path.name + SUFFIX)

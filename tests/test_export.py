@@ -205,6 +205,7 @@ def test_bad_options_are_one_sentence(capsys, tmp_path):
         ("--settings", tmp_path / "none.json", *out): "jaxdiff tune",
         ("--prior", "faces46", *out): "faces64",
         ("--steps", 1, "--method", "ddnm", "--out", tmp_path / "file" / "x"): "is a file",
+        ("--steps", 1, "--method", "ddnm", "--out", tmp_path): "is a folder",
     }
     for arguments, word in bad.items():
         code, error = run(capsys, *arguments)

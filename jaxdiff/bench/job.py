@@ -27,7 +27,7 @@ from jaxdiff.engine import Outcome as Restored
 from jaxdiff.engine import restore_many
 from jaxdiff.engine.bookmark import fingerprint
 from jaxdiff.evaluation.scores import SCORES, scores
-from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, write_text
+from jaxdiff.files import find_images, load_image, out_folder, parse_json, save_image, with_channels, write_text
 from jaxdiff.hosts import share
 from jaxdiff.network_calls import calls_of, grid_within
 from jaxdiff.pages import REPORT
@@ -257,16 +257,17 @@ class Job:
         Raises:
             ValueError: if one is not the picture that this job has read before.
         """
-        height, width, _ = self.denoiser.image_shape
+        height, width, channels = self.denoiser.image_shape
         places, pixels = [], []
         for i in range(first, last):
             try:
-                pixels.append(load_image(self.images[i], size=(height, width), resize=True).pixels)
+                loaded = load_image(self.images[i], size=(height, width), resize=True)
+                pixels.append(with_channels(loaded.pixels, channels))
                 places.append(i)
             except ValueError as error:
                 self.unreadable[self.names[i]] = str(error)
         self._check_same(first, {self.names[i]: _digest(image) for i, image in zip(places, pixels, strict=True)})
-        return places, np.stack(pixels) if pixels else np.zeros((0, height, width, 3), np.float32)
+        return places, np.stack(pixels) if pixels else np.zeros((0, height, width, channels), np.float32)
 
     def _check_same(self, first: int, digests: dict[str, str]) -> None:
         """Compare the images of a part with those that were read before, and keep what tells them."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxdiff import operators, photos
 from jaxdiff.cli.pictures import framing_of
 from jaxdiff.evaluation.restored import VISIBLE, as_rgb
-from jaxdiff.files import LoadedImage, load_image, load_kernel, load_mask
+from jaxdiff.files import LoadedImage, load_image, load_kernel, load_mask, with_channels
 from jaxdiff.noise import NoiseModel
 from jaxdiff.operators.base import Operator
 from jaxdiff.photos import Framing
@@ -185,8 +185,8 @@ def problem_of(args: argparse.Namespace, shape: Shape, note: Note) -> Measured:
         return Measured(_measured(args, place, shape, photo, note), None, photo)
     loaded = _load(args, (shape[0], shape[1]), framing, note)
     photo = Photo(loaded.size, framing)
-    operator = operator_of(args, place, shape, photo)
-    return Measured(observe(draw, operator, jnp.asarray(loaded.pixels), noise_of(args)), loaded.pixels, photo)
+    operator, truth = operator_of(args, place, shape, photo), with_channels(loaded.pixels, shape[2])
+    return Measured(observe(draw, operator, jnp.asarray(truth), noise_of(args)), truth, photo)
 
 
 def _measured(args: argparse.Namespace, key: Key, shape: Shape, photo: Photo, note: Note) -> Problem:

@@ -15,6 +15,7 @@ from jaxdiff.files.pictures import (
     save_image,
     to_rgb,
     to_uint8,
+    with_channels,
 )
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "save_image",
     "to_rgb",
     "to_uint8",
+    "with_channels",
     "write_text",
 ]

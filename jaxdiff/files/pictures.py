@@ -34,6 +34,7 @@ __all__ = [
     "save_image",
     "to_rgb",
     "to_uint8",
+    "with_channels",
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
@@ -253,6 +254,19 @@ def check_name(path: str | Path) -> None:
     except UnicodeDecodeError:
         name = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise ValueError(f"the name of {name} is not UTF-8; give the file another name.") from None
+
+
+def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """A picture [H, W, 3] with as many channels as a prior's images have: 3, or their mean as 1.
+
+    Raises:
+        ValueError: for any other number.
+    """
+    if channels not in (1, 3):
+        raise ValueError(
+            f"this prior has images of {channels} channels, but a picture has 3; use the Python interface."
+        )
+    return pixels if channels == 3 else pixels.mean(axis=2, keepdims=True)
 
 
 def data_uri(pixels: np.ndarray) -> str:

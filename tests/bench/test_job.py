@@ -20,6 +20,7 @@ from jaxdiff.bench import summary
 from jaxdiff.engine.bookmark import Bookmark
 from jaxdiff.files import load_image
 from tests.support.jobs import GRID, SMALL, rows_of
+from tests.support.networks import tiny_denoiser
 
 
 @pytest.fixture(scope="module")
@@ -363,3 +364,11 @@ def test_an_own_task_that_fails_leaves_no_record(data, tiny, tmp_path):
     with pytest.raises(ValueError, match="must be a function"):
         bench.Job(replace(GRID, tasks=("json:dumps",)), data, tmp_path / "o", tiny)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_grey_prior_takes_the_grey_values(data, tmp_path):
+    grid = replace(GRID, tasks=("denoise",), methods=("ddnm",), seeds=(0,))
+    outcome = bench.Job(grid, data, tmp_path, tiny_denoiser((8, 8, 1), clip=True)).run()
+    assert {row["status"] for row in outcome.rows} == {"ok"}
+    with PILImage.open(next((tmp_path / "pictures" / "denoise" / "ddnm").rglob("*.png"))) as picture:
+        assert picture.mode == "L"

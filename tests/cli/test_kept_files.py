@@ -131,3 +131,15 @@ def test_a_full_disk_is_told_with_what_to_do(jaxdiff, face, tmp_path, monkeypatc
     assert err.splitlines() == [
         "jaxdiff: a file cannot be written (No space left on device); free some space, or choose another --out."
     ]
+
+
+def test_a_grey_prior_restores_the_grey_values_of_a_picture(jaxdiff, face, tmp_path, monkeypatch):
+    grey = tiny_denoiser((64, 64, 1), clip=True)
+    monkeypatch.setattr(restore, "load_prior", lambda args: grey)
+    code, _, err = jaxdiff(
+        "restore", face, "--task", "denoise", "--method", "ddnm", "--steps", 2, "--out", tmp_path / "o"
+    )
+    assert code == 0, err
+    with PILImage.open(face) as picture, PILImage.open(tmp_path / "o" / "truth.png") as truth:
+        assert truth.mode == "L"
+        np.testing.assert_allclose(np.asarray(truth, float), np.asarray(picture, float).mean(-1), atol=0.51)

@@ -170,7 +170,7 @@ def fill(args: argparse.Namespace, record: pathlib.Path) -> list[Row]:
         raise SystemExit(
             f"the leaderboard is scored by LPIPS, which needs {SMALLEST['alex']} pixels a side; use jaxdiff bench."
         )
-    found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
+    found = from_folder(args.images, denoiser.image_shape, in_distribution=True, most=args.num_images)
     images = np.stack([picture.pixels for picture in found])
     args.num_images = len(images)
     pixels = hashlib.sha256(images.tobytes()).hexdigest()[:12]

@@ -35,7 +35,7 @@ KEY = 2026
 def search(args: argparse.Namespace, record: pathlib.Path) -> None:
     """Run what is not recorded yet; a method that cannot serve a task is passed over."""
     denoiser = jd.load_denoiser(args.prior)
-    found = from_folder(args.images, denoiser.image_shape[:2], in_distribution=True, most=args.num_images)
+    found = from_folder(args.images, denoiser.image_shape, in_distribution=True, most=args.num_images)
     images = np.stack([picture.pixels for picture in found])
     with progress() as bar:
         for task in args.tasks:

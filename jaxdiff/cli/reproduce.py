@@ -111,12 +111,12 @@ def _study(args: argparse.Namespace, denoiser: Denoiser) -> Study:
 
 def _pictures(args: argparse.Namespace, denoiser: Denoiser, bar: object) -> list[Picture]:
     """Truths: from the folders where they are named, else without any download."""
-    size = (denoiser.image_shape[0], denoiser.image_shape[1])
+    shape = denoiser.image_shape
     pictures = []
     if args.images is not None:
-        pictures += from_folder(args.images, size, in_distribution=True, most=args.count)
+        pictures += from_folder(args.images, shape, in_distribution=True, most=args.count)
     if args.ood is not None:
-        pictures += from_folder(args.ood, size, in_distribution=False, most=args.count)
+        pictures += from_folder(args.ood, shape, in_distribution=False, most=args.count)
     if args.images is None or args.ood is None:
         steps, draws = (4, 1) if args.smoke else (100, 2)
         ours = without_download(denoiser, draws=draws, steps=steps, seed=args.seed, bar=bar, faces=args.images is None)

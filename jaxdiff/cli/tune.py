@@ -190,9 +190,8 @@ def _stream(seed: int, purpose: int) -> Key:
 
 def _truths(args: argparse.Namespace, denoiser: DenoiserLike, bar: object) -> np.ndarray:
     """Pictures of the folder, or draws from the prior."""
-    height, width, _ = denoiser.image_shape
     if args.images is not None:
-        found = from_folder(args.images, (height, width), in_distribution=True, most=args.count)
+        found = from_folder(args.images, denoiser.image_shape, in_distribution=True, most=args.count)
         return np.stack([picture.pixels for picture in found])
     steps = min(100, denoiser.schedule.num_steps)
     report = bar("drawing pictures", args.count * steps, steps)  # type: ignore[operator]

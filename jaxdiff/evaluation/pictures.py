@@ -10,7 +10,8 @@ from PIL import Image as PILImage
 from jaxdiff import samplers
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many
-from jaxdiff.files import find_images, from_uint8, load_image
+from jaxdiff.files import find_images, from_uint8, load_image, with_channels
+from jaxdiff.typing import Shape
 
 __all__ = ["Picture", "from_folder", "without_download"]
 
@@ -29,16 +30,17 @@ CAT_BOX = (110, 10, 400, 300)
 """The same of scikit-image's cat Chelsea (CC0)."""
 
 
-def from_folder(
-    folder: str | Path, size: tuple[int, int], *, in_distribution: bool, most: int | None = None
-) -> list[Picture]:
-    """The pictures of a folder by name, its sub-folders' too, centre-cropped and resized (antialiased) to ``size`` = (H, W)."""
+def from_folder(folder: str | Path, shape: Shape, *, in_distribution: bool, most: int | None = None) -> list[Picture]:
+    """The pictures of a folder by name, its sub-folders' too, cropped to the centre and resized to (H, W, C)."""
+    height, width, channels = shape
     paths = find_images(folder)[:most]
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     if len(set(names)) < len(names):  # a.png beside a.jpg
         names = [path.relative_to(folder).as_posix() for path in paths]
     return [
-        Picture(name, load_image(path, size=size, resize=True).pixels, in_distribution)
+        Picture(
+            name, with_channels(load_image(path, size=(height, width), resize=True).pixels, channels), in_distribution
+        )
         for name, path in zip(names, paths, strict=True)
     ]
 

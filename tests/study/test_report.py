@@ -94,10 +94,13 @@ def test_pictures_of_sub_folders_have_names_of_their_own(tmp_path):
     for name in ("a/1.png", "b/1.png", "c/1.png"):
         (tmp_path / name).parent.mkdir()
         PILImage.new("RGB", (8, 8)).save(tmp_path / name)
-    found = from_folder(tmp_path, (8, 8), in_distribution=True)
+    found = from_folder(tmp_path, (8, 8, 3), in_distribution=True)
     assert [picture.name for picture in found] == ["a/1", "b/1", "c/1"]
     PILImage.new("RGB", (8, 8)).save(tmp_path / "c" / "1.jpg")
-    assert {picture.name for picture in from_folder(tmp_path, (8, 8), in_distribution=True)} >= {"c/1.jpg", "c/1.png"}
+    assert {picture.name for picture in from_folder(tmp_path, (8, 8, 3), in_distribution=True)} >= {
+        "c/1.jpg",
+        "c/1.png",
+    }
 
 
 def test_what_a_study_refuses(tiny, small_study):

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdiff import checkpoints as priors
 from jaxdiff.denoisers import Denoiser
-from jaxdiff.files import save_image
+from jaxdiff.files import one_sentence, save_image
 from jaxdiff.models import PriorConfig
 from jaxdiff.plots import sheet
 from jaxdiff.profiling import Trace
@@ -171,7 +171,7 @@ class _Run:
     def go(self, stop: Stop, last: int) -> Result:
         report, saved = self.config.report, self.done
         if self.done and not self._evaluated(self.done):
-            self._evaluate_if_due()  # a kill may have come after the checkpoint and before its evaluation
+            self._make_up_for_evaluation()
         while self.done < last and not told_to_stop(stop, self.done, report.log_every):
             batch = {k: jax.make_array_from_process_local_data(self._split, v) for k, v in next(self.batches).items()}
             self.state, metrics = self._update(self.state, batch)
@@ -208,6 +208,13 @@ class _Run:
                 f"stopped after {self.done} of {self.config.steps} updates; the same command goes on from there."
             )
         return Result(self.state, self.done, finished)
+
+    def _make_up_for_evaluation(self) -> None:
+        """Evaluate where a run was stopped after a checkpoint and before its evaluation; if that fails, go on without it."""
+        try:
+            self._evaluate_if_due()
+        except Exception as error:  # of many kinds, as memory that runs out
+            self.progress.say(f"the evaluation after {self.done} updates is left out: {one_sentence(error, 200)}")
 
     def _evaluate_if_due(self) -> None:
         every = self.config.report.eval_every

@@ -87,10 +87,8 @@ def check_range(
     if not concrete(value):
         return
     found = np.asarray(value)
-    real = found.dtype.kind in "biu" or jnp.issubdtype(
-        found.dtype, jnp.floating
-    )  # bfloat16 is of no kind that numpy knows
-    if not real or found.shape not in ((), shape):
+    # By JAX's kinds, since numpy knows none for bfloat16.
+    if not (found.dtype.kind in "biu" or jnp.issubdtype(found.dtype, jnp.floating)) or found.shape not in ((), shape):
         what = f"a number or {shape[0]} of them" if shape else "a number"
         raise ValueError(f"{name} must be {what}, got {shown(value)}.")
     if not np.all((found > low if open_low else found >= low) & (found <= high) & (found < math.inf)):

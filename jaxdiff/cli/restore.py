@@ -173,7 +173,8 @@ def run(args: argparse.Namespace) -> None:
     chosen, jobs, problem = plan.chosen, plan.jobs, plan.jobs[0].measured.problem
     here = _root(args) if _several(args) else jobs[0].folder.path
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
-    collected(partial(_check_folder, plan, job, goes_on=bool(_states(kept))) for job in jobs)
+    same = fingerprint((plan.denoiser, plan.sampler, plan.grid, args.seed, args.count))
+    collected(partial(_check_folder, job, run=same, goes_on=bool(_states(kept))) for job in jobs)
     if _several(args):
         _check_index(args)
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
@@ -220,13 +221,13 @@ def _run_name(args: argparse.Namespace, method: str) -> str:
     return f"{args.task.replace('/', '-')}-{method}"
 
 
-def _check_folder(plan: Plan, job: Job, *, goes_on: bool) -> None:
+def _check_folder(job: Job, *, run: str, goes_on: bool) -> None:
     args, truth = job.args, job.measured.truth is not None
     names = file_names(args.count, truth=truth)
     if job.measured.photo.framing is not None:
         names += photo_file_names(measured=truth)
     inputs = [*find(args.pictures), args.mask, args.kernel, args.settings]
-    run = fingerprint((job.measured.problem, plan.denoiser, plan.sampler, plan.grid, args.seed, args.count))
+    run += fingerprint(job.measured.problem)
     job.folder.check(names, overwrite=args.overwrite, inputs=inputs, run=run, goes_on=goes_on)
 
 

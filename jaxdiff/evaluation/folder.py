@@ -81,11 +81,9 @@ class ResultsFolder:
         try:
             record = parse_json((self.path / MANIFEST).read_text("utf-8"))
             run = record.get(RUN, {})
-            known = isinstance(run, dict) and all(
-                Path(name).name == name or name in self.beside for name in run["names"]
-            )
-            return record if known or RUN not in record else {}
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            plain = all(Path(name).name == name or name in self.beside for name in run.get("names", ()))
+            return record if plain else {}
+        except (OSError, ValueError, AttributeError, TypeError):
             return {}
 
     def make(self) -> Path:

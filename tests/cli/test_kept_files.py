@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import hashlib
+import json
 import os
 
 import numpy as np
@@ -12,6 +14,7 @@ from jaxdiff import schedules
 from jaxdiff.cli import pictures, restore, sample
 from jaxdiff.cli.options import at_least_one, check_steps
 from jaxdiff.evaluation import restored
+from jaxdiff.evaluation.folder import MANIFEST, ResultsFolder
 from tests.support.networks import tiny_denoiser
 
 
@@ -143,3 +146,12 @@ def test_a_grey_prior_restores_the_grey_values_of_a_picture(jaxdiff, face, tmp_p
     with PILImage.open(face) as picture, PILImage.open(tmp_path / "o" / "truth.png") as truth:
         assert truth.mode == "L"
         np.testing.assert_allclose(np.asarray(truth, float), np.asarray(picture, float).mean(-1), atol=0.51)
+
+
+def test_a_manifest_without_a_run_is_known(tmp_path):
+    (tmp_path / "a.png").write_text("ours")
+    digest = hashlib.sha256(b"ours").hexdigest()
+    (tmp_path / MANIFEST).write_text(json.dumps({"a.png": digest, "../b.png": digest, "c.png": digest}))
+    assert ResultsFolder(tmp_path).ours() == {"a.png"}
+    (tmp_path / MANIFEST).write_text(json.dumps({"a.png": digest, ".run": {"id": "", "names": ["../../b.png"]}}))
+    assert ResultsFolder(tmp_path).ours() == set(), "a path that leads out is not ours"

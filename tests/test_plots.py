@@ -110,3 +110,10 @@ def test_plots_leave_the_backend_as_it_is(found):
 def test_an_axis_of_steps_has_no_fractions():
     figure = jd.plots.curves({"loss": (range(4), [4.0, 3.0, 2.0, 1.0])}, x="step", y="loss")
     assert all(tick == round(tick) for tick in figure.axes[0].get_xticks())
+
+
+def test_the_overview_is_a_picture_for_two_channels():
+    from jaxdiff.plots.layout import image_table
+
+    figure = image_table([[np.zeros((4, 4, 2)), np.zeros((4, 4, 4))]])
+    assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]

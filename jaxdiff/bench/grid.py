@@ -8,7 +8,9 @@ from typing import Any
 
 from jaxdiff.files import parse_json
 
-__all__ = ["GROWS", "Grid", "grown"]
+__all__ = ["GROWS", "RECORD", "Grid", "grown"]
+
+RECORD = "bench.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def grown(out: Path, grid: Grid, facts: Mapping[str, Any]) -> tuple[dict[str, An
         ValueError: if the folder holds another job.
     """
     record = json.loads(json.dumps(asdict(grid))) | dict(facts)
-    path = out / "bench.json"
+    path = out / RECORD
     if not path.exists():
         return record, grid
     before = _read_record(path)

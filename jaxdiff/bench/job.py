@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdiff.bench.grid import Grid, grown
+from jaxdiff.bench.grid import RECORD, Grid, grown
 from jaxdiff.bench.parts import Part, Row, read_part, slug, write_part
 from jaxdiff.bench.summary import about, summarise, write_tables
 from jaxdiff.denoisers import Denoiser
@@ -41,7 +41,6 @@ from jaxdiff.typing import Array
 
 __all__ = ["Grid", "Job", "Outcome", "Part"]
 
-RECORD = "bench.json"
 WRITTEN = (REPORT, "results.csv", "results.jsonl", "summary.csv", "summary.md", "summary.tex")
 DIGITS = {"psnr": 4, "ssim": 5, "lpips": 5, "misfit": 6}
 

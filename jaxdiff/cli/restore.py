@@ -1,7 +1,6 @@
 """``jaxdiff restore``: measure a picture (or take it as the measurement) and restore it."""
 
 import argparse
-import glob
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -41,7 +40,7 @@ from jaxdiff.cli.pictures import add_frame, check_frame, collected, find, names_
 from jaxdiff.denoisers import Denoiser
 from jaxdiff.engine import batch_keys, restore_many, stack
 from jaxdiff.engine.batches import chunk_size
-from jaxdiff.engine.bookmark import fingerprint
+from jaxdiff.engine.bookmark import fingerprint, states
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.evaluation.in_photo import RESTORED, in_photo, photo_file_names, section_of
 from jaxdiff.evaluation.index import Entry, entry, write_index
@@ -174,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
     here = _root(args) if _several(args) else jobs[0].folder.path
     kept = here / (f".restore-{_run_name(args, chosen.method)}.npz" if _several(args) else ".restore.npz")
     same = fingerprint((plan.denoiser, plan.sampler, plan.grid, args.seed, args.count))
-    collected(partial(_check_folder, job, run=same, goes_on=bool(_states(kept))) for job in jobs)
+    collected(partial(_check_folder, job, run=same, goes_on=bool(states(kept))) for job in jobs)
     if _several(args):
         _check_index(args)
     out_folder(here)  # after all that can be wrong with the input, so that nothing is left behind
@@ -188,13 +187,8 @@ def run(args: argparse.Namespace) -> None:
         _write_all(args, jobs, draws, chosen.method)
     else:
         _write(jobs[0], draws[0], chosen.method)
-    for state in _states(kept):
+    for state in states(kept):
         state.unlink(missing_ok=True)
-
-
-def _states(kept: Path) -> list[Path]:
-    """Files of the state of a run that was stopped."""
-    return [*kept.parent.glob(f"{glob.escape(kept.stem)}-[0-9]*.npz")]
 
 
 def _jobs(args: argparse.Namespace, method: str, denoiser: Denoiser, note: Callable[[str], Any]) -> list[Job]:

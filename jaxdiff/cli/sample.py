@@ -1,8 +1,6 @@
 """``jaxdiff sample``: draw images from a prior."""
 
 import argparse
-import glob
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,7 +18,7 @@ from jaxdiff.cli.options import (
     load_prior,
 )
 from jaxdiff.engine import batch_keys, restore_many
-from jaxdiff.engine.bookmark import fingerprint
+from jaxdiff.engine.bookmark import fingerprint, states
 from jaxdiff.evaluation.folder import ResultsFolder
 from jaxdiff.files import out_folder, save_image
 from jaxdiff.names import unknown
@@ -77,8 +75,9 @@ def run(args: argparse.Namespace) -> None:
     args.steps = check_steps(denoiser, args.steps)
     sampler = UNCONDITIONAL[args.sampler]()
     grid = grid_for(denoiser, sampler, args.steps, args.spacing)
+    kept = out.with_name(f".{out.stem}.npz")
     run = fingerprint((denoiser, sampler, grid, args.seed, args.count))
-    folder.check(names, overwrite=args.overwrite, run=run, goes_on=bool(_kept(out)))
+    folder.check(names, overwrite=args.overwrite, run=run, goes_on=bool(states(kept)))
     out_folder(out.parent)
     with progress() as bar:
         outcome = restore_many(
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
             steps=grid,
             batch_size=batch_size,
             report=bar("sampling", args.count * len(grid.t), len(grid.t)),
-            resume=out.with_name(f".{out.stem}.npz"),
+            resume=kept,
         )
     if not np.isfinite(outcome.x).all():
         raise ValueError(f"{args.sampler} diverged with {args.prior}; use more --steps or another --sampler.")
@@ -101,12 +100,7 @@ def run(args: argparse.Namespace) -> None:
         folder.wrote(name)
     save_image(out, sheet(images, columns=args.columns))
     folder.finish()
-    for state in _kept(out):
+    for state in states(kept):
         state.unlink(missing_ok=True)
     say(f"{args.count} images in {folder.path} ({outcome.seconds:.1f} s of sampling)")
     open_first(out)
-
-
-def _kept(out: Path) -> list[Path]:
-    """Files of the state of a run that was stopped."""
-    return [*out.parent.glob(f".{glob.escape(out.stem)}-[0-9]*.npz")]

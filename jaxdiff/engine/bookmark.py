@@ -1,6 +1,7 @@
 """The state of a batch on disk, so that a run that was killed goes on where it was."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
@@ -16,7 +17,7 @@ import numpy as np
 from jaxdiff.files import atomic, open_regular
 from jaxdiff.typing import PyTree
 
-__all__ = ["Bookmark"]
+__all__ = ["Bookmark", "fingerprint", "states"]
 
 
 class Bookmark:
@@ -72,6 +73,11 @@ class Bookmark:
         with atomic(self.path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **content)
         self.last = time.perf_counter()
+
+
+def states(path: Path) -> list[Path]:
+    """The files that runs with ``resume=path`` have left behind: one for each batch, PATH-NUMBER."""
+    return [*path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{path.suffix}")]
 
 
 def _names(leaves: int) -> list[str]:

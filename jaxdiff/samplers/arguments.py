@@ -14,7 +14,7 @@ from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import GuidedSampler, Sampler
 from jaxdiff.samplers.transitions import DDIM, DDPM, Transition, ddpm
 
-__all__ = ["check_values", "check_kinds", "check_run", "noisy_transition_of", "transition_of"]
+__all__ = ["check_kinds", "check_run", "check_values", "noisy_transition_of", "transition_of"]
 
 FOLLOWERS = "dps, daps or tds"
 """Methods that take the likelihood of any noise model, for the sentence that refuses another."""

@@ -1,4 +1,4 @@
-"""No file of the user is lost, and a command that was stopped while it wrote goes on."""
+"""No file of the user is lost, a command that was stopped while it wrote goes on, and odd input is refused in a sentence."""
 
 import argparse
 import errno
@@ -102,13 +102,6 @@ def test_a_tilde_of_no_user_is_a_file_that_is_not_there(jaxdiff, words):
     assert code == 2
     assert "~nobody-of-this-name" in err
     assert len(err.splitlines()) == 1
-
-
-def test_the_overview_is_a_picture_for_two_channels():
-    from jaxdiff.plots.layout import image_table
-
-    figure = image_table([[np.zeros((4, 4, 2)), np.zeros((4, 4, 4))]])
-    assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]
 
 
 def test_a_prior_of_few_timesteps_has_shorter_runs_by_default():

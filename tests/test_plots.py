@@ -117,3 +117,11 @@ def test_the_overview_is_a_picture_for_two_channels():
 
     figure = image_table([[np.zeros((4, 4, 2)), np.zeros((4, 4, 4))]])
     assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("draw", [lambda n: jd.plots.triplets([], [], columns=n), lambda n: jd.plots.draws([], columns=n)])
+def test_nothing_to_draw_is_said(draw):
+    with pytest.raises(ValueError, match="at least one image"):
+        draw(6)
+    with pytest.raises(ValueError, match="columns is 0; it must be at least 1"):
+        draw(0)

@@ -58,7 +58,12 @@ def image_table(
         cell: inches a cell.
         separators: column numbers before which to leave a wider gap (groups of triplets).
         inset: top, left and side of a square, in pixels, that each picture of the largest size shows enlarged in a corner.
+
+    Raises:
+        ValueError: if there is no image, or the inset lies outside.
     """
+    if not any(len(row) for row in rows):
+        raise ValueError("there is nothing to draw: give at least one image.")
     largest = max(np.shape(image)[:2] for row in rows for image in row)
     left, top = (0.95 if row_titles else 0.05), (0.24 if column_titles else 0.05) + (0.24 if title else 0.0)
     columns = max(len(row) for row in rows)

@@ -39,8 +39,10 @@ def triplets(
         inset: top, left and side of a square that each picture of full size shows enlarged, in pixels.
 
     Raises:
-        ValueError: if there are not as many restorations as problems, or the inset lies outside.
+        ValueError: if there is no problem, not one restoration a problem, or less than one column, or if the inset lies
+            outside.
     """
+    _check_columns(columns)
     if isinstance(problems, Problem):
         problems, restored, truth = [problems], [restored], None if truth is None else [truth]
     restored = [np.asarray(x) for x in restored]
@@ -81,13 +83,17 @@ def draws(
         most: draws to show.
         columns: pictures a row.
         inset: top, left and side of a square that each picture of full size shows enlarged, in pixels.
+
+    Raises:
+        ValueError: if there is nothing to draw, or less than one column, or if the inset lies outside.
     """
+    _check_columns(columns)
     samples = np.asarray(found.samples if isinstance(found, Posterior) else found)
     shown = [] if problem is None else [("measurement", "", _seen(problem))]
     shown += [] if truth is None else [("ground truth", "", np.asarray(truth))]
     for i, image in enumerate(samples[:most]):
         shown.append((f"draw {i + 1}", "" if truth is None else _psnr(image, truth), image))
-    columns = min(columns, len(shown))
+    columns = max(1, min(columns, len(shown)))
     lines = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     return image_table(
         [[image for _, _, image in line] for line in lines],
@@ -158,6 +164,11 @@ def calibration(found: Any, *, samples: int | None = None) -> Any:
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
+
+
+def _check_columns(columns: int) -> None:
+    if columns < 1:
+        raise ValueError(f"columns is {columns}; it must be at least 1.")
 
 
 def _seen(problem: Problem) -> np.ndarray:

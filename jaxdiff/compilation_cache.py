@@ -2,9 +2,9 @@
 
 The command line turns this on. The folder is ``JAX_COMPILATION_CACHE_DIR`` if that is set (JAX's own setting), else
 ``JAXDIFF_CACHE``, else ``jaxdiff/xla`` in the user's cache folder. ``JAXDIFF_CACHE=off`` turns the cache off. A program
-compiled for one processor may not run on another, so each kind of processor has a folder of its own. Programs that compile
-in less than a second are not kept (JAX's default). When all take more than 2 GiB, the oldest are dropped. Where
-``runtime.fast_cpu`` has turned JAX's cache off, none is kept.
+compiled for one processor may not run on another, so each kind of processor has a folder of its own. Small programs are kept
+too, unlike with JAX's default: a restoration has about sixty, and they take seconds together. When all programs take more
+than 2 GiB, the oldest are dropped. Where ``runtime.fast_cpu`` has turned JAX's cache off, none is kept.
 """
 
 import contextlib
@@ -22,6 +22,9 @@ __all__ = ["LIMIT", "enabled", "folder_for", "trim"]
 
 LIMIT = 2 * 2**30
 """Bytes that the kept programs may take."""
+
+JAX_DEFAULT = 1.0
+"""Seconds of compiling below which JAX does not keep a program, if the user says nothing."""
 
 OURS = re.compile(r"\w+-[0-9a-f]{12}")
 """Names of the folders, one a kind of processor."""
@@ -65,12 +68,16 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
         yield None
         return
     trim(folder.parent)
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    if before == JAX_DEFAULT:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()  # JAX asks for the folder once, and there was none before
     try:
         yield folder
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
         compilation_cache.reset_cache()
 
 

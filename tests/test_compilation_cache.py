@@ -31,6 +31,20 @@ def test_on_inside_the_block_only(tmp_path):
 
 
 @pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize(("users", "within"), [(1.0, 0.0), (0.2, 0.2), (5.0, 5.0)])
+def test_small_programs_are_kept_unless_the_user_says_otherwise(tmp_path, users, within):
+    setting = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, users)
+    try:
+        with compilation_cache.enabled({"XDG_CACHE_HOME": str(tmp_path)}):
+            assert getattr(jax.config, setting) == within
+        assert getattr(jax.config, setting) == users
+    finally:
+        jax.config.update(setting, before)
+
+
+@pytest.mark.usefixtures("no_cache")
 def test_off_or_not_writable_is_silent(tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     for environment in ({"JAXDIFF_CACHE": "off"}, {"JAXDIFF_CACHE": str(tmp_path / "file" / "deeper")}):
@@ -81,7 +95,7 @@ def test_the_folder_is_one_that_is_trimmed(tmp_path):
 
 @pytest.mark.slow
 def test_a_command_compiles_once(tmp_path):
-    """The second start of the same command finds every program that took long to compile."""
+    """The second start of the same command finds every program, also those that compile in no time."""
     command = ["sample", "-n", "1", "--steps", "1", "--out", str(tmp_path / "a.png"), "--overwrite"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
@@ -105,6 +119,7 @@ def test_a_command_compiles_once(tmp_path):
     assert counts[0][0] > 0
     assert counts[1][0] == 0
     assert counts[1][1] >= counts[0][0]
+    assert counts[0][0] > 10  # one is the network's; without the others only this one would be kept
 
 
 def test_the_command_line_turns_it_on(monkeypatch, capsys):

@@ -51,6 +51,9 @@ METHODS = {
     "repaint(5, 5)": (samplers.repaint(jump_length=5, jump_samples=5), 5, 0),
     "diffpir()": (samplers.diffpir(), 1, 0),
     "diffpir(lam=1, zeta=1)": (samplers.diffpir(lam=1.0, zeta=1.0), 1, 0),
+    "flower()": (samplers.flower(), 1, 0),
+    "flower(draw=True)": (samplers.flower(draw=True), 1, 0),
+    "pnp_flow()": (samplers.pnp_flow(), 5, 0),
     "reddiff()": (samplers.reddiff(), 1, 0),
     "sitcom(iterations=10)": (samplers.sitcom(iterations=10), 11, 10),
     "pnp_dm()": (samplers.pnp_dm(), 20, 0),
@@ -122,6 +125,8 @@ def priors() -> dict[str, Case]:
 
 
 def grid_of(name: str, steps: int) -> schedules.TimeGrid:
+    if name.startswith(("flower", "pnp_flow")):
+        return samplers.flow_grid(SCHEDULE, steps)
     if name.startswith("daps"):
         return samplers.karras_grid(SCHEDULE, steps, sigma_max=100.0, sigma_min=0.1)
     if name.startswith("pnp_dm"):

@@ -119,7 +119,9 @@ def test_the_overview_is_a_picture_for_two_channels():
     assert [axes.images[0].get_array().shape for axes in figure.axes if axes.images] == [(4, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("draw", [lambda n: jd.plots.triplets([], [], columns=n), lambda n: jd.plots.draws([], columns=n)])
+@pytest.mark.parametrize(
+    "draw", [lambda n: jd.plots.triplets([], [], columns=n), lambda n: jd.plots.draws([], columns=n)]
+)
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(ValueError, match="at least one image"):
         draw(6)

@@ -103,7 +103,7 @@ class Sampler(Summarised):
     takes: ClassVar[type[NoiseModel]] = Gaussian
     """The noise that it can take; ``NoiseModel`` for a method that follows any likelihood."""
     spacing: ClassVar[str] = "dps"
-    """How its steps are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr"."""
+    """How its steps are spread, see ``jd.schedules.timestep_grid``; or "karras", "log_snr", "flow"."""
     sigma_range: ClassVar[tuple[float, float] | None] = None
     """Ends of its Karras grid, for a method that neither begins at pure noise nor ends at the clean image."""
     clips: ClassVar[bool] = True

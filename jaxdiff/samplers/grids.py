@@ -1,4 +1,4 @@
-"""Grids of timesteps that are placed by noise level: Karras and log-SNR, with fractional times.
+"""Grids of timesteps that are placed by noise level: Karras, log-SNR and flow time, with fractional times.
 
 ``sample(..., steps=karras_grid(denoiser.schedule, 20))`` uses one. The times are float32 fractions of training timesteps. The
 schedule interpolates its log-SNR there, and the network receives the fraction (see ``continuous``). With ``integer=True``,
@@ -14,7 +14,7 @@ from jaxdiff._checks import concrete
 from jaxdiff.schedules import NoiseSchedule, TimeGrid
 from jaxdiff.schedules.timesteps import whole_steps
 
-__all__ = ["NOISE_SPACINGS", "karras_grid", "log_snr_grid"]
+__all__ = ["NOISE_SPACINGS", "flow_grid", "karras_grid", "log_snr_grid"]
 
 
 def karras_grid(
@@ -83,7 +83,40 @@ def log_snr_grid(
     return _grid(table, _library(table).linspace(high, low, steps), integer)
 
 
-NOISE_SPACINGS = {"karras": karras_grid, "log_snr": log_snr_grid}
+def flow_grid(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    integer: bool = False,
+) -> TimeGrid:
+    """Levels evenly spaced in the time τ of flow matching, σ_i = (1−τ_i)/τ_i with τ_i = i/N, then the clean image.
+
+    Flow matching mixes τ x₀ + (1−τ) z. This is x₀ + σ z, but for its scale.
+
+    Args:
+        schedule: of the prior. Where it is traced, the times are traced too, in its own precision.
+        steps: N, the number of steps.
+        sigma_min: smallest σ, by default (and at least) the schedule's own. Levels below it are moved to it.
+        sigma_max: largest σ, by default (and at most) the schedule's own. Levels above it are moved to it.
+        integer: move each level to the nearest training timestep.
+
+    Raises:
+        ValueError: if steps is below 1 or the range is empty; or if ``integer`` is asked of a traced schedule.
+
+    Reference:
+        Lipman et al. 2023, "Flow Matching for Generative Modeling", the path of optimal transport.
+    """
+    table = _table(schedule, steps)
+    low, high = _range(table, sigma_min, sigma_max)
+    time = np.arange(steps, dtype=table.dtype) / steps
+    with np.errstate(divide="ignore"):
+        log_sigma = np.log1p(-time) - np.log(time)
+    return _grid(table, _library(table).clip(log_sigma, low, high), integer)
+
+
+NOISE_SPACINGS = {"karras": karras_grid, "log_snr": log_snr_grid, "flow": flow_grid}
 
 
 def _table(schedule: NoiseSchedule, steps: int) -> Any:

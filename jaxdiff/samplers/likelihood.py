@@ -21,6 +21,7 @@ __all__ = [
     "measurement_noise",
     "noised_projection",
     "proximal",
+    "proximal_draw",
     "residual_at",
     "squared_misfit",
     "towards_data",
@@ -127,6 +128,20 @@ def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 
         return jnp.where(better, x + move, x), None
 
     return jax.lax.scan(body, centre, length=rounds)[0]
+
+
+def proximal_draw(
+    key: Key, problem: Problem, centre: Image, variance: Scalar, *, iterations: int = 5, rounds: int = 3
+) -> Image:
+    """x ~ exp(−‖y − A(x)‖²/2σ² − ‖x − centre‖²/2v): exact for linear A, with σ at least the floor of ``noise_level``.
+
+    Perturb and minimise: the minimiser of a quadratic with noised centres is a draw from its Gaussian.
+    """
+    data_key, prior_key = jax.random.split(key)
+    y = problem.y + measurement_noise(data_key, problem)
+    noised = Problem(problem.operator, y, problem.noise_std)
+    moved = centre + times(jnp.sqrt(variance).astype(centre.dtype), normal_like(prior_key, centre))
+    return proximal(noised, moved, problem.noise_variance() / variance, iterations=iterations, rounds=rounds)
 
 
 def measurement_noise(key: Key, problem: Problem) -> Measurement:

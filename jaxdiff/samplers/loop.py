@@ -215,8 +215,8 @@ def sample(
         steps: the number of steps (by default as many as the schedule allows), a string of guided-diffusion ("ddim50" or
             "10,15,20"), or a ``TimeGrid``. A step may make several network calls. A sampler with a ``start`` uses only the
             steps below it.
-        spacing: how the steps are spread: a name of ``jd.schedules.timestep_grid``, "karras" or "log_snr". None takes the
-            method's own way.
+        spacing: how the steps are spread: a name of ``jd.schedules.timestep_grid``, "karras", "log_snr" or "flow". None takes
+            the method's own way.
         x_init: x_T, if it should not be drawn.
         noise: recorded noise [number of steps, H, W, C], which repeats a run of another code.
         checkpoint: what a gradient through N steps keeps in memory. None keeps everything. "step" keeps one state for each

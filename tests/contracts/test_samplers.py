@@ -47,6 +47,9 @@ TABLE = {
     "sitcom": functools.partial(samplers.sitcom, iterations=2),
     "pnp_dm": functools.partial(samplers.pnp_dm, prior_steps=2, langevin_steps=2),
     "fast_dips": functools.partial(samplers.fast_dips, rounds=2),
+    "flower": samplers.flower,
+    "flower_draw": functools.partial(samplers.flower, draw=True),
+    "pnp_flow": functools.partial(samplers.pnp_flow, draws=2),
     "daps": functools.partial(samplers.daps, ode_steps=2, mcmc_steps=2),
     "daps_hmc": functools.partial(samplers.daps, ode_steps=2, mcmc_steps=2, inner="hmc"),
     "annealed_langevin": functools.partial(samplers.annealed_langevin, inner_steps=2),
@@ -54,7 +57,7 @@ TABLE = {
     "fps": functools.partial(samplers.fps, particles=3),
 }
 UNCONDITIONAL = {*samplers.UNCONDITIONAL, "heun_churn"}
-VARIANTS = {"heun_churn", "dps_gradient", "mmps_cg", "pigdm_original", "ddnm_simple", "daps_hmc"}
+VARIANTS = {"heun_churn", "dps_gradient", "mmps_cg", "pigdm_original", "ddnm_simple", "daps_hmc", "flower_draw"}
 METHODS = [name for name in TABLE if name not in VARIANTS]
 EAGER = ["ddim", "heun", "dps", "mmps", "ddrm", "repaint", "sitcom", "fast_dips", "daps", "tds"]
 names = pytest.mark.parametrize("name", fast_only(METHODS, TABLE))

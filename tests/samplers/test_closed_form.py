@@ -25,6 +25,7 @@ MEASURED = [
     "pigdm()",
     "ddnm()",
     "diffpir()",
+    "flower(draw=True)",
     "fast_dips()",
     "pnp_dm()",
 ]

@@ -13,10 +13,10 @@ from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.operators import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import diffpir, fast_dips, grid_for, pnp_dm, reddiff, sample, sitcom
-from jaxdiff.samplers._methods.pnp_dm import _exact
 from jaxdiff.samplers.adam import adam_init, adam_step
 from jaxdiff.samplers.base import State
 from jaxdiff.samplers.continuous import reverse_ve
+from jaxdiff.samplers.likelihood import proximal_draw
 from jaxdiff.typing import Array
 
 
@@ -141,7 +141,7 @@ def test_sitcom_stops_at_the_noise_and_not_before(world, x_t):
 
 def test_pnp_dm_likelihood_step_is_an_exact_draw(world, x_t):
     here, rho = world("blur"), 0.7
-    draw = jax.jit(jax.vmap(lambda key: _exact(key, here.problem, x_t, jnp.asarray(rho))))
+    draw = jax.jit(jax.vmap(lambda key: proximal_draw(key, here.problem, x_t, jnp.asarray(rho**2))))
     images = draw(jax.random.split(jax.random.key(0), 4000))
     sigma2 = float(here.problem.noise_std) ** 2
     a = np.asarray(here.problem.operator.as_matrix(), np.float64)

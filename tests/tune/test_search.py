@@ -360,6 +360,7 @@ CALLS = {
     "repaint": (1, 0),
     "sitcom": (31, 30),
     "pnp_dm": (20, 0),
+    "pnp_flow": (5, 0),
     "annealed_langevin": (3, 0),
     "daps": (5, 0),
     "tds": (16, 16),

@@ -22,7 +22,7 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.base import Calls, Info, Sampler, State, residual_norm
 from jaxdiff.samplers.continuous import level_of_sigma, reverse_ve
-from jaxdiff.samplers.likelihood import log_likelihood, measurement_noise, proximal
+from jaxdiff.samplers.likelihood import log_likelihood, proximal_draw
 from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -63,8 +63,10 @@ class PnPDM(Sampler):
         x, rho = state.x, jnp.clip(at.level_t.sigma, self.rho_min, self.rho_max)
         rho = level_of_sigma(at.denoiser.schedule, rho).sigma.astype(x.dtype)
         exact = isinstance(at.operator, LinearOperator) and at.problem.noise is None
-        likelihood = _exact if exact else self._langevin
-        z = likelihood(likelihood_key, at.problem, x, rho)
+        if exact:
+            z = proximal_draw(likelihood_key, at.problem, x, rho**2)
+        else:
+            z = self._langevin(likelihood_key, at.problem, x, rho)
         x = reverse_ve(prior_key, at.denoiser, z, rho, self.prior_steps)
         return State(x), Info(residual_norm(at.problem, x))
 
@@ -77,14 +79,6 @@ class PnPDM(Sampler):
             return z + times(step, score(z)) + times(jnp.sqrt(2 * step), normal(key, z.shape, z.dtype)), None
 
         return jax.lax.scan(body, x, jax.random.split(key, self.langevin_steps))[0]
-
-
-def _exact(key: Key, problem: Problem, x: Array, rho: Scalar) -> Array:
-    """Perturb and minimise: the minimiser of a quadratic with noised centres is a draw from its Gaussian."""
-    data_key, prior_key = jax.random.split(key)
-    y = problem.y + measurement_noise(data_key, problem)
-    centre = x + times(rho, normal(prior_key, x.shape, x.dtype))
-    return proximal(Problem(problem.operator, y, problem.noise_std), centre, problem.noise_variance() / rho**2)
 
 
 @register(PnPDM)

@@ -53,6 +53,7 @@ METHODS = {
     "diffpir(lam=1, zeta=1)": (samplers.diffpir(lam=1.0, zeta=1.0), 1, 0),
     "flower()": (samplers.flower(), 1, 0),
     "flower(draw=True)": (samplers.flower(draw=True), 1, 0),
+    "flower(draw=True, prior_std=0.5)": (samplers.flower(draw=True, prior_std=0.5), 1, 0),
     "pnp_flow()": (samplers.pnp_flow(), 5, 0),
     "reddiff()": (samplers.reddiff(), 1, 0),
     "sitcom(iterations=10)": (samplers.sitcom(iterations=10), 11, 10),

@@ -25,6 +25,7 @@ __all__ = [
     "residual_at",
     "squared_misfit",
     "towards_data",
+    "x0_variance",
 ]
 
 
@@ -102,6 +103,12 @@ def noised_projection(x: Image, problem: Problem, level: Level, noise: Image) ->
     y = operator.keep_observed(problem.y)
     change = times(level.signal, y) + operator(times(level.noise, noise) - x)
     return x + operator.pinv(change)  # type: ignore[attr-defined]
+
+
+def x0_variance(level: Level, prior_std: Scalar) -> Scalar:
+    """τ²(1−ᾱ)/(ᾱτ² + 1−ᾱ), the variance of each entry of x₀ given x_t if entries are independent, of deviation τ."""
+    rest, tau2 = level.one_minus_alpha_bar, prior_std**2
+    return tau2 * rest / (level.alpha_bar * tau2 + rest)
 
 
 def proximal(problem: Problem, centre: Image, rho: Scalar, *, iterations: int = 5, rounds: int = 3) -> Image:

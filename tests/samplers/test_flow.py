@@ -9,7 +9,7 @@ import pytest
 
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
-from jaxdiff.evaluation.exact import gaussian_posterior, moment_errors
+from jaxdiff.evaluation.exact import moment_errors
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import flow_grid, flower, pnp_flow, sample
 from jaxdiff.samplers.base import State
@@ -73,17 +73,21 @@ def test_flower_ends_on_its_proximal_point(world, x_t, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mask", "blur"])
 def test_flower_with_draws_is_exact_for_the_prior_that_it_supposes(world, kind):
-    """1−ᾱ_t is the variance of x₀ given x_t for N(0, I), so each step is a draw from p(x₀ | x_t, y)."""
-    here = world(kind, "isotropic", std=1.0)
-    standard = gaussian_prior(jnp.zeros(SHAPE), jnp.eye(16), here.prior.schedule)
-    here = here._replace(prior=standard)
-    mean, covariance = gaussian_posterior(standard, here.problem)
-    grid = flow_grid(standard.schedule, 20)
-    errors = moment_errors(here.draws(flower(draw=True), grid=grid, count=4000)[0], mean, covariance)
-    assert errors.mean < 3 * errors.mean_floor
-    assert errors.covariance < 2 * errors.covariance_floor
-    narrow = moment_errors(here.draws(flower(), grid=grid, count=4000)[0], mean, covariance)
-    assert narrow.covariance > 5 * narrow.covariance_floor
+    """r² is then the variance of x₀ given x_t, so each step is a draw from p(x₀ | x_t, y)."""
+    here = world(kind, "isotropic", std=0.5)
+    grid = flow_grid(here.prior.schedule, 20)
+
+    def errors(**options):
+        images, _ = here.draws(flower(**options), grid=grid, count=4000)
+        return moment_errors(images, here.mean, here.covariance)
+
+    exact = errors(prior_std=0.5, draw=True)
+    assert exact.mean < 3 * exact.mean_floor
+    assert exact.covariance < 2 * exact.covariance_floor
+    assert abs(exact.spread - 1) < 4 * exact.spread_floor
+    for options in ({"prior_std": 1.0, "draw": True}, {"prior_std": 0.5}):
+        other = errors(**options)
+        assert abs(other.spread - 1) > 5 * other.spread_floor
 
 
 def test_pnp_flow_without_steps_towards_the_data_is_the_mean_estimate(world, x_t):
@@ -114,6 +118,7 @@ def test_the_flow_grid_is_even_in_flow_time(world):
 @pytest.mark.parametrize(
     ("make", "options", "said"),
     [
+        (flower, {"prior_std": 0.0}, "prior_std must"),
         (flower, {"draw": 1}, "draw must be True or False"),
         (flower, {"rounds": 0}, "rounds must be"),
         (pnp_flow, {"rate": 0.0}, "rate must be"),

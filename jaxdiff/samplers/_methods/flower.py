@@ -1,9 +1,9 @@
 """FLOWER (Pourya et al. 2026): a Gaussian around the network's estimate, Bayes' rule, and fresh noise.
 
 In each step, FLOWER treats the clean image as Gaussian around the network's estimate. Bayes' rule with the measurement is
-then a linear solve. FLOWER adds fresh noise to its result. It needs no gradient of the network, and has nothing to tune.
+then a linear solve. FLOWER adds fresh noise to its result. It needs no gradient of the network, and works without tuning.
 
-r²  ← 1 − ᾱ_t
+r²  ← 1 − ᾱ_t                                            the variance of x₀ given x_t, if x₀ ~ N(0, I)
 x̄₀  ← argmin ‖y − A x‖²/σ² + ‖x − x̂₀‖²/r²              or a draw of the Gaussian exp(−½ this)
 x_s ← √ᾱ_s x̄₀ + √(1−ᾱ_s) z
 """
@@ -11,38 +11,39 @@ x_s ← √ᾱ_s x̄₀ + √(1−ᾱ_s) z
 from flax import struct
 
 from jaxdiff import diffusion
-from jaxdiff._checks import count, flag
+from jaxdiff._checks import count, flag, number
 from jaxdiff.numerics import normal
 from jaxdiff.samplers.base import Info, Sampler, State, residual_norm
-from jaxdiff.samplers.likelihood import proximal, proximal_draw
-from jaxdiff.samplers.ranges import Choice
+from jaxdiff.samplers.likelihood import proximal, proximal_draw, x0_variance
+from jaxdiff.samplers.ranges import Choice, Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
-from jaxdiff.typing import static
+from jaxdiff.typing import Array, static
 
 __all__ = ["Flower", "flower"]
 
 
 @struct.dataclass
 class Flower(Sampler):
-    """x̄₀ = argmin ‖y − A x‖²/σ² + ‖x − x̂₀‖²/(1−ᾱ_t), or a draw; x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s) z.
+    """x̄₀ = argmin ‖y − A x‖²/σ² + ‖x − x̂₀‖²/r², or a draw; x_s = √ᾱ_s x̄₀ + √(1−ᾱ_s) z.
 
-    1−ᾱ_t is the variance of x₀ given x_t for the prior N(0, I). In the time τ of flow matching it is
-    (1−τ)²/(τ² + (1−τ)²).
+    r² = τ² (1−ᾱ_t)/(ᾱ_t τ² + 1−ᾱ_t) is the variance of x₀ given x_t for independent pixels of standard deviation τ. For τ = 1
+    it is 1−ᾱ_t.
     """
 
     title = "FLOWER"
     spacing = "flow"
-    search = {"draw": Choice((False, True))}
+    search = {"prior_std": Log(0.1, 2.0), "draw": Choice((False, True))}
 
+    prior_std: Array
     draw: bool = static(default=False)
     iterations: int = static(default=5)
     rounds: int = static(default=2)
 
     def advance(self, state: State, at: Step) -> tuple[State, Info]:
         """One network call."""
-        x, problem, variance = state.x, at.problem, at.level_t.one_minus_alpha_bar
-        centre = at.predict(x).x0
+        x, problem = state.x, at.problem
+        centre, variance = at.predict(x).x0, x0_variance(at.level_t, self.prior_std).astype(x.dtype)
         solver = {"iterations": self.iterations, "rounds": self.rounds}
         if self.draw:
             key, noise_key = at.keys(2, "FLOWER with draw=True")
@@ -55,15 +56,17 @@ class Flower(Sampler):
 
 
 @register(Flower)
-def flower(*, draw: bool = False, iterations: int = 5, rounds: int = 2) -> Flower:
-    """FLOWER, for any differentiable operator; there is no step size to tune.
+def flower(*, prior_std: float | Array = 1.0, draw: bool = False, iterations: int = 5, rounds: int = 2) -> Flower:
+    """FLOWER, for any differentiable operator; it works without tuning.
 
     Each step makes one network call, and needs no gradient of the network. The authors take 100 steps, and the mean of five
     runs: ``jd.posterior(..., n=5).mean``.
 
     Args:
-        draw: draw x̄₀ from its Gaussian (the authors' γ = 1). For the prior N(0, I) and a linear operator, the runs are then
-            exact draws from the posterior. Without it, x̄₀ is the Gaussian's mean (γ = 0, the authors' choice).
+        prior_std: τ, the standard deviation of the images. The authors have 1, which gives r² = 1−ᾱ_t.
+        draw: draw x̄₀ from its Gaussian (the authors' γ = 1). If the pixels of the prior are independent, with standard
+            deviation ``prior_std``, and A is linear, the runs are then exact draws from the posterior. Without it, x̄₀ is
+            the Gaussian's mean (γ = 0, the authors' choice).
         iterations: the number of conjugate-gradient steps, for nonlinear operators.
         rounds: the number of Gauss–Newton steps, for nonlinear operators.
 
@@ -71,9 +74,14 @@ def flower(*, draw: bool = False, iterations: int = 5, rounds: int = 2) -> Flowe
         ValueError: if an option is out of range.
 
     Reference:
-        Pourya et al. 2026, "FLOWER: A Flow-Matching Solver for Inverse Problems", Algorithm 1. x₀ + σ z is the authors'
-        (1−τ) z + τ x₀ divided by τ, so any denoiser is a flow, with σ = (1−τ)/τ and x̂₀ = D. Differences: σ starts at the
-        schedule's largest (theirs: infinity). Linear operators with a closed form get it (theirs: 50 steps of conjugate
-        gradients). Nonlinear operators get Gauss–Newton steps (theirs: linear ones only).
+        Pourya et al. 2026, "FLOWER: A Flow-Matching Solver for Inverse Problems". x₀ + σ z is the authors'
+        (1−s) z + s x₀ divided by their time s. So any denoiser is a flow, with σ = (1−s)/s and x̂₀ = D. Differences: σ starts
+        at the schedule's largest (theirs: infinity). Linear operators with a closed form use it (theirs: 50 steps of
+        conjugate gradients). Nonlinear operators get Gauss–Newton steps (theirs: linear ones only).
     """
-    return Flower(flag("draw", draw), count("iterations", iterations), count("rounds", rounds))
+    return Flower(
+        number("prior_std", prior_std, open_low=True),
+        flag("draw", draw),
+        count("iterations", iterations),
+        count("rounds", rounds),
+    )

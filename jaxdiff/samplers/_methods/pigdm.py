@@ -20,7 +20,7 @@ from jaxdiff.operators.base import LinearOperator
 from jaxdiff.problems import Problem
 from jaxdiff.samplers.arguments import transition_of
 from jaxdiff.samplers.base import Calls, GuidedSampler, Info, State, residual_norm
-from jaxdiff.samplers.likelihood import linearize
+from jaxdiff.samplers.likelihood import linearize, x0_variance
 from jaxdiff.samplers.ranges import Log
 from jaxdiff.samplers.registry import register
 from jaxdiff.samplers.step import Step
@@ -71,9 +71,7 @@ class PiGDM(GuidedSampler):
     def _guidance(self, x_t: Array, at: Step) -> tuple[Prediction, Array, Scalar]:
         """The prediction, g and r²."""
         prediction, pull = at.predict_vjp(x_t)
-        level, tau2 = at.level_t, self.prior_std**2
-        rest = level.one_minus_alpha_bar
-        r2 = (tau2 * rest / (level.alpha_bar * tau2 + rest)).astype(x_t.dtype)
+        r2 = x0_variance(at.level_t, self.prior_std).astype(x_t.dtype)
         return prediction, pull(_whitened(at.problem, prediction.x0, r2, self.iterations)), r2
 
 

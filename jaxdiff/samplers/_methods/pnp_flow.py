@@ -85,7 +85,7 @@ def pnp_flow(*, rate: float | Array = 1.0, alpha: float | Array = 1.0, draws: in
         ValueError: if an option is out of range.
 
     Reference:
-        Martin et al. 2025, "PnP-Flow: Plug-and-Play Image Restoration with Flow Matching", Algorithm 3. x₀ + σ z is the
+        Martin et al. 2025, "PnP-Flow: Plug-and-Play Image Restoration with Flow Matching". x₀ + σ z is the
         authors' (1−τ) z + τ x₀ divided by τ, so any denoiser is a flow. The gradient's 1/σ² and the σ² in their η cancel.
         Difference: σ starts at the schedule's largest (theirs: infinity).
     """

@@ -17,6 +17,7 @@ __all__ = [
     "divide_or_zero",
     "dot",
     "gcr_steps",
+    "largest_eigenvalue",
     "shrink",
     "times",
 ]
@@ -25,6 +26,22 @@ __all__ = [
 def dot(a: Array, b: Array) -> Scalar:
     """Re⟨a, b⟩."""
     return jnp.sum(jnp.real(jnp.conj(a) * b))
+
+
+def largest_eigenvalue(matvec: Callable[[Array], Array], like: Array, count: int = 20) -> Scalar:
+    """The largest eigenvalue of a symmetric, positive semi-definite matrix by ``count`` power iterations, from below.
+
+    >>> float(largest_eigenvalue(lambda v: jnp.array([4.0, 1.0]) * v, jnp.zeros(2)))
+    4.0
+    """
+
+    def body(v: Array, _: None) -> tuple[Array, None]:
+        w = matvec(v)
+        return divide_or_zero(w, expand(safe_norm(w), w)), None
+
+    start = jax.random.normal(jax.random.key(0), like.shape, like.dtype)
+    v, _ = jax.lax.scan(body, start, length=count)
+    return dot(v, matvec(v))
 
 
 def times(scalar: Scalar, x: Array) -> Array:

@@ -10,6 +10,7 @@ import pytest
 from jaxdiff import schedules
 from jaxdiff.denoisers import gaussian_prior
 from jaxdiff.evaluation.exact import moment_errors
+from jaxdiff.linalg import largest_eigenvalue
 from jaxdiff.problems import Problem
 from jaxdiff.samplers import flow_grid, flower, pnp_flow, sample
 from jaxdiff.samplers.base import State
@@ -51,7 +52,10 @@ def test_flower_is_the_authors(name):
 @pytest.mark.parametrize("name", ["mask", "blur"])
 def test_pnp_flow_is_the_authors(name):
     noise = draws("pnp_flow", name).reshape(int(RECORDED["steps"]), -1, *SHAPE)
-    options = {"rate": float(RECORDED["rate"]), "alpha": float(RECORDED["alpha"]), "draws": noise.shape[1]}
+    matrix = jnp.asarray(RECORDED[name], jnp.float32)
+    norm2 = largest_eigenvalue(lambda v: matrix.T @ (matrix @ v.ravel()), jnp.zeros(16))
+    np.testing.assert_allclose(norm2, np.linalg.norm(RECORDED[name], 2) ** 2, rtol=2e-2)
+    options = {"rate": float(RECORDED["rate"]) * norm2, "alpha": float(RECORDED["alpha"]), "draws": noise.shape[1]}
     found = replayed("pnp_flow", name, pnp_flow(**options), noise)
     np.testing.assert_allclose(found, RECORDED[f"pnp_flow_{name}_result"], atol=2e-5)
     other = replayed("pnp_flow", name, pnp_flow(**options | {"alpha": 0.51}), noise)
@@ -97,6 +101,20 @@ def test_pnp_flow_without_steps_towards_the_data_is_the_mean_estimate(world, x_t
     noisy = jnp.sqrt(level.alpha_bar) * x_t + jnp.sqrt(level.one_minus_alpha_bar) * noise
     expected = np.mean([here.prior(x, T).x0 for x in noisy], axis=0)
     np.testing.assert_allclose(found.x, expected, atol=1e-5)
+
+
+def test_the_step_of_pnp_flow_does_not_depend_on_the_scale_of_the_measurement(world, x_t):
+    """A and y in other units are the same problem."""
+    here, noise = world("dense"), jax.random.normal(jax.random.key(1), (2, *SHAPE))
+
+    def moved(scale):
+        operator = Dense(scale * here.problem.operator.matrix, image_shape=SHAPE)
+        problem = Problem(operator, scale * here.problem.y, scale * here.problem.noise_std)
+        return pnp_flow(draws=2).step(noise, State(x_t), T, S, problem, here.prior)[0].x
+
+    np.testing.assert_allclose(moved(10.0), moved(1.0), atol=1e-5)
+    nothing = Problem(Dense(jnp.zeros((6, 16)), image_shape=SHAPE), here.problem.y, here.problem.noise_std)
+    assert np.isfinite(pnp_flow(draws=2).step(noise, State(x_t), T, S, nothing, here.prior)[0].x).all()
 
 
 def test_the_flow_grid_is_even_in_flow_time(world):

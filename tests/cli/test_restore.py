@@ -246,10 +246,10 @@ LENGTHS = {
     "--method dps --steps 40": ("dps", 40),
     "--method dps --calls 30": ("dps", 30),
     "--zeta 0.3": ("dps", 250),
-    "--task gaussian_blur": ("fast_dips", 20),
-    "--task gaussian_blur --calls 99 --spacing uniform": ("fast_dips", 20),
-    "--task gaussian_blur --calls 7": ("fast_dips", 7),
-    "--task gaussian_blur --steps 33": ("fast_dips", 33),
+    "--task gaussian_blur": ("flower", 20),
+    "--task gaussian_blur --calls 99 --spacing uniform": ("flower", 20),
+    "--task gaussian_blur --calls 7": ("flower", 7),
+    "--task gaussian_blur --steps 33": ("flower", 33),
 }
 
 

@@ -3,8 +3,8 @@
 In each step, FLOWER treats the clean image as Gaussian around the network's estimate. Bayes' rule with the measurement is
 then a linear solve. FLOWER adds fresh noise to its result. It needs no gradient of the network, and works without tuning.
 
-r²  ← 1 − ᾱ_t                                            the variance of x₀ given x_t, if x₀ ~ N(0, I)
-x̄₀  ← argmin ‖y − A x‖²/σ² + ‖x − x̂₀‖²/r²              or a draw of the Gaussian exp(−½ this)
+r²  ← 1 − ᾱ_t                   the variance of x₀ given x_t, if x₀ ~ N(0, I)
+x̄₀  ← argmin ‖y − A x‖²/σ² + ‖x − x̂₀‖²/r²    or a draw of exp(−½ this)
 x_s ← √ᾱ_s x̄₀ + √(1−ᾱ_s) z
 """
 

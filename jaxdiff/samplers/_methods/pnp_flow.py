@@ -4,7 +4,7 @@ PnP-Flow holds a clean image. In each step, it moves the image towards the measu
 takes the mean of the network's estimates for several draws of the noise. The steps towards the measurement get shorter as
 the noise falls. It needs no gradient of the network and no linear solve.
 
-τ   ← 1/(1 + σ_t), σ_t = √((1−ᾱ_t)/ᾱ_t)                 the time of flow matching
+τ   ← 1/(1 + σ_t), σ_t = √((1−ᾱ_t)/ᾱ_t)    the time of flow matching
 x   ← x + η (1−τ)^α Aᵀ(y − A x)/‖A‖²
 x   ← mean over n draws z of x̂₀(√ᾱ_t x + √(1−ᾱ_t) z)
 """

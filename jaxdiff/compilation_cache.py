@@ -68,7 +68,7 @@ def enabled(environment: Mapping[str, str] = os.environ) -> Iterator[Path | None
         yield None
         return
     trim(folder.parent)
-    before = getattr(jax.config, "jax_persistent_cache_min_compile_time_secs")  # noqa: B009
+    before = getattr(jax.config, "jax_persistent_cache_min_compile_time_secs", JAX_DEFAULT)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if before == JAX_DEFAULT:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -16,6 +16,7 @@ COMMANDS = {
     "checkpoint": ("weights_convert.checkpoint", "any public checkpoint to a prior of jaxdiff"),
     "guided-diffusion": ("weights_convert.guided_diffusion", "a guided-diffusion checkpoint to a prior of jaxdiff"),
     "export": ("weights_convert.export", "a prior of jaxdiff to a guided-diffusion state dict"),
+    "inception": ("weights_convert.inception", "weights for FID and KID"),
     "lpips": ("weights_convert.lpips", "weights for the LPIPS metric"),
 }
 """Subcommand → the module with its ``add_arguments(parser)`` and ``run(args)``, and one line of help."""

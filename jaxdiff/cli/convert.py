@@ -6,7 +6,7 @@ from collections.abc import Sequence
 __all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "spelled_out"]
 
 USAGE = "SRC OUT [options], or CONVERSION [options]"
-ABOUT = "Convert any public checkpoint to a prior of jaxdiff, a prior back, or the weights of LPIPS."
+ABOUT = "Convert any public checkpoint to a prior of jaxdiff, a prior back, or the weights of LPIPS and FID."
 EXAMPLES = (
     "jaxdiff convert edm-ffhq-64x64-uncond-vp.pkl checkpoints/edm-ffhq64",
     "jaxdiff convert ddpm-celebahq-256/ checkpoints/celebahq",

@@ -28,6 +28,7 @@ COMMANDS = {
     "app": "restore pictures on a web page of this machine",
     "tune": "search a method's settings for a task",
     "bench": "run a grid of images, tasks, methods and seeds",
+    "fid": "say how far sets of pictures are from real ones (FID, KID)",
     "reproduce": "make the study's tables, figures and claims",
     "tasks": "list all tasks, or show what they do to a picture",
     "export": "write a restoration as one file that runs without jaxdiff",

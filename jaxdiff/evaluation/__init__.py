@@ -9,6 +9,7 @@ from jaxdiff.evaluation.exact import (
     moment_errors,
     sliced_wasserstein,
 )
+from jaxdiff.evaluation.frechet import Moments, frechet_distance, moments_from, moments_of
 from jaxdiff.evaluation.kernel import KernelDistance, kernel_distance
 from jaxdiff.evaluation.scores import SCORES, scores
 
@@ -18,12 +19,16 @@ __all__ = [
     "KernelDistance",
     "MixturePosterior",
     "MomentErrors",
+    "Moments",
     "calibration",
     "coverage",
+    "frechet_distance",
     "gaussian_posterior",
     "kernel_distance",
     "mixture_posterior",
     "moment_errors",
+    "moments_from",
+    "moments_of",
     "scores",
     "sliced_wasserstein",
 ]

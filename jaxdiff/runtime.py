@@ -17,7 +17,7 @@ import jaxlib
 from jaxdiff import hosts, memory
 from jaxdiff.assets import OFF
 
-__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "in_use", "processor_flags"]
+__all__ = ["Choice", "advice", "fast_cpu", "fast_dtype", "in_use", "machine_lacks", "processor_flags"]
 
 FLAGS = (
     "--xla_cpu_experimental_onednn_custom_call=true",  # convolutions and products by oneDNN
@@ -133,3 +133,15 @@ def _accelerated(environment: Mapping[str, str]) -> bool:
     if wanted:
         return wanted != "cpu"
     return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+
+
+def machine_lacks(error: Exception) -> str | None:
+    """What the machine lacks, if that is why something failed; None if the fault is ours."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
+        return "there is not enough memory for so much at once; ask for fewer or smaller images."
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        named = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX finds no device (JAX_PLATFORMS={named!r}); leave that variable out, or install JAX for the device."
+    return None

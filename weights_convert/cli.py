@@ -9,6 +9,7 @@ from absl import app, logging
 from absl.flags import argparse_flags
 
 from jaxdiff.files import one_sentence
+from jaxdiff.runtime import machine_lacks
 
 __all__ = ["COMMANDS", "add_commands", "main", "parse", "spelled_out"]
 
@@ -64,6 +65,11 @@ def main(args: argparse.Namespace) -> int:
         return int(args.run(args) or 0)
     except (ValueError, OSError) as error:
         print(f"weights_convert: {one_sentence(error, 2000)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError, AssertionError) as error:
+        if (why := machine_lacks(error)) is None:
+            raise
+        print(f"weights_convert: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("weights_convert: stopped; nothing was written.", file=sys.stderr)

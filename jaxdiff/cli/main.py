@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from absl import app, logging
 
 import jaxdiff
@@ -121,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"jaxdiff: {_sentence(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError, AssertionError) as error:
-        why = _machine_lacks(error)
+        why = runtime.machine_lacks(error)
         if getattr(args, "verbose", False) or why is None:
             raise
         print(f"jaxdiff: {why}", file=sys.stderr)
@@ -129,18 +128,6 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("jaxdiff: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-
-
-def _machine_lacks(error: Exception) -> str | None:
-    """What the machine lacks, if that is why something failed; None if the fault is ours."""
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
-        return "there is not enough memory for so much at once; ask for fewer or smaller images."
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError):
-        named = os.environ.get("JAX_PLATFORMS", "")
-        return f"JAX finds no device (JAX_PLATFORMS={named!r}); leave that variable out, or install JAX for the device."
-    return None
 
 
 def _check_seeds(args: argparse.Namespace) -> None:

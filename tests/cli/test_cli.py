@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from jaxdiff import progress
 from jaxdiff.cli import bench, console, sample
 from jaxdiff.engine import Outcome
 from jaxdiff.samplers import METHODS
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 def pixels(path):
@@ -33,8 +36,26 @@ def test_flags_of_logging_may_come_first(jaxdiff):
     assert "faces64" in out
 
 
-def test_a_device_that_is_not_there_is_a_sentence():
-    command = [sys.executable, "-m", "jaxdiff", "info"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["jaxdiff", "info"],
+        [
+            "weights_convert",
+            "guided-diffusion",
+            GOLDEN / "trained32.pt",
+            "OUT",
+            "--image-size",
+            "32",
+            "--num-heads",
+            "1",
+        ],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_device_that_is_not_there_is_a_sentence(words, tmp_path):
+    command = [sys.executable, "-m", *map(str, words)]
+    command = [str(tmp_path / "out") if word == "OUT" else word for word in command]
     environment = {**os.environ, "JAX_PLATFORMS": "tpu"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxdiff.models import PRESETS, PriorConfig, UNetConfig
+from jaxdiff.models.config import NORM_GROUPS
 from jaxdiff.typing import Shape
 
 __all__ = ["Hidden", "Inferred", "flags", "infer", "matching_presets"]
@@ -215,8 +216,14 @@ def _multiple(width: int, model_channels: int) -> float:
 
 
 def flags(config: PriorConfig) -> str:
-    """The flags of guided-diffusion's scripts that make this network and process."""
+    """The flags of guided-diffusion's scripts that make this network and process.
+
+    Raises:
+        ValueError: if they cannot: the network works on patches, or has other norm groups.
+    """
     unet = config.adm
+    if unet.patch_size > 1 or unet.norm_groups != NORM_GROUPS:
+        raise ValueError("guided-diffusion has no network of patches or of other norm groups; write --to safetensors.")
     blocks = unet.num_res_blocks if isinstance(unet.num_res_blocks, tuple) else (unet.num_res_blocks,)
     values: dict[str, Any] = {
         "image_size": unet.image_size,

@@ -8,7 +8,7 @@ __all__ = ["Block", "Layer", "Layout", "UNetConfig", "layout"]
 
 NORM_GROUPS = 32
 ATTENTION_ORDERS = ("legacy", "new")
-MOST = {"image_size": 2**11, "num_res_blocks": 2**6}
+MOST = {"image_size": 2**11, "num_res_blocks": 2**6, "patch_size": 2**6}
 """Largest values, well above those of any published network. Beyond them memory runs out, not always with an error."""
 MOST_COUNT = 2**16
 """Largest value of every other count."""
@@ -43,6 +43,10 @@ class UNetConfig:
         conv_resample: plain resampling layers have a convolution; else 2×2 mean and nearest neighbour alone.
         num_classes: classes of a class-conditional network.
         dropout: rate in the residual blocks, in training.
+        patch_size: pixels of a side of the patches that the network sees as one, with their channels side by side. Its first
+            level then has 1/patch_size of the image's size, and factors count from there. 1 in guided-diffusion.
+        norm_groups: groups of each group norm, 32 in guided-diffusion. As many groups as channels take an image's brightness
+            away.
 
     Raises:
         ValueError: if the numbers do not fit together.
@@ -64,6 +68,8 @@ class UNetConfig:
     conv_resample: bool = True
     num_classes: int | None = None
     dropout: float = 0.0
+    patch_size: int = 1
+    norm_groups: int = NORM_GROUPS
 
     def __post_init__(self) -> None:
         for name in ("channel_mult", "attention_factors"):
@@ -81,6 +87,11 @@ class UNetConfig:
     def depth(self) -> int:
         """How often the image is halved."""
         return len(self.channel_mult) - 1
+
+    @property
+    def multiple(self) -> int:
+        """What height and width of an image must be multiples of."""
+        return self.patch_size * 2**self.depth
 
     @property
     def learn_sigma(self) -> bool:
@@ -145,17 +156,18 @@ def _validate(config: UNetConfig) -> None:
         raise ValueError(f"dropout must be in [0, 1), got {config.dropout}.")
     if any(factor & (factor - 1) for factor in config.attention_factors):
         raise ValueError(f"attention factors must be powers of two, got {config.attention_factors}.")
-    if config.image_size % 2**config.depth:
+    if config.image_size % config.multiple:
+        patches = f" after patches of {config.patch_size}" if config.patch_size > 1 else ""
         raise ValueError(
-            f"image_size={config.image_size} cannot be halved {config.depth} times for {config.depth + 1} levels; "
-            f"use a multiple of {2**config.depth} or fewer channel_mult."
+            f"image_size={config.image_size} cannot be halved {config.depth} times for {config.depth + 1} levels{patches}; "
+            f"use a multiple of {config.multiple} or fewer channel_mult."
         )
     for level in range(config.depth + 1):
         channels = config.channels(level)
-        if channels % NORM_GROUPS or channels < NORM_GROUPS:
+        if channels % config.norm_groups or channels < config.norm_groups:
             raise ValueError(
-                f"level {level} would have {channels} channels, which {NORM_GROUPS} norm groups do not divide; "
-                f"choose model_channels × channel_mult as multiples of {NORM_GROUPS}."
+                f"level {level} would have {channels} channels, which {config.norm_groups} norm groups do not divide; "
+                f"choose model_channels × channel_mult as multiples of {config.norm_groups}, or other norm_groups."
             )
     for block in layout(config):
         for layer in block:
@@ -170,7 +182,9 @@ def _validate(config: UNetConfig) -> None:
 def _validate_kinds(config: UNetConfig) -> None:
     counts: dict[str, Any] = {
         name: getattr(config, name)
-        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_heads")
+        for name in (
+            *("image_size", "in_channels", "out_channels", "model_channels", "num_heads", "patch_size", "norm_groups"),
+        )
     }
     counts |= _counts_of_blocks(config)
     for name in ("num_head_channels", "num_heads_upsample", "num_classes"):
@@ -235,7 +249,8 @@ class Layout(NamedTuple):
 
 def layout(config: UNetConfig) -> Layout:
     """The layers of a configuration, named as in guided-diffusion ("input_blocks.1.0" is here ``input_blocks_1_0``)."""
-    inputs: list[Block] = [(Layer("input_blocks_0_0", "conv", config.in_channels, config.channels(0)),)]
+    seen = config.in_channels * config.patch_size**2
+    inputs: list[Block] = [(Layer("input_blocks_0_0", "conv", seen, config.channels(0)),)]
     skips = [config.channels(0)]
     channels = config.channels(0)
     for level in range(config.depth + 1):

@@ -25,8 +25,10 @@ __all__ = [
     "attend",
     "check_inputs",
     "downsample",
+    "from_patches",
     "sinusoids",
     "timestep_embedding",
+    "to_patches",
     "uniform",
     "upsample",
     "zeros",
@@ -54,8 +56,8 @@ class NetworkConfig(Protocol):
         ...
 
     @property
-    def depth(self) -> int:
-        """How often the image is halved."""
+    def multiple(self) -> int:
+        """What height and width of an image must be multiples of."""
         ...
 
 
@@ -188,6 +190,25 @@ def downsample(x: Array) -> Array:
     return (x[:, :, :, 0] + x[:, :, :, 1]) * 0.25
 
 
+def to_patches(x: Array, size: int) -> Array:
+    """Squares of ``size`` × ``size`` pixels as one pixel each: [N, H, W, C] to [N, H/s, W/s, s·s·C].
+
+    Reference: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+    Network", 2016, backwards.
+    """
+    n, h, w, c = x.shape
+    x = jnp.reshape(x, (n, h // size, size, w // size, size, c))
+    return jnp.reshape(jnp.transpose(x, (0, 1, 3, 2, 4, 5)), (n, h // size, w // size, size * size * c))
+
+
+def from_patches(x: Array, size: int) -> Array:
+    """What ``to_patches`` took apart, put together: [N, H, W, s·s·C] to [N, s·H, s·W, C]."""
+    n, h, w, c = x.shape
+    c //= size * size
+    x = jnp.transpose(jnp.reshape(x, (n, h, w, size, size, c)), (0, 1, 3, 2, 4, 5))
+    return jnp.reshape(x, (n, h * size, w * size, c))
+
+
 class Conv(Parametric):
     """Convolution with zero padding, size 3 or 1.
 
@@ -248,12 +269,12 @@ def check_inputs(config: NetworkConfig, x: Array, t: Array, y: Array | None) -> 
     if x.ndim != 4 or x.shape[-1] != config.in_channels:
         raise ValueError(f"the network takes x [N, H, W, {config.in_channels}], got shape {x.shape}.")
     n, height, width, _ = x.shape
-    factor = 2**config.depth
+    factor = config.multiple
     if height % factor or width % factor or not height or not width:
         nearest = " × ".join(str(max(1, round(side / factor)) * factor) for side in (height, width))
         raise ValueError(
-            f"the network halves an image {config.depth} times, so height and width must be multiples of {factor}; "
-            f"got {height} × {width}: crop or resize to {nearest}."
+            f"the network needs images whose height and width are multiples of {factor}; got {height} × {width}: crop or "
+            f"resize to {nearest}."
         )
     if t.shape != (n,):
         raise ValueError(f"the network takes one timestep an image, t [{n}], got shape {t.shape}.")

@@ -23,7 +23,7 @@ def parameter_shapes(config: UNetConfig) -> Shapes:
         for layer in block:
             shapes |= _layer(layer, config, features)
             channels = layer.channels_out
-    return shapes | _norm("out_0", channels) | _conv("out_2", channels, config.out_channels)
+    return shapes | _norm("out_0", channels) | _conv("out_2", channels, config.out_channels * config.patch_size**2)
 
 
 def _layer(layer: Layer, config: UNetConfig, features: int) -> Shapes:

@@ -138,6 +138,11 @@ class SongConfig:
         """How often the image is halved."""
         return len(self.channels) - 1
 
+    @property
+    def multiple(self) -> int:
+        """What height and width of an image must be multiples of."""
+        return 2**self.depth
+
     def heads(self, channels: int) -> int:
         """Attention heads of a layer with so many channels; 0 for no attention."""
         return (self.num_heads or 1) if self.head_channels is None else channels // self.head_channels

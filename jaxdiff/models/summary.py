@@ -23,14 +23,16 @@ def summary(config: PriorConfig) -> dict[str, str]:
 
 def _network(config: PriorConfig) -> str:
     unet = config.unet
+    patches = ""
     if isinstance(unet, UNetConfig):
         widths = tuple(unet.channels(level) for level in range(unet.depth + 1))
+        patches = f" in patches of {unet.patch_size}×{unet.patch_size}" if unet.patch_size > 1 else ""
     else:
         widths = unet.channels
     blocks = unet.num_res_blocks if isinstance(unet.num_res_blocks, tuple) else (unet.num_res_blocks,)
     classes = f", {unet.num_classes} classes" if unet.num_classes else ""
     return (
-        f"{config.network}, {unet.image_size}×{unet.image_size}×{unet.in_channels}, channels "
+        f"{config.network}, {unet.image_size}×{unet.image_size}×{unet.in_channels}{patches}, channels "
         f"{' '.join(map(str, widths))}, {' '.join(map(str, blocks))} blocks a level{classes}"
     )
 

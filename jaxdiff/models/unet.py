@@ -17,7 +17,9 @@ from jaxdiff.models.layers import (
     attend,
     check_inputs,
     downsample,
+    from_patches,
     timestep_embedding,
+    to_patches,
     uniform,
     upsample,
     zeros,
@@ -39,7 +41,7 @@ class ResBlock(nn.Module):
     def __call__(self, x: Array, emb: Array, train: bool) -> Array:
         """Apply to ``x`` [N, H, W, C] with the timestep's features ``emb`` [N, E] (after SiLU)."""
         config, features = self.config, self.layer.channels_out
-        h = nn.silu(GroupNorm(self.dtype, name="in_layers_0")(x)).astype(self.dtype)
+        h = nn.silu(GroupNorm(self.dtype, config.norm_groups, name="in_layers_0")(x)).astype(self.dtype)
         up = self.layer.kind == "res_up"
         if self.layer.kind == "res_down":
             h, x = downsample(h), downsample(x)
@@ -49,7 +51,7 @@ class ResBlock(nn.Module):
         film_features = 2 * features if config.use_scale_shift_norm else features
         # The features of t stay float32: they are a vector an image, and cost nothing.
         film = Dense(film_features, dtype=emb.dtype, kernel_init=uniform, name="emb_layers_1")(emb)
-        norm = GroupNorm(self.dtype, name="out_layers_0")
+        norm = GroupNorm(self.dtype, config.norm_groups, name="out_layers_0")
         h = norm(h, film) if config.use_scale_shift_norm else norm(h.astype(film.dtype) + film[:, None, None, :])
         h = nn.silu(h).astype(self.dtype)
         h = nn.Dropout(config.dropout, deterministic=not train)(h)
@@ -63,17 +65,17 @@ class Attention(nn.Module):
     """Self-attention over pixels: ``x + W softmax(q kᵀ / √d) v``, softmax in float32."""
 
     heads: int
-    order: str
+    config: UNetConfig
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Attend over ``x`` [N, H, W, C]."""
         n, height, width, channels = x.shape
-        h = GroupNorm(self.dtype, name="norm")(x).astype(self.dtype)
+        h = GroupNorm(self.dtype, self.config.norm_groups, name="norm")(x).astype(self.dtype)
         h = jnp.reshape(h, (n, height * width, channels))
         qkv = Dense(3 * channels, dtype=self.dtype, kernel_init=uniform, name="qkv")(h)
-        h = attend(qkv, self.heads, self.order, self.dtype)
+        h = attend(qkv, self.heads, self.config.attention_order, self.dtype)
         h = Dense(channels, dtype=self.dtype, kernel_init=zeros, name="proj_out")(h)
         return x + jnp.reshape(h, x.shape)
 
@@ -129,7 +131,7 @@ class UNet(nn.Module):
         check_inputs(config, x, t, y)
         emb = self._embed(t, y, wide(self.dtype))
         blocks = layout(config)
-        h = x.astype(self.dtype)
+        h = to_patches(x.astype(self.dtype), config.patch_size)
         skips = []
         for block in blocks.inputs:
             h = self._run(block, h, emb, train)
@@ -138,8 +140,9 @@ class UNet(nn.Module):
         for block in blocks.outputs:
             h = self._run(block, jnp.concatenate([h, skips.pop()], axis=-1), emb, train)
         head = wide(self.dtype)
-        h = nn.silu(GroupNorm(head, name="out_0")(h))
-        return Conv(config.out_channels, zero=True, dtype=head, name="out_2")(h)
+        h = nn.silu(GroupNorm(head, config.norm_groups, name="out_0")(h))
+        h = Conv(config.out_channels * config.patch_size**2, zero=True, dtype=head, name="out_2")(h)
+        return from_patches(h, config.patch_size)
 
     def _embed(self, t: Array, y: Array | None, dtype: DTypeLike) -> Array:
         """Features of timestep and label, after the SiLU that every residual block would start with."""
@@ -168,7 +171,7 @@ class UNet(nn.Module):
             return Conv(layer.channels_out, dtype=self.dtype, name=layer.name)(h)
         if layer.kind == "attention":
             attention = nn.remat(Attention) if self.remat else Attention
-            return attention(layer.heads, config.attention_order, self.dtype, name=layer.name)(h)
+            return attention(layer.heads, config, self.dtype, name=layer.name)(h)
         if layer.kind in ("down", "up"):
             return Resample(layer.kind, config.conv_resample, self.dtype, name=layer.name)(h)
         block = nn.remat(ResBlock, static_argnums=3) if self.remat else ResBlock

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 from flax.errors import ScopeParamShapeError
 
@@ -71,6 +72,7 @@ VARIATIONS = [
     {"channel_mult": (0.5, 1.5, 1), "model_channels": 64, "num_res_blocks": 2, "attention_factors": ()},
     {"num_head_channels": None, "num_heads": 2, "num_heads_upsample": 4, "attention_order": "new"},
     {"num_res_blocks": (1, 3)},
+    {"patch_size": 2, "norm_groups": 8},
 ]
 
 
@@ -82,6 +84,32 @@ def test_shapes_without_tracing_equal_those_of_a_trace(changes):
     flat = traverse_util.flatten_dict(traced["params"], sep="/")
     assert {name: leaf.shape for name, leaf in flat.items()} == parameter_shapes(config)
     assert {leaf.dtype for leaf in flat.values()} == {jnp.dtype(jnp.float32)}
+
+
+def test_a_network_of_patches_is_the_plain_network_of_an_image_with_more_channels():
+    config = dataclasses.replace(SMALL, patch_size=2, out_channels=6)
+    plain = dataclasses.replace(SMALL, image_size=4, in_channels=12, out_channels=24)
+    params = make_params(config)
+    corners = [X[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    wanted = run(UNet(plain), params, jnp.concatenate(corners, -1), T)
+    found = run(UNet(config), params, X, T)
+    assert found.shape == (3, 8, 8, 6)
+    for number, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        np.testing.assert_array_equal(found[:, i::2, j::2], wanted[..., 6 * number : 6 * number + 6])
+
+
+def test_every_norm_has_the_groups_of_the_configuration(params):
+    seen = []
+
+    def watch(call, arguments, options, context):
+        if isinstance(context.module, GroupNorm):
+            seen.append(context.module.groups)
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(watch):
+        jax.eval_shape(UNet(dataclasses.replace(SMALL, norm_groups=8)).apply, {"params": params}, X, T)
+    assert len(seen) > 10
+    assert set(seen) == {8}
 
 
 def test_one_number_of_blocks_for_all_levels_is_one_description():
@@ -207,7 +235,7 @@ def test_attention_needs_no_neighbours(params):
     # Without position features, moving all pixels of an attention layer's input moves its output alike.
     from jaxdiff.models.unet import Attention
 
-    layer = Attention(4, "legacy")
+    layer = Attention(4, SMALL)
     x = jax.random.normal(jax.random.key(3), (1, 4, 4, 64))
     variables = {"params": params["middle_block_1"]}
     moved = layer.apply(variables, jnp.roll(x, (1, 2), (1, 2)))
@@ -298,6 +326,10 @@ def test_labels_that_do_not_suit():
         ({"dropout": 1.0}, "dropout must be"),
         ({"resblock_updown": 1}, "true or false"),
         ({"image_size": 15}, "image_size=15 cannot be halved 1 times for 2 levels; use a multiple of 2"),
+        ({"image_size": 20, "patch_size": 4}, "2 levels after patches of 4; use a multiple of 8"),
+        ({"patch_size": 0}, "patch_size must be a positive whole number"),
+        ({"patch_size": 2**7}, "patch_size must be at most 64"),
+        ({"norm_groups": 48}, "48 norm groups do not divide"),
         ({"image_size": 10**7}, "image_size must be at most 2048"),
         ({"num_res_blocks": 10**12}, "num_res_blocks must be at most 64"),
         ({"num_res_blocks": (1, 65)}, r"num_res_blocks\[1\] must be at most 64"),

@@ -273,6 +273,21 @@ def test_the_printed_command_brings_an_export_back(prediction, weights, tmp_path
     assert load_checkpoint(tmp_path / "back").config == config
 
 
+@pytest.mark.parametrize("changes", [{"patch_size": 2}, {"norm_groups": 8}])
+def test_a_network_that_guided_diffusion_does_not_have_keeps_our_names_only(changes, tmp_path, capsys):
+    config = PriorConfig(dataclasses.replace(TINY, **changes), variance="fixed_small")
+    rng = np.random.default_rng(0)
+    flat = {k: rng.standard_normal(v).astype(np.float32) for k, v in parameter_shapes(config.adm).items()}
+    prior = tmp_path / "prior.safetensors"
+    save_checkpoint(prior, traverse_util.unflatten_dict(flat, sep="/"), config)
+    assert "no network of patches" in refused(capsys, prior, tmp_path / "a.safetensors", command="export")
+    words = (prior, tmp_path / "b.safetensors", "--to")
+    assert "no network of patches" in refused(capsys, *words, "torch-names", command="checkpoint")
+    assert not [*tmp_path.glob("[ab].safetensors")]
+    assert convert(*words, "safetensors", command="checkpoint") == 0
+    assert load_checkpoint(tmp_path / "b.safetensors").config == config
+
+
 USAGES = [[], ["guided-diffusion"], ["nonsense"], ["guided-diffusion", "a", "b", "--steps", "x"]]
 
 

@@ -12,6 +12,7 @@ Time:  on two CPU cores about 8 minutes a prior of 3.8 M parameters with the def
        images takes another two, doubled by their mirror images. --samples 16 --steps 50 is a quick look; --measure
        denoising takes a minute. --draws 4 noises and restores every picture four times. That averages out chance in the
        noise, but not the choice of pictures.
+       Samples depend on the sampler as much as on the prior: compare priors by the same one.
        KID needs many real faces: with 16 its standard error says little. --real names more, best ones that no prior saw.
        --weak guides the first prior by a weaker one (autoguidance), with each of --weights.
 Seen:  docs/faces64.md.
@@ -40,6 +41,7 @@ from jaxdiff.evaluation import kernel_distance
 from jaxdiff.files import find_images, load_image, out_folder, save_image
 from jaxdiff.pages import REPORT, Page, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.plots import sheet
+from jaxdiff.samplers import UNCONDITIONAL
 from jaxdiff.tables import counted
 from jaxdiff.training import denoising_scores_each
 from jaxdiff.training.data import ImageSet, open_images
@@ -259,7 +261,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         table[name] = dict(paired(scores[name], scores[next(iter(denoisers))], args.draws))
         if "samples" not in args.measure:
             continue
-        keys, sampler = batch_keys(jax.random.key(0), args.samples), jd.samplers.ddim(eta=args.eta)
+        keys, sampler = batch_keys(jax.random.key(0), args.samples), UNCONDITIONAL[args.sampler]()
         drawn[name] = np.clip(restore_many(keys, denoiser, None, sampler, steps=args.sample_steps).x, -1, 1)
     if drawn:
         add_samples(table, drawn, images, args, out)
@@ -319,7 +321,7 @@ def main() -> int:
     parser.add_argument("--real", action="append", default=[], help="folder or zip of real images for KID (--images)")
     parser.add_argument("--samples", type=int, default=64, help="unconditional draws (64)")
     parser.add_argument("--sample-steps", type=int, default=100, help="steps of a draw (100)")
-    parser.add_argument("--eta", type=float, default=1.0, help="noise of a draw: 0 DDIM, 1 DDPM (1)")
+    parser.add_argument("--sampler", choices=UNCONDITIONAL, default="ddpm", help="how samples are drawn (ddpm)")
     parser.add_argument("--steps", type=int, default=100, help="steps of DPS (100)")
     parser.add_argument("--draws", type=int, default=1, help="draws of the noise, and restorations, an image (1)")
     parser.add_argument("--noise-std", type=float, default=0.05, help="noise of the measurement (0.05)")

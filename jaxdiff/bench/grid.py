@@ -32,6 +32,7 @@ class Grid:
         pictures: write a PNG of each restoration and measurement.
         calls: network calls that an image may cost, in place of ``steps``; None for ``steps``.
         settings: "defaults" for each method's own, or the name of the table that the job is given; None for those recorded.
+        lpips: network of LPIPS, "alex" or "vgg".
     """
 
     tasks: tuple[str, ...]
@@ -47,6 +48,7 @@ class Grid:
     pictures: bool = True
     calls: int | None = None
     settings: str | None = None
+    lpips: str = "alex"
 
 
 GROWS = ("tasks", "methods", "seeds")
@@ -68,7 +70,7 @@ def grown(out: Path, grid: Grid, facts: Mapping[str, Any]) -> tuple[dict[str, An
     path = out / RECORD
     if not path.exists():
         return record, grid
-    before = _read_record(path)
+    before = {"lpips": Grid.lpips} | _read_record(path)  # which jobs of older versions do not name
     for name, value in record.items():
         if name not in GROWS and before.get(name) != value:
             raise ValueError(f"{out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out.")

@@ -330,7 +330,7 @@ class Job:
         pair = (part.task, part.method)
         steps = len(self.grids[pair].t)
         calls = calls_of(self.samplers[pair], steps).forward
-        found = scores(outcome.x, measured.pixels, measured.problems)
+        found = scores(outcome.x, measured.pixels, measured.problems, net=self.grid.lpips)
         rows = []
         for i, place in enumerate(measured.places):
             values = {name: round(float(found[name][i]), DIGITS[name]) for name in SCORES}

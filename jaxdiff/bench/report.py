@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.bench.job import Job, Outcome
-from jaxdiff.bench.summary import table_of
+from jaxdiff.bench.summary import TRUNK, table_of
 from jaxdiff.files import load_image
 from jaxdiff.pages import REPORT, Page, Part, Picture, Pictures, Plot, Section, Series, Table, settings_of, write_page
 from jaxdiff.tables import counted
@@ -44,7 +44,7 @@ def write_report(job: Job, outcome: Outcome, command: str) -> Path:
     what = f"{numbers}, {length}, prior {Path(grid.prior).name}."
     about = settings_of(
         command=command, prior=grid.prior, network=grid.dtype, seeds=", ".join(map(str, grid.seeds)), noise=grid.noise,
-        noise_std=grid.noise_std, spacing=grid.spacing, settings=grid.settings or "recorded",
+        noise_std=grid.noise_std, spacing=grid.spacing, settings=grid.settings or "recorded", LPIPS=TRUNK[grid.lpips],
     )  # fmt: skip
     return write_page(job.out / REPORT, Page("Methods side by side", f"{what}\n\n{WORDS}", sections, about))
 

@@ -16,6 +16,7 @@ from jaxdiff.tables import counted, markdown, rounded, write_rows
 
 __all__ = [
     "METRICS",
+    "TRUNK",
     "Interval",
     "about",
     "interval",
@@ -28,6 +29,9 @@ __all__ = [
 
 METRICS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3), "misfit": ("misfit", 4)}
 """Column → title and digits."""
+
+TRUNK = {"alex": "AlexNet", "vgg": "VGG16"}
+"""Network of LPIPS, by its short name."""
 
 LOWER_IS_BETTER = {"lpips"}
 
@@ -125,7 +129,8 @@ def about(grid: Grid, images: int, refused: Mapping[tuple[str, str], str], unrea
     words = (
         "Numbers are means ± standard errors over images. The seeds of an image are averaged first. The 95 % interval is a "
         "bootstrap over images. σ is on [-1, 1]. The misfit is the RMS of y − A(x) over observed entries. For a good fit, it "
-        f"is about σ. s/image does not include compilation. The device is {jax.devices()[0].device_kind}."
+        f"is about σ. LPIPS is by {TRUNK[grid.lpips]}. s/image does not include compilation. The device is "
+        f"{jax.devices()[0].device_kind}."
     )
     left_out = [f"- {method} cannot do {task}: {why}\n" for (task, method), why in refused.items()]
     left_out += [f"- not read: {why}\n" for why in unreadable]

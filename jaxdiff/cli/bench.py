@@ -14,7 +14,7 @@ from jaxdiff import hosts, plots
 from jaxdiff.bench.job import Grid, Job, Outcome
 from jaxdiff.bench.parts import slug
 from jaxdiff.bench.report import write_report
-from jaxdiff.bench.summary import METRICS
+from jaxdiff.bench.summary import METRICS, TRUNK
 from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import (
     add_general,
@@ -31,6 +31,7 @@ from jaxdiff.cli.options import (
 )
 from jaxdiff.engine.placement import choose_devices
 from jaxdiff.files import check_folder, load_image
+from jaxdiff.metrics import lpips_params
 from jaxdiff.profiling import Trace
 from jaxdiff.tables import rounded
 from jaxdiff.tune.settings_file import read_settings
@@ -72,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", nargs="+", type=int, default=[0], help="seeds; each one restores every picture once (default 0)"
     )
     add_noise(group, "default: each task's own")
+    group.add_argument(
+        "--lpips", choices=TRUNK, default="alex", help="network of LPIPS (default alex; DPS and DAPS have vgg)"
+    )
     group = parser.add_argument_group("run")
     add_length(group, f"default {STEPS}")
     add_run(group)
@@ -102,6 +106,7 @@ def run(args: argparse.Namespace) -> None:
     if args.distributed:
         hosts.join()
     denoiser = load_prior(args)
+    lpips_params(args.lpips)  # says now how to make weights that are missing
     args.steps = check_steps(denoiser, args.steps, STEPS)
     choose_devices(args.devices, 1)  # refuses what this process has not, before anything is made
     cpu = jax.local_devices()[0].platform == "cpu"
@@ -119,6 +124,7 @@ def run(args: argparse.Namespace) -> None:
         pictures=not args.no_pictures,
         calls=args.calls,
         settings=None if args.settings == "recorded" else args.settings,
+        lpips=args.lpips,
     )
     table = None if args.settings in ("recorded", "defaults") else read_settings(args.settings)
     job = Job(grid, args.images, Path(args.out), denoiser, args.count, table)

@@ -1,14 +1,17 @@
 """What a job runs: which steps, settings, tasks and methods, and what a later call may add."""
 
+import json
 from dataclasses import replace
 
 import pytest
+import safetensors.numpy
 
 from jaxdiff import samplers
 from jaxdiff.bench import job as bench
 from jaxdiff.network_calls import calls_of
 from jaxdiff.tasks import sampler
-from tests.support.jobs import GRID, SMALL
+from tests.support.jobs import GRID, SMALL, rows_of
+from tests.support.networks import random_lpips
 
 
 def test_calls_bound_what_an_image_costs_with_every_method(data, tiny, tmp_path):
@@ -42,6 +45,29 @@ def test_settings_are_the_recorded_ones_the_defaults_or_a_table(data, tiny, tmp_
 
 def _settings(zeta):
     return {"none": {"default": {"dps": {"zeta": zeta}}}}
+
+
+def test_lpips_is_by_the_network_that_is_asked_for(data, tiny, tmp_path, monkeypatch):
+    bench.Job(SMALL, data, tmp_path / "alex", tiny).run()
+    safetensors.numpy.save_file(random_lpips("vgg"), tmp_path / "lpips_vgg.safetensors")
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path))
+    bench.Job(replace(SMALL, lpips="vgg"), data, tmp_path / "vgg", tiny).run()
+    alex, vgg = rows_of(tmp_path / "alex"), rows_of(tmp_path / "vgg")
+    assert [row["psnr"] for row in alex] == [row["psnr"] for row in vgg]
+    assert all(float(a["lpips"]) != float(b["lpips"]) for a, b in zip(alex, vgg, strict=True))
+    assert "LPIPS is by VGG16" in (tmp_path / "vgg" / "summary.md").read_text()
+    with pytest.raises(ValueError, match="lpips = vgg, not alex"):
+        bench.Job(SMALL, data, tmp_path / "vgg", tiny)
+
+
+def test_a_job_of_an_older_version_goes_on_with_alexnet(data, tiny, tmp_path):
+    bench.Job(SMALL, data, tmp_path, tiny)
+    record = json.loads((tmp_path / "bench.json").read_text())
+    del record["lpips"]
+    (tmp_path / "bench.json").write_text(json.dumps(record))
+    assert bench.Job(SMALL, data, tmp_path, tiny).open_parts()
+    with pytest.raises(ValueError, match="lpips = alex, not vgg"):
+        bench.Job(replace(SMALL, lpips="vgg"), data, tmp_path, tiny)
 
 
 @pytest.mark.slow

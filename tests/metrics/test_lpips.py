@@ -9,6 +9,7 @@ import pytest
 
 from jaxdiff import assets, metrics
 from jaxdiff.metrics.lpips import TRUNKS, _features
+from tests.support.networks import random_lpips
 from tests.support.tiers import fast_only
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "lpips" / "synth64.npz"
@@ -21,20 +22,6 @@ NETS = ["alex", pytest.param("vgg", marks=pytest.mark.skipif(not HAS_VGG, reason
 def golden():
     with np.load(GOLDEN) as data:
         return {k: data[k][0].transpose(1, 2, 0) if data[k].ndim == 4 else data[k] for k in data}
-
-
-def _random_params(net, seed=0):
-    rng = np.random.default_rng(seed)
-    params, channels, taps = {}, 3, 0
-    for i, conv in enumerate(TRUNKS[net]):
-        shape = (conv.size, conv.size, channels, conv.features)
-        params[f"conv{i}/kernel"] = rng.standard_normal(shape).astype(np.float32) / np.sqrt(np.prod(shape[:3]) / 2)
-        params[f"conv{i}/bias"] = 0.1 * rng.standard_normal(conv.features).astype(np.float32)
-        channels = conv.features
-        if conv.tap:
-            params[f"linear{taps}"] = rng.uniform(0, 1, channels).astype(np.float32)
-            taps += 1
-    return params
 
 
 def _numpy_layers(params, net, a, b):
@@ -85,7 +72,7 @@ def test_gradient_equal_to_the_lpips_package(golden, net):
 def test_equal_to_explicit_windows(net, shape):
     rng = np.random.default_rng(1)
     a, b = rng.uniform(-1, 1, (2, *shape)).astype(np.float32)
-    params = _random_params(net)
+    params = random_lpips(net)
     np.testing.assert_allclose(metrics.lpips_layers(a, b, net, params), _numpy_layers(params, net, a, b), rtol=1e-4)
 
 
@@ -93,7 +80,7 @@ def test_equal_to_explicit_windows(net, shape):
 def test_gradient_by_finite_differences():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        params = {k: jnp.asarray(v, jnp.float64) for k, v in _random_params("alex").items()}
+        params = {k: jnp.asarray(v, jnp.float64) for k, v in random_lpips("alex").items()}
         a, b, direction = (jnp.asarray(v) for v in rng.uniform(-0.9, 0.9, (3, 31, 31, 3)))
         distance = jax.jit(lambda x: metrics.lpips(x, b, "alex", params))
         slope = jnp.vdot(jax.jit(jax.grad(distance))(a), direction)
@@ -112,7 +99,7 @@ def test_identical_images():
 
 @pytest.mark.slow
 def test_gradient_where_every_feature_is_off():
-    params = _random_params("alex") | {"conv4/bias": np.full(256, -1e6, np.float32)}
+    params = random_lpips("alex") | {"conv4/bias": np.full(256, -1e6, np.float32)}
     a, b = np.random.default_rng(0).uniform(-1, 1, (2, 31, 31, 3)).astype(np.float32)
     assert (_features(params, "alex", jnp.asarray(a))[-1] == 0).all()
     assert np.isfinite(jax.jit(jax.grad(lambda x: metrics.lpips(x, b, "alex", params)))(a)).all()
@@ -144,7 +131,7 @@ def test_new_weights_cost_no_new_trace():
         return metrics.lpips(x, reference, "alex", params)
 
     a, b = np.random.default_rng(0).uniform(-1, 1, (2, 31, 31, 3)).astype(np.float32)
-    values = [distance(a, b, params) for params in (metrics.lpips_params(), _random_params("alex"))]
+    values = [distance(a, b, params) for params in (metrics.lpips_params(), random_lpips("alex"))]
     assert len(traces) == 1
     assert values[0] != values[1]
 
@@ -160,4 +147,4 @@ def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="jaxdiff convert lpips --net vgg"):
         metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), net="vgg")
     with pytest.raises(ValueError, match="not the weights of LPIPS alex"):
-        metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), params=_random_params("vgg"))
+        metrics.lpips(jnp.zeros((32, 32, 3)), jnp.zeros((32, 32, 3)), params=random_lpips("vgg"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import metrics
+from tests.support.networks import random_lpips
 
 
 def pair(side, count=2):
@@ -22,6 +23,14 @@ def test_each_measure_is_that_of_its_own_function():
         alone = [getattr(metrics, name)(*images) for images in zip(x, truth, strict=True)]
         np.testing.assert_allclose(values, jnp.stack(alone), rtol=1e-5)
         np.testing.assert_allclose(metrics.evaluate(x[1], truth[1])[name], alone[1], rtol=1e-5)
+
+
+def test_lpips_is_by_the_network_that_is_named():
+    x, truth = pair(16)
+    params = random_lpips("vgg")
+    found = metrics.evaluate(x, truth, net="vgg", params=params)["lpips"]
+    alone = [metrics.lpips(*images, net="vgg", params=params) for images in zip(x, truth, strict=True)]
+    np.testing.assert_allclose(found, jnp.stack(alone), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("side", "missing"), [(10, {"ssim", "lpips"}), (30, {"lpips"})])

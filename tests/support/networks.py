@@ -5,8 +5,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff import denoisers, schedules
+from jaxdiff.metrics.lpips import TRUNKS
 from jaxdiff.models import UNetConfig, timestep_embedding
 
 
@@ -74,3 +76,18 @@ def quick(monkeypatch, small_network):
     monkeypatch.setattr(state, "network", small_network)
     monkeypatch.setattr(loop, "network", small_network)
     monkeypatch.setattr(loop, "export_averages", lambda *_: None)
+
+
+def random_lpips(net, seed=0):
+    """Weights of LPIPS drawn from a seed."""
+    rng = np.random.default_rng(seed)
+    params, channels, taps = {}, 3, 0
+    for i, conv in enumerate(TRUNKS[net]):
+        shape = (conv.size, conv.size, channels, conv.features)
+        params[f"conv{i}/kernel"] = rng.standard_normal(shape).astype(np.float32) / np.sqrt(np.prod(shape[:3]) / 2)
+        params[f"conv{i}/bias"] = 0.1 * rng.standard_normal(conv.features).astype(np.float32)
+        channels = conv.features
+        if conv.tap:
+            params[f"linear{taps}"] = rng.uniform(0, 1, channels).astype(np.float32)
+            taps += 1
+    return params

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import lapack
 
 from jaxdiff.typing import Array, Scalar
 
@@ -45,6 +44,8 @@ def moments_from(mean: np.ndarray, covariance: np.ndarray) -> Moments:
     Raises:
         ValueError: if the shapes do not fit.
     """
+    from scipy.linalg import lapack  # a quarter of a second, which other commands need not wait for
+
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (*mean.shape, *mean.shape):
         raise ValueError(f"a mean [D] and a covariance [D, D] are needed, got shapes {mean.shape}, {covariance.shape}.")

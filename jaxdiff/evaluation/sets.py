@@ -70,10 +70,11 @@ def set_features(
         ValueError: if a picture cannot be read.
     """
     vectors, fitted = [], 0
+    placed = jax.device_put(dict(params))
     for pixels, changed in _batches(paths, size, batch_size):
         count, fitted = len(pixels), fitted + changed
         full = pixels[np.minimum(np.arange(batch_size), count - 1)]  # all batches have one size, and compile once
-        vectors.append(np.asarray(_features(full, dict(params)))[:count])
+        vectors.append(np.asarray(_features(full, placed))[:count])
         if report is not None:
             report(count)
     return Features(np.concatenate(vectors), fitted)

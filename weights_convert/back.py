@@ -18,7 +18,7 @@ from weights_convert import names
 from weights_convert.diffusers_folder import UNET, WEIGHTS
 from weights_convert.export import write_tensors
 from weights_convert.families import ddpm, diffusers, edm, rules, score_sde
-from weights_convert.infer import flags
+from weights_convert.infer import check_published
 
 __all__ = ["FORMS", "write_back"]
 
@@ -88,7 +88,7 @@ def _by_names(checkpoint: Checkpoint, family: str | None) -> tuple[str, dict[str
         if family not in NAMES:
             raise ValueError(f"the prior does not record whose names it had; give --family {', '.join(NAMES)}.")
         return family, rules.restore(checkpoint.params, NAMES[family](config.unet))
-    flags(config)  # refuses a network that guided-diffusion does not have
+    check_published(config)
     tensors = names.to_torch(traverse_util.flatten_dict(checkpoint.params, sep="/"))
     if family == "consistency":
         tensors = {name: value[..., None] if value.ndim == 3 else value for name, value in tensors.items()}

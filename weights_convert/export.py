@@ -11,7 +11,7 @@ from jaxdiff.diffusion import SIGMA_DATA
 from jaxdiff.files import atomic
 from jaxdiff.models import PriorConfig
 from weights_convert import names
-from weights_convert.infer import flags
+from weights_convert.infer import check_published, flags
 
 __all__ = ["add_arguments", "options", "run", "write_tensors"]
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and out.resolve().is_relative_to(pathlib.Path(args.prior).resolve()):
         raise ValueError(f"{out} holds the prior itself, which would be lost; choose another OUT.")
     checkpoint = load_checkpoint(args.prior)
-    told = flags(checkpoint.config)
+    check_published(checkpoint.config)
     tensors = names.to_torch(traverse_util.flatten_dict(checkpoint.params, sep="/"))
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     try:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ValueError(f"{out} cannot be written ({error.strerror or error}); choose another place.") from error
     print(f"{args.prior}: {len(tensors)} tensors -> {out}")
-    print(told)
+    print(flags(checkpoint.config))
     if (prediction := checkpoint.config.prediction) in SIGMA_DATA:
         print(
             f"The network's prediction is {prediction}, for which guided-diffusion has no flag: its own sampler takes the "

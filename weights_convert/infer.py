@@ -215,15 +215,19 @@ def _multiple(width: int, model_channels: int) -> float:
 # --- as guided-diffusion says it -------------------------------------------------------------
 
 
-def flags(config: PriorConfig) -> str:
-    """The flags of guided-diffusion's scripts that make this network and process.
+def check_published(config: PriorConfig) -> None:
+    """See that guided-diffusion has such a network.
 
     Raises:
-        ValueError: if they cannot: the network works on patches, or has other norm groups.
+        ValueError: if it has not: the network works on patches, or has other norm groups.
     """
-    unet = config.adm
-    if unet.patch_size > 1 or unet.norm_groups != NORM_GROUPS:
+    if config.adm.patch_size > 1 or config.adm.norm_groups != NORM_GROUPS:
         raise ValueError("guided-diffusion has no network of patches or of other norm groups; write --to safetensors.")
+
+
+def flags(config: PriorConfig) -> str:
+    """The flags of guided-diffusion's scripts that make this network and process."""
+    unet = config.adm
     blocks = unet.num_res_blocks if isinstance(unet.num_res_blocks, tuple) else (unet.num_res_blocks,)
     values: dict[str, Any] = {
         "image_size": unet.image_size,

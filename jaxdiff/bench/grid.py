@@ -51,6 +51,8 @@ class Grid:
     lpips: str = "alex"
 
 
+NEWER = {"lpips": Grid.lpips}
+"""Fields that records of older versions lack, and what those jobs did."""
 GROWS = ("tasks", "methods", "seeds")
 """What a later call may add to a job; everything else must stay."""
 
@@ -70,7 +72,7 @@ def grown(out: Path, grid: Grid, facts: Mapping[str, Any]) -> tuple[dict[str, An
     path = out / RECORD
     if not path.exists():
         return record, grid
-    before = {"lpips": Grid.lpips} | _read_record(path)  # which jobs of older versions do not name
+    before = NEWER | _read_record(path)
     for name, value in record.items():
         if name not in GROWS and before.get(name) != value:
             raise ValueError(f"{out} holds a job with {name} = {before.get(name)}, not {value}; choose another --out.")

@@ -1,18 +1,19 @@
 """``jaxdiff fid``: how far sets of pictures are from a reference."""
 
 import argparse
-import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from jaxdiff.cli.console import open_first, progress, say, show
 from jaxdiff.cli.options import add_general, at_least_one, check_free
-from jaxdiff.evaluation.frechet import Moments
-from jaxdiff.evaluation.sets import LEAST, Distances, distances, published_moments, set_features
-from jaxdiff.files import find_images, load_image, out_folder
+from jaxdiff.evaluation.sets import LEAST, distances, published_moments, set_features
+from jaxdiff.files import check_folder, find_images, load_image, out_folder
 from jaxdiff.metrics import inception_params
-from jaxdiff.progress import Stage
+from jaxdiff.metrics.inception import Weights
 from jaxdiff.tables import counted, rounded, write_rows
 
 __all__ = ["ABOUT", "EXAMPLES", "USAGE", "add_arguments", "run"]
@@ -59,32 +60,40 @@ def run(args: argparse.Namespace) -> None:
     at_least_one(args, "batch_size")
     if args.out is not None:
         check_free(args.out, args.reference, overwrite=args.overwrite)
+        check_folder(args.out.parent)
     params = inception_params()
-    sets = {str(folder): _listed(folder) for folder in args.folders}
+    folders = list(dict.fromkeys(args.folders))
+    sets = {folder: _listed(folder) for folder in folders}
     known = published_moments(args.reference) if args.reference.suffix == ".npz" else None
     if known is None:
-        sets = {str(args.reference): _listed(args.reference), **sets}
-    size = load_image(sets[str(args.folders[0])][0]).size
-    vectors = {}
-    with progress() as bar:
-        stages = {name: bar(name, len(paths)) for name, paths in sets.items()}
-        for name, paths in sets.items():
-            stage: Stage = stages[name]
-            found = set_features(paths, size, params, batch_size=args.batch_size, report=stage)
-            vectors[name] = found.vectors
-            if found.fitted:
-                say(
-                    f"{name}: {found.fitted} of {counted(len(paths), 'picture')} cropped and resized to {size[1]}×{size[0]}"
-                )
-    reference = known if known is not None else vectors[str(args.reference)]
-    names = list(dict.fromkeys(map(str, args.folders)))
-    rows = {name: distances(vectors[name], reference) for name in names}
-    _show(args.reference, rows, {name: len(vectors[name]) for name in names}, reference)
+        sets = {args.reference: _listed(args.reference), **sets}
+    vectors = _vectors(sets, load_image(sets[folders[0]][0]).size, params, args.batch_size)
+    reference = vectors[args.reference] if known is None else known
+    rows = [
+        {"folder": str(folder), "pictures": len(vectors[folder]), **distances(vectors[folder], reference)._asdict()}
+        for folder in folders
+    ]
+    _show(args.reference, rows, min(map(len, vectors.values())))
     if args.out is not None:
         out_folder(args.out.parent)
-        counts = {name: len(vectors[name]) for name in names}
-        write_rows(args.out, [{"folder": n, "pictures": counts[n], **found._asdict()} for n, found in rows.items()])
+        write_rows(args.out, rows)
         open_first(args.out)
+
+
+def _vectors(
+    sets: Mapping[Path, Sequence[Path]], size: tuple[int, int], params: Weights, batch_size: int
+) -> dict[Path, np.ndarray]:
+    """Features of each set, all at one size; says which pictures had another."""
+    vectors = {}
+    with progress() as bar:
+        stages = {folder: bar(str(folder), len(paths)) for folder, paths in sets.items()}
+        for folder, paths in sets.items():
+            found = set_features(paths, size, params, batch_size=batch_size, report=stages[folder])
+            vectors[folder] = found.vectors
+            if found.fitted:
+                of = counted(len(paths), "picture")
+                say(f"{folder}: {found.fitted} of {of} cropped and resized to {size[1]}×{size[0]}")
+    return vectors
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -94,14 +103,13 @@ def _listed(folder: Path) -> list[Path]:
     return paths
 
 
-def _show(reference: Path, rows: dict[str, Distances], counts: dict[str, int], known: object) -> None:
+def _show(reference: Path, rows: Sequence[Mapping[str, Any]], fewest: int) -> None:
     table = Table(title=f"beside {reference}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for title in ("pictures of", "number", "FID", "1000 KID"):
         table.add_column(title, justify="left" if title == "pictures of" else "right")
-    for name, found in rows.items():
-        kid = rounded(1000 * found.kid, 2, error=1000 * found.kid_error) if not math.isnan(found.kid) else "–"
-        table.add_row(name.replace("[", r"\["), str(counts[name]), f"{found.fid:.2f}", kid)
+    for row in rows:
+        kid = rounded(1000 * row["kid"], 2, error=1000 * row["kid_error"])
+        table.add_row(row["folder"].replace("[", r"\["), str(row["pictures"]), f"{row['fid']:.2f}", kid)
     show(table)
-    fewest = min([*counts.values(), *([] if isinstance(known, Moments) else [len(known)])])  # type: ignore[arg-type]
     if fewest < FEW:
         say(f"FID of {fewest} pictures is too high; compare it only with sets as large. KID has no such bias.")

@@ -10,6 +10,8 @@ NORM_GROUPS = 32
 ATTENTION_ORDERS = ("legacy", "new")
 MOST = {"image_size": 2**11, "num_res_blocks": 2**6, "patch_size": 2**6}
 """Largest values, well above those of any published network. Beyond them memory runs out, not always with an error."""
+OWN = ("patch_size", "norm_groups")
+"""Fields that guided-diffusion does not have."""
 MOST_COUNT = 2**16
 """Largest value of every other count."""
 MOST_MULTIPLE = 2**10
@@ -45,8 +47,8 @@ class UNetConfig:
         dropout: rate in the residual blocks, in training.
         patch_size: pixels of a side of the patches that the network sees as one, with their channels side by side. Its first
             level then has 1/patch_size of the image's size, and factors count from there. 1 in guided-diffusion.
-        norm_groups: groups of each group norm, 32 in guided-diffusion. As many groups as channels take an image's brightness
-            away.
+        norm_groups: groups of each group norm, 32 in guided-diffusion. With as many groups as channels, a norm removes the mean
+            of every channel.
 
     Raises:
         ValueError: if the numbers do not fit together.
@@ -182,9 +184,7 @@ def _validate(config: UNetConfig) -> None:
 def _validate_kinds(config: UNetConfig) -> None:
     counts: dict[str, Any] = {
         name: getattr(config, name)
-        for name in (
-            *("image_size", "in_channels", "out_channels", "model_channels", "num_heads", "patch_size", "norm_groups"),
-        )
+        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_heads", *OWN)
     }
     counts |= _counts_of_blocks(config)
     for name in ("num_head_channels", "num_heads_upsample", "num_classes"):

@@ -4,22 +4,19 @@ import csv
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from benchmarks.record_inception import drawn_state
 from jaxdiff.evaluation import sets
 from jaxdiff.files import save_image
-from jaxdiff.metrics.inception import FILE, inception_shapes
+from jaxdiff.metrics.inception import FILE
+from tests.support.networks import random_inception
 from weights_convert import inception as convert
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    import safetensors.numpy
-
     folder = tmp_path_factory.mktemp("cache")
-    kernels = {n.removesuffix("/kernel").replace("/", "."): s for n, s in inception_shapes().items() if len(s) == 4}
-    state = drawn_state({name: (s[3], s[2], s[0], s[1]) for name, s in kernels.items()})
-    safetensors.numpy.save_file(convert.from_torch(state), folder / FILE)
+    safetensors.numpy.save_file(convert.from_torch(random_inception()), folder / FILE)
     return folder
 
 

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.record_inception import drawn_state
 from jaxdiff import denoisers, schedules
+from jaxdiff.metrics.inception import inception_shapes
 from jaxdiff.metrics.lpips import TRUNKS
 from jaxdiff.models import UNetConfig, timestep_embedding
 
@@ -91,3 +93,9 @@ def random_lpips(net, seed=0):
             params[f"linear{taps}"] = rng.uniform(0, 1, channels).astype(np.float32)
             taps += 1
     return params
+
+
+def random_inception():
+    """A state dict of FID's network drawn from a seed, by the names of torch."""
+    kernels = {name.removesuffix("/kernel"): shape for name, shape in inception_shapes().items() if len(shape) == 4}
+    return drawn_state({name.replace("/", "."): (s[3], s[2], s[0], s[1]) for name, s in kernels.items()})
